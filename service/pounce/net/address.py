@@ -1,0 +1,60 @@
+"""The addresses a service can listen on, as people write them."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+ALLOWED = "host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a TCP host and port, a unix socket's path, or an open descriptor."""
+
+    kind: Literal["tcp", "unix", "fd"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read *text*; raises ValueError, whose message says what is allowed."""
+        if text.startswith("unix:"):
+            return cls._unix(text.removeprefix("unix:"))
+        if text.startswith("/"):
+            return cls._unix(text)
+        if text.startswith("fd:"):
+            return cls(kind="fd", fd=_number(text.removeprefix("fd:"), text, "descriptor", 2**31))
+        return cls._tcp(text)
+
+    @classmethod
+    def _unix(cls, path: str) -> Self:
+        if not path.startswith("/"):
+            raise ValueError(f"unix socket path {path!r} is not absolute; use unix:/path")
+        # sun_path holds 108 bytes with its terminating NUL (unix(7)).
+        if len(path.encode()) > 107:
+            raise ValueError(f"unix socket path {path!r} is longer than the kernel's 107 bytes")
+        return cls(kind="unix", path=path)
+
+    @classmethod
+    def _tcp(cls, text: str) -> Self:
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or (":" in host and not bracketed):
+            raise ValueError(f"{text!r} is not an address; use {ALLOWED}")
+        host = host[1:-1] if bracketed else host
+        return cls(kind="tcp", host=host, port=_number(port, text, "port", 65536))
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        if self.kind == "fd":
+            return f"fd:{self.fd}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _number(digits: str, text: str, what: str, limit: int) -> int:
+    if not (digits.isascii() and digits.isdigit()) or int(digits) >= limit:
+        raise ValueError(f"{digits!r} in {text!r} is not a {what} number; use {ALLOWED}")
+    return int(digits)
