@@ -1,0 +1,172 @@
+"""What happens to a service, as typed events, and who hears of it.
+
+The supervisor reports here and knows nobody who listens: the systemd notifier, the log and
+a test's list are all collectors. Collectors run on the supervisor's loop, so `collect` must
+not block and must not raise.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleEvent:
+    """Something that happened to the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent(LifecycleEvent):
+    """Something that happened to one worker; *target_id* is its pid, or its thread's id."""
+
+    generation: int
+    slot: int
+    target_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(WorkerEvent):
+    """The worker's process or thread exists; the application is not loaded yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(WorkerEvent):
+    """Application imported, lifespan started, listeners attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed(WorkerEvent):
+    """The worker did not become ready; *reason* is for a person, with the traceback if any."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCrashed(WorkerEvent):
+    """The worker ended though nobody asked it to.
+
+    *respawn_in* is the delay in seconds before its slot is filled again.
+    """
+
+    reason: str
+    respawn_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHung(WorkerEvent):
+    """The worker's loop has not turned for *silent_for* seconds; *stacks* is where it stands."""
+
+    silent_for: float
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(WorkerEvent):
+    """The worker ended as it was told to; *forced* if it had to be killed or abandoned."""
+
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationReady(LifecycleEvent):
+    """All *workers* of the generation are ready, and it serves from now on."""
+
+    generation: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRetired(LifecycleEvent):
+    """The last worker of the generation is gone."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStarted(LifecycleEvent):
+    """A reload began; *generation* is the one being started."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadFailed(LifecycleEvent):
+    """The new *generation* is torn down and the old one still serves."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadCompleted(LifecycleEvent):
+    """The new *generation* serves; the old one drains."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent(LifecycleEvent):
+    """*restarts* worker restarts in *window* seconds: no more until the window has passed."""
+
+    restarts: int
+    window: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(LifecycleEvent):
+    """A stop is decided; workers drain for at most *timeout* seconds."""
+
+    reason: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(LifecycleEvent):
+    """All workers are gone."""
+
+
+class Phase(Enum):
+    """What the service as a whole is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChecked(LifecycleEvent):
+    """The supervisor looked at every worker; sent at each health interval.
+
+    *generation* is the current one (the first while starting). *phase_elapsed* and
+    *phase_timeout* are seconds (a timeout of 0: the phase has none). *can_serve* is true
+    while at least one worker of the current generation is ready and its loop turns.
+    """
+
+    phase: Phase
+    generation: int
+    ready_workers: int
+    workers: int
+    connections: int
+    draining_connections: int
+    can_serve: bool
+    phase_elapsed: float
+    phase_timeout: float
+
+
+class LifecycleCollector(Protocol):
+    """Whoever wants to hear of lifecycle events."""
+
+    def collect(self, event: LifecycleEvent) -> None:
+        """Take note of *event*; returns at once and never raises."""
+
+
+class Collectors:
+    """Several collectors as one."""
+
+    def __init__(self, *collectors: LifecycleCollector) -> None:
+        self._collectors = collectors
+
+    def collect(self, event: LifecycleEvent) -> None:
+        """Tell every collector."""
+        for collector in self._collectors:
+            collector.collect(event)
