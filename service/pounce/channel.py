@@ -1,0 +1,103 @@
+"""The channel between the supervisor and one worker.
+
+A pair of unix SOCK_SEQPACKET sockets: each send is one message, received whole or not at all,
+and the end of either side is seen by the other as end of file (unix(7)). Process and thread
+workers use the same channel.
+"""
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Self
+
+# A message must fit the socket's send buffer (net.core.wmem_default, 208 KiB) even if every
+# character takes four bytes; a traceback longer than this loses its middle.
+_MAX_TEXT = 40_000
+_MAX_MESSAGE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Down: start accepting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Down: accept nothing new, finish what is here, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Up: application imported, lifespan started, listeners attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Up: the worker could not start; *reason* is for a person, *exit_code* for the service."""
+
+    reason: str
+    exit_code: int
+
+
+Message = Serve | Drain | Ready | Failed
+
+_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Serve, Drain, Ready, Failed)}
+
+
+class ChannelClosed(Exception):
+    """The other side is gone."""
+
+
+class Channel:
+    """One end of a channel. Neither sending nor receiving ever blocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    @classmethod
+    def pair(cls) -> tuple[Self, Self]:
+        """The supervisor's end and the worker's end."""
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in ends:
+            end.setblocking(False)
+        return cls(ends[0]), cls(ends[1])
+
+    def fileno(self) -> int:
+        """The descriptor to wait on; readable when there is a message or the other side ended."""
+        return self._sock.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send *message*; raises ChannelClosed when nobody can read it any more."""
+        body = {"type": type(message).__name__, **asdict(message)}
+        if "reason" in body:
+            body["reason"] = _shortened(body["reason"])
+        try:
+            self._sock.send(json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def receive(self) -> Iterator[Message]:
+        """Yield the messages that have arrived; raises ChannelClosed at the end of the other."""
+        while True:
+            try:
+                data = self._sock.recv(_MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+            if not data:
+                raise ChannelClosed("end of file")
+            fields = json.loads(data)
+            yield _TYPES[fields.pop("type")](**fields)
+
+    def close(self) -> None:
+        """Close this end."""
+        self._sock.close()
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MAX_TEXT:
+        return text
+    half = _MAX_TEXT // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

@@ -1,0 +1,93 @@
+"""Shared memory with one row a worker: heartbeat, state, counters.
+
+Each row is written by its worker alone and read by anyone, so there is no lock. A cell is an
+aligned 64-bit integer: the kernel's shared pages and the CPU make its store and load single
+operations, and a reader sees either the old value or the new one. Cells of a row are not
+consistent with each other, which counters and a heartbeat do not need.
+"""
+
+import mmap
+import os
+import time
+from typing import Final
+
+# 16 cells are 128 bytes: two cache lines, so that neighbours never share one, also where the
+# CPU fetches lines in pairs.
+_CELLS: Final = 16
+_ROW_BYTES: Final = _CELLS * 8
+
+_HEARTBEAT: Final = 0
+_CONNECTIONS: Final = 1
+_REQUESTS: Final = 2
+_BUSY: Final = 3
+
+
+class Row:
+    """One worker's row. Numbers are as the worker last wrote them."""
+
+    def __init__(self, cells: memoryview) -> None:
+        self._cells = cells
+
+    def clear(self) -> None:
+        """Start a new worker's life in this row."""
+        self._cells[:] = memoryview(bytes(_ROW_BYTES)).cast("q")
+
+    def beat(self, *, connections: int, busy: int, requests: int) -> None:
+        """Written by the worker's loop: it turns, and this is what it holds and has done."""
+        cells = self._cells
+        cells[_CONNECTIONS] = connections
+        cells[_BUSY] = busy
+        cells[_REQUESTS] = requests
+        cells[_HEARTBEAT] = time.monotonic_ns()
+
+    @property
+    def heartbeat(self) -> float:
+        """When the loop last turned, in seconds of CLOCK_MONOTONIC; 0.0 before it ever did."""
+        return self._cells[_HEARTBEAT] / 1e9
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return self._cells[_CONNECTIONS]
+
+    @property
+    def busy(self) -> int:
+        """Connections with a request in flight."""
+        return self._cells[_BUSY]
+
+    @property
+    def requests(self) -> int:
+        """Requests answered in this worker's life."""
+        return self._cells[_REQUESTS]
+
+
+class Scoreboard:
+    """Rows in one memfd, inherited by forked workers; *capacity* bounds the rows in use.
+
+    Pages come into being when a row is first written, so a generous capacity costs nothing.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        size = capacity * _ROW_BYTES
+        self._descriptor = os.memfd_create("pounce-scoreboard", os.MFD_CLOEXEC)
+        os.ftruncate(self._descriptor, size)
+        self._memory = mmap.mmap(self._descriptor, size)
+        self._cells = memoryview(self._memory).cast("q")
+        self._free = list(range(capacity - 1, -1, -1))
+        self._rows: dict[Row, int] = {}
+
+    def acquire(self) -> Row:
+        """A cleared row for a new worker; raises IndexError when all rows are in use."""
+        index = self._free.pop()
+        row = Row(self._cells[index * _CELLS : (index + 1) * _CELLS])
+        row.clear()
+        self._rows[row] = index
+        return row
+
+    def release(self, row: Row) -> None:
+        """Give back the row of a worker that is gone (an abandoned thread keeps its row)."""
+        self._free.append(self._rows.pop(row))
+
+    def close(self) -> None:
+        """Close the descriptor; the memory itself lives until the last row is dropped."""
+        os.close(self._descriptor)

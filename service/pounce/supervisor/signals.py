@@ -1,0 +1,59 @@
+"""Signals as callbacks of the supervisor's loop."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Self
+
+from pounce.supervisor.loop import Loop
+
+
+class Signals:
+    """While entered, each signal of *callbacks* is a call on the loop, not an interruption.
+
+    The interpreter writes each signal's number into a wakeup descriptor
+    (signal.set_wakeup_fd), so nothing is lost between looking and waiting. Only the main
+    thread may install handlers; in another thread this does nothing.
+    """
+
+    def __init__(self, loop: Loop, callbacks: Mapping[signal.Signals, Callable[[], None]]) -> None:
+        self._loop = loop
+        self._callbacks = callbacks
+        self._previous: dict[signal.Signals, Any] = {}
+        self._previous_wakeup = -1
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._loop.watch(self._reader.fileno(), self._dispatch)
+            self._previous_wakeup = signal.set_wakeup_fd(self._writer.fileno())
+            for number in self._callbacks:
+                self._previous[number] = signal.signal(number, _noted_by_the_wakeup_descriptor)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._previous_wakeup)
+            self._loop.unwatch(self._reader.fileno())
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors; a forked child calls it too."""
+        self._reader.close()
+        self._writer.close()
+
+    def _dispatch(self) -> None:
+        for number in self._reader.recv(4096):
+            callback = self._callbacks.get(signal.Signals(number))
+            if callback is not None:
+                callback()
+
+
+def _noted_by_the_wakeup_descriptor(_number: int, _frame: FrameType | None) -> None:
+    """A handler must exist for the interpreter to write to the wakeup descriptor."""

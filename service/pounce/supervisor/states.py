@@ -1,0 +1,233 @@
+"""The state machines of a service, a generation and a worker, as tables without I/O.
+
+Each table maps (state, input) to (next state, action). Actions are names only: the supervisor
+has one method for each. Every state answers every input, because inputs cross: a worker may
+report ready in the same turn of the loop in which it is told to drain.
+"""
+
+from enum import Enum, auto
+from typing import Final
+
+
+class WorkerState(Enum):
+    """One worker, as its supervisor sees it."""
+
+    STARTING = auto()  # spawned; importing the application, running the lifespan's startup
+    READY = auto()  # serving, or waiting for the rest of its generation
+    DRAINING = auto()  # told to finish what it has and end
+    STOPPING = auto()  # told to end now; its slot stays empty
+    CONDEMNED = auto()  # hung or too slow to start; being killed, its slot will be filled again
+    GONE = auto()  # ended and reaped, or an abandoned thread
+
+
+class WorkerInput(Enum):
+    """What can happen to a worker."""
+
+    READY = auto()  # it reports ready
+    FAILED = auto()  # it reports why it will end
+    EXITED = auto()  # its process or thread has ended
+    SILENT = auto()  # no heartbeat for worker_timeout
+    OVERDUE = auto()  # its deadline has passed (start, drain or kill)
+    DRAIN = auto()  # the supervisor wants it drained
+    STOP = auto()  # the supervisor wants it gone
+
+
+class WorkerAction(Enum):
+    """What the supervisor does about a worker."""
+
+    NOTHING = auto()
+    WELCOME = auto()  # count it in; let it serve if its generation does
+    NOTE_FAILURE = auto()  # remember the reason it gave
+    DRAIN = auto()  # send the drain command, set the deadline
+    TERMINATE = auto()  # ask it to end at once, set the short deadline
+    CONDEMN = auto()  # record where it hangs, kill it
+    KILL = auto()  # end a process by force, abandon a thread
+    REPLACE = auto()  # it ended unasked: its generation decides what follows
+    RETIRE = auto()  # it ended as told
+
+
+_W, _I, _A = WorkerState, WorkerInput, WorkerAction
+
+WORKER_TABLE: Final = {
+    (_W.STARTING, _I.READY): (_W.READY, _A.WELCOME),
+    (_W.STARTING, _I.FAILED): (_W.STARTING, _A.NOTE_FAILURE),
+    (_W.STARTING, _I.EXITED): (_W.GONE, _A.REPLACE),
+    # An import may block the loop for as long as startup_timeout allows.
+    (_W.STARTING, _I.SILENT): (_W.STARTING, _A.NOTHING),
+    (_W.STARTING, _I.OVERDUE): (_W.CONDEMNED, _A.CONDEMN),
+    # It holds no connection yet, so there is nothing to drain.
+    (_W.STARTING, _I.DRAIN): (_W.STOPPING, _A.TERMINATE),
+    (_W.STARTING, _I.STOP): (_W.STOPPING, _A.TERMINATE),
+    (_W.READY, _I.READY): (_W.READY, _A.NOTHING),
+    (_W.READY, _I.FAILED): (_W.READY, _A.NOTE_FAILURE),
+    (_W.READY, _I.EXITED): (_W.GONE, _A.REPLACE),
+    (_W.READY, _I.SILENT): (_W.CONDEMNED, _A.CONDEMN),
+    (_W.READY, _I.OVERDUE): (_W.READY, _A.NOTHING),
+    (_W.READY, _I.DRAIN): (_W.DRAINING, _A.DRAIN),
+    (_W.READY, _I.STOP): (_W.STOPPING, _A.TERMINATE),
+    (_W.DRAINING, _I.READY): (_W.DRAINING, _A.NOTHING),
+    (_W.DRAINING, _I.FAILED): (_W.DRAINING, _A.NOTE_FAILURE),
+    (_W.DRAINING, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.DRAINING, _I.SILENT): (_W.STOPPING, _A.CONDEMN),
+    (_W.DRAINING, _I.OVERDUE): (_W.STOPPING, _A.TERMINATE),
+    (_W.DRAINING, _I.DRAIN): (_W.DRAINING, _A.NOTHING),
+    (_W.DRAINING, _I.STOP): (_W.STOPPING, _A.TERMINATE),
+    (_W.STOPPING, _I.READY): (_W.STOPPING, _A.NOTHING),
+    (_W.STOPPING, _I.FAILED): (_W.STOPPING, _A.NOTE_FAILURE),
+    (_W.STOPPING, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.STOPPING, _I.SILENT): (_W.STOPPING, _A.NOTHING),
+    (_W.STOPPING, _I.OVERDUE): (_W.STOPPING, _A.KILL),
+    (_W.STOPPING, _I.DRAIN): (_W.STOPPING, _A.NOTHING),
+    (_W.STOPPING, _I.STOP): (_W.STOPPING, _A.KILL),
+    (_W.CONDEMNED, _I.READY): (_W.CONDEMNED, _A.NOTHING),
+    (_W.CONDEMNED, _I.FAILED): (_W.CONDEMNED, _A.NOTE_FAILURE),
+    (_W.CONDEMNED, _I.EXITED): (_W.GONE, _A.REPLACE),
+    (_W.CONDEMNED, _I.SILENT): (_W.CONDEMNED, _A.NOTHING),
+    (_W.CONDEMNED, _I.OVERDUE): (_W.CONDEMNED, _A.KILL),
+    (_W.CONDEMNED, _I.DRAIN): (_W.STOPPING, _A.NOTHING),
+    (_W.CONDEMNED, _I.STOP): (_W.STOPPING, _A.KILL),
+    # A report may still sit in the channel of a worker that is already reaped.
+    **{(_W.GONE, each): (_W.GONE, _A.NOTHING) for each in WorkerInput},
+}
+
+
+class GenerationState(Enum):
+    """The workers of one version of the code."""
+
+    STARTING = auto()  # not all of its workers are ready
+    SERVING = auto()  # the current generation
+    DRAINING = auto()  # superseded, or the service stops
+    FAILED = auto()  # a worker did not become ready; the rest is being torn down
+    RETIRED = auto()  # no worker left
+
+
+class GenerationInput(Enum):
+    """What can happen to a generation."""
+
+    COMPLETE = auto()  # every slot has a ready worker
+    WORKER_LOST = auto()  # a worker ended unasked
+    DRAIN = auto()  # the supervisor wants it drained
+    EMPTY = auto()  # its last worker is gone
+
+
+class GenerationAction(Enum):
+    """What the supervisor does about a generation."""
+
+    NOTHING = auto()
+    SWITCH = auto()  # it serves from now on
+    FAIL = auto()  # tear it down
+    RESPAWN = auto()  # fill the lost worker's slot again
+    DRAIN = auto()  # drain its workers
+    CHECK_ALIVE = auto()  # no worker serves: is one on its way?
+    RETIRE = auto()  # forget it
+
+
+_G, _J, _B = GenerationState, GenerationInput, GenerationAction
+
+GENERATION_TABLE: Final = {
+    (_G.STARTING, _J.COMPLETE): (_G.SERVING, _B.SWITCH),
+    (_G.STARTING, _J.WORKER_LOST): (_G.FAILED, _B.FAIL),
+    (_G.STARTING, _J.DRAIN): (_G.DRAINING, _B.DRAIN),
+    (_G.STARTING, _J.EMPTY): (_G.STARTING, _B.NOTHING),
+    # A respawned worker completes a generation that serves already.
+    (_G.SERVING, _J.COMPLETE): (_G.SERVING, _B.NOTHING),
+    (_G.SERVING, _J.WORKER_LOST): (_G.SERVING, _B.RESPAWN),
+    (_G.SERVING, _J.DRAIN): (_G.DRAINING, _B.DRAIN),
+    (_G.SERVING, _J.EMPTY): (_G.SERVING, _B.CHECK_ALIVE),
+    (_G.DRAINING, _J.COMPLETE): (_G.DRAINING, _B.NOTHING),
+    (_G.DRAINING, _J.WORKER_LOST): (_G.DRAINING, _B.NOTHING),
+    (_G.DRAINING, _J.DRAIN): (_G.DRAINING, _B.NOTHING),
+    (_G.DRAINING, _J.EMPTY): (_G.RETIRED, _B.RETIRE),
+    (_G.FAILED, _J.COMPLETE): (_G.FAILED, _B.NOTHING),
+    (_G.FAILED, _J.WORKER_LOST): (_G.FAILED, _B.NOTHING),
+    (_G.FAILED, _J.DRAIN): (_G.FAILED, _B.NOTHING),
+    (_G.FAILED, _J.EMPTY): (_G.RETIRED, _B.RETIRE),
+    **{(_G.RETIRED, each): (_G.RETIRED, _B.NOTHING) for each in GenerationInput},
+}
+
+
+class ServiceState(Enum):
+    """The service as a whole."""
+
+    STARTING = auto()  # the first generation is on its way, or the one after restart_workers()
+    SERVING = auto()
+    RELOADING = auto()  # the current generation serves while the next one starts
+    RESTARTING = auto()  # all workers are being stopped, to be started afresh
+    STOPPING = auto()  # draining, to end
+    FORCED = auto()  # asked twice to stop: no more waiting
+    STOPPED = auto()
+
+
+class ServiceInput(Enum):
+    """What can happen to the service."""
+
+    GENERATION_READY = auto()
+    GENERATION_FAILED = auto()
+    EXHAUSTED = auto()  # no worker lives and the restart budget allows none
+    RELOAD = auto()
+    RESTART = auto()
+    TERMINATE = auto()
+    EMPTY = auto()  # the last generation is retired
+
+
+class ServiceAction(Enum):
+    """What the supervisor does about the service."""
+
+    NOTHING = auto()
+    OPEN = auto()  # the first generation serves
+    FAIL = auto()  # stop, and say why at the end
+    BEGIN_RELOAD = auto()
+    QUEUE_RELOAD = auto()  # one more reload after this one
+    END_RELOAD = auto()  # drain the old generation
+    GIVE_UP_RELOAD = auto()  # the old generation goes on
+    BEGIN_RESTART = auto()  # stop every worker
+    BEGIN_AGAIN = auto()  # start a fresh generation
+    STOP = auto()  # drain every generation
+    FORCE = auto()  # stop every worker now
+    FINISH = auto()  # leave the loop
+
+
+_S, _K, _C = ServiceState, ServiceInput, ServiceAction
+
+SERVICE_TABLE: Final = {
+    (_S.STARTING, _K.GENERATION_READY): (_S.SERVING, _C.OPEN),
+    (_S.STARTING, _K.GENERATION_FAILED): (_S.STOPPING, _C.FAIL),
+    (_S.STARTING, _K.EXHAUSTED): (_S.STOPPING, _C.FAIL),
+    (_S.STARTING, _K.RELOAD): (_S.STARTING, _C.QUEUE_RELOAD),
+    (_S.STARTING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
+    (_S.STARTING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.STARTING, _K.EMPTY): (_S.STARTING, _C.NOTHING),
+    (_S.SERVING, _K.GENERATION_READY): (_S.SERVING, _C.NOTHING),
+    (_S.SERVING, _K.GENERATION_FAILED): (_S.SERVING, _C.NOTHING),
+    (_S.SERVING, _K.EXHAUSTED): (_S.STOPPING, _C.FAIL),
+    (_S.SERVING, _K.RELOAD): (_S.RELOADING, _C.BEGIN_RELOAD),
+    (_S.SERVING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
+    (_S.SERVING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.SERVING, _K.EMPTY): (_S.SERVING, _C.NOTHING),
+    (_S.RELOADING, _K.GENERATION_READY): (_S.SERVING, _C.END_RELOAD),
+    (_S.RELOADING, _K.GENERATION_FAILED): (_S.SERVING, _C.GIVE_UP_RELOAD),
+    # The new generation may yet serve; its outcome decides.
+    (_S.RELOADING, _K.EXHAUSTED): (_S.RELOADING, _C.NOTHING),
+    (_S.RELOADING, _K.RELOAD): (_S.RELOADING, _C.QUEUE_RELOAD),
+    (_S.RELOADING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
+    (_S.RELOADING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.RELOADING, _K.EMPTY): (_S.RELOADING, _C.NOTHING),
+    (_S.RESTARTING, _K.GENERATION_READY): (_S.RESTARTING, _C.NOTHING),
+    (_S.RESTARTING, _K.GENERATION_FAILED): (_S.RESTARTING, _C.NOTHING),
+    (_S.RESTARTING, _K.EXHAUSTED): (_S.RESTARTING, _C.NOTHING),
+    # Every worker will be fresh anyway.
+    (_S.RESTARTING, _K.RELOAD): (_S.RESTARTING, _C.NOTHING),
+    (_S.RESTARTING, _K.RESTART): (_S.RESTARTING, _C.NOTHING),
+    (_S.RESTARTING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.RESTARTING, _K.EMPTY): (_S.STARTING, _C.BEGIN_AGAIN),
+    **{
+        (state, each): (state, _C.NOTHING)
+        for state in (_S.STOPPING, _S.FORCED)
+        for each in ServiceInput
+    },
+    (_S.STOPPING, _K.TERMINATE): (_S.FORCED, _C.FORCE),
+    (_S.STOPPING, _K.EMPTY): (_S.STOPPED, _C.FINISH),
+    (_S.FORCED, _K.TERMINATE): (_S.FORCED, _C.FORCE),
+    (_S.FORCED, _K.EMPTY): (_S.STOPPED, _C.FINISH),
+    **{(_S.STOPPED, each): (_S.STOPPED, _C.NOTHING) for each in ServiceInput},
+}

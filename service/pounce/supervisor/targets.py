@@ -1,0 +1,232 @@
+"""What runs a worker: a forked process or a thread.
+
+The two differ in how they are started, how it is known that they ended, and how they are
+forced to stop. Nothing else in the supervisor knows which it has.
+"""
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from typing import IO, Protocol
+
+Main = Callable[[], int]
+
+# The worker's faulthandler answers this signal with the stacks of all of its threads.
+STACKS_SIGNAL = signal.SIGUSR1
+
+
+class Target(Protocol):
+    """A running worker, from outside."""
+
+    @property
+    def id(self) -> int:
+        """The pid, or the thread's kernel id."""
+
+    @property
+    def sentinel(self) -> int:
+        """A descriptor that becomes readable when the worker has ended."""
+
+    def terminate(self) -> None:
+        """Ask it to end: a serving worker drains, a draining one stops."""
+
+    def kill(self) -> bool:
+        """End it by force; false if that is impossible (a thread)."""
+
+    def request_stacks(self) -> None:
+        """Ask for where each of its threads stands."""
+
+    def stacks(self) -> str:
+        """Where each of its threads stood when `request_stacks` was called."""
+
+    def outcome(self) -> str:
+        """How it ended, for a person; call it once the sentinel is readable."""
+
+    def join(self, timeout: float) -> None:
+        """Wait for it for at most *timeout* seconds."""
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+
+    def close(self) -> None:
+        """Give back its descriptors."""
+
+
+class ProcessTarget:
+    """A worker in a forked process.
+
+    *undo* is run first in the child, to drop what it must not share with its parent.
+    """
+
+    def __init__(self, main: Main, *, name: str, undo: Callable[[], None]) -> None:
+        # A memfd, not a pipe: nobody has to read it for the dump to get out, and it survives
+        # the process that is about to be killed.
+        self._dump: IO[bytes] = os.fdopen(os.memfd_create("pounce-stacks"), "w+b", buffering=0)
+
+        def child() -> None:
+            undo()
+            _take_over_signals(self._dump)
+            sys.exit(main())
+
+        self._process: BaseProcess = multiprocessing.get_context("fork").Process(
+            target=child, name=name, daemon=True
+        )
+        self._process.start()
+        # Unlike Process.sentinel (a pipe), a pidfd is not kept open by the worker's own children.
+        self._pidfd = os.pidfd_open(self.id)
+
+    @property
+    def id(self) -> int:
+        """The pid."""
+        assert self._process.pid is not None  # noqa: S101 - set by start()
+        return self._process.pid
+
+    @property
+    def sentinel(self) -> int:
+        """The pidfd (pidfd_open(2))."""
+        return self._pidfd
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> bool:
+        """SIGKILL."""
+        self._send(signal.SIGKILL)
+        return True
+
+    def request_stacks(self) -> None:
+        """Have the faulthandler write; it works while the interpreter itself is stuck."""
+        self._send(STACKS_SIGNAL)
+
+    def stacks(self) -> str:
+        """What the faulthandler wrote."""
+        self._dump.seek(0)
+        return self._dump.read().decode(errors="replace")
+
+    def outcome(self) -> str:
+        """Exit status or signal name."""
+        self._process.join(timeout=0)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"exited with status {code}"
+        return f"was killed by {signal.Signals(-code).name}"
+
+    def join(self, timeout: float) -> None:
+        """Wait for the process."""
+        self._process.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
+
+    def close(self) -> None:
+        """Close pidfd and dump; reap the process if it ended."""
+        os.close(self._pidfd)
+        self._dump.close()
+
+    def _send(self, number: signal.Signals) -> None:
+        # Through the pidfd, so that a reused pid is never hit (pidfd_send_signal(2)).
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+
+def _take_over_signals(dump: IO[bytes]) -> None:
+    # The terminal's Ctrl-C and a session's HUP reach the whole process group, but stopping
+    # and reloading are the supervisor's decisions.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Until its loop runs there is nothing to drain.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.register(STACKS_SIGNAL, file=dump, all_threads=True)
+
+
+class ThreadTarget:
+    """A worker in a thread of this process.
+
+    *stop* is what terminates it, callable from any thread.
+    """
+
+    def __init__(self, main: Main, *, name: str, stop: Callable[[], None]) -> None:
+        self._main = main
+        self._stop = stop
+        self._outcome = "runs"
+        self._stacks = ""
+        self._ended_reader, self._ended_writer = os.pipe()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def id(self) -> int:
+        """The kernel's thread id (gettid(2))."""
+        return self._thread.native_id or 0
+
+    @property
+    def sentinel(self) -> int:
+        """A pipe whose other end the thread closes last."""
+        return self._ended_reader
+
+    def terminate(self) -> None:
+        """Tell the worker to stop."""
+        self._stop()
+
+    def kill(self) -> bool:
+        """A thread cannot be killed."""
+        return False
+
+    def request_stacks(self) -> None:
+        """Take the thread's stack now."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        self._stacks = "".join(traceback.format_stack(frame)) if frame else ""
+
+    def stacks(self) -> str:
+        """The stack taken."""
+        return self._stacks
+
+    def outcome(self) -> str:
+        """Its main function's result, or the exception that ended it."""
+        return self._outcome
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread."""
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Close the pipe's reading end; the writing end is the thread's own."""
+        os.close(self._ended_reader)
+
+    def _run(self) -> None:
+        try:
+            self._outcome = f"ended with status {self._main()}"
+        except BaseException:  # noqa: BLE001 - a dying worker must never take the service along
+            self._outcome = f"ended with an exception:\n{traceback.format_exc()}"
+        finally:
+            os.close(self._ended_writer)
+
+
+def _target_id(target: Target) -> int:
+    """The pid of a process, the kernel's thread id of a thread."""
+    return target.id
+
+
+def _parallel_join_targets(targets: Sequence[Target], timeout_per: float) -> list[Target]:
+    """Join *targets* side by side, each for at most *timeout_per* seconds.
+
+    All of them run down their time at once, so the whole call takes no longer than one.
+    Returns those that still run.
+    """
+    deadline = time.monotonic() + timeout_per
+    for target in targets:
+        target.join(max(0.0, deadline - time.monotonic()))
+    return [target for target in targets if target.is_alive()]
