@@ -1,0 +1,252 @@
+"""The configuration of one service: every option, declared once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from pounce.cpus import available_cpus
+from pounce.kinds import (
+    Boolean,
+    Choice,
+    FilePath,
+    Integer,
+    ListenAddress,
+    Seconds,
+    Text,
+    Texts,
+    TrustedPeer,
+    Variables,
+)
+from pounce.net.address import Address
+from pounce.options import Records, option, required, settle
+
+WorkerModeName = Literal["auto", "thread", "process"]
+LifespanMode = Literal["auto", "on", "off"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+SECTIONS = {
+    "application": "Application",
+    "listening": "Listening",
+    "workers": "Workers",
+    "timeouts": "Timeouts",
+    "limits": "Limits",
+    "http": "HTTP",
+    "logging": "Logging",
+}
+"""The groups that options are shown in, with their headings."""
+
+_APPLICATION = Text(
+    # A dotted name of a module, then a dotted name in it, then perhaps a call.
+    pattern=r"([^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?)?",
+    allowed='"module:attribute" or "module:factory()"',
+    metavar="MODULE:ATTRIBUTE",
+)
+_ROOT_PATH = Text(
+    pattern=r"(/[^/?#\s]+)*",
+    allowed='a path such as "/shop", without a slash at its end',
+    metavar="PATH",
+)
+_SOCKET_NAME = Text(
+    pattern=r"[ -9;-~]{0,255}",
+    allowed="at most 255 printable ASCII characters without ':' (FileDescriptorName=)",
+    metavar="NAME",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address to listen on; a ``[[listen]]`` table of the file."""
+
+    address: Address = required("listening", ListenAddress(), "the address")
+    name: str = option(
+        "listening",
+        _SOCKET_NAME,
+        "",
+        "the FileDescriptorName= of the inherited socket to use",
+        details="Empty: the inherited socket with this address is used.",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Everything one service needs to know; all options have defaults.
+
+    Raises ConfigError, naming every refused value, when built with values that the options'
+    declarations do not allow.
+    """
+
+    app: str = option("application", _APPLICATION, "", "the ASGI application to serve")
+    directory: str = option(
+        "application",
+        FilePath(),
+        "",
+        "the directory the application runs in and is imported from",
+        details="Empty is the current directory. A relative path starts at the configuration "
+        "file's directory. Symbolic links are followed anew at every reload.",
+    )
+    virtualenv: str = option(
+        "application",
+        FilePath(),
+        "",
+        "the virtual environment whose interpreter runs the application",
+        details="pounce must be installed in it. Empty is the interpreter that runs pounce. "
+        "A relative path starts at the configuration file's directory.",
+    )
+    environment: Mapping[str, str] = option(
+        "application",
+        Variables(),
+        MappingProxyType({}),
+        "environment variables set for the application",
+        flag="--env",
+    )
+
+    listen: tuple[Listen, ...] = option(
+        "listening",
+        Records(Listen, unique="address"),
+        (),
+        "an address to listen on",
+        details="With none, and no socket inherited from systemd, 127.0.0.1:8000. "
+        "On the command line it replaces all of the file's.",
+        flag="--bind",
+    )
+
+    workers: int = option(
+        "workers",
+        Integer(0, 1024),
+        1,
+        "how many workers serve requests",
+        details="0 is one for each CPU that this service may use, by CPU affinity and by the "
+        "control group's quota (CPUQuota=).",
+    )
+    worker_mode: WorkerModeName = option(
+        "workers",
+        Choice("auto", "thread", "process"),
+        "auto",
+        "what a worker is",
+        details="auto is threads on an interpreter without a global lock, else processes.",
+    )
+    lifespan: LifespanMode = option(
+        "workers",
+        Choice("auto", "on", "off"),
+        "auto",
+        "whether the application's ASGI lifespan is run",
+        details="auto runs it where the application supports it; on fails where it does not.",
+    )
+    max_restarts: int = option(
+        "workers",
+        Integer(0, 1_000_000),
+        30,
+        "crashed workers replaced within restart_window before the service gives up",
+    )
+    restart_window: float = option(
+        "workers", Seconds(), 60.0, "the time in which max_restarts are counted"
+    )
+
+    keep_alive_timeout: float = option(
+        "timeouts", Seconds(), 75.0, "how long an idle connection is kept open"
+    )
+    header_timeout: float = option(
+        "timeouts", Seconds(), 30.0, "how long a client may take to send a request's head"
+    )
+    body_timeout: float = option(
+        "timeouts", Seconds(), 30.0, "how long a client may pause within a request's body"
+    )
+    write_timeout: float = option(
+        "timeouts", Seconds(), 60.0, "how long a client may pause in reading a response"
+    )
+    startup_timeout: float = option(
+        "timeouts", Seconds(), 60.0, "how long a worker may take until it is ready"
+    )
+    shutdown_timeout: float = option(
+        "timeouts", Seconds(), 30.0, "how long each worker may finish requests at a stop"
+    )
+    reload_timeout: float = option(
+        "timeouts", Seconds(), 60.0, "how long old workers may finish requests after a reload"
+    )
+    worker_timeout: float = option(
+        "timeouts",
+        Seconds(),
+        30.0,
+        "how long a worker's event loop may be stuck before it is replaced",
+    )
+
+    max_request_line: int = option(
+        "limits", Integer(64, 1_048_576, "bytes"), 8190, "the longest request line"
+    )
+    max_header_count: int = option(
+        "limits", Integer(1, 10_000), 100, "the most header fields of a request"
+    )
+    max_header_size: int = option(
+        "limits",
+        Integer(256, 16_777_216, "bytes"),
+        65_536,
+        "the most that all header fields of a request take together",
+    )
+    max_body_size: int = option(
+        "limits",
+        Integer(0, unit="bytes"),
+        0,
+        "the largest request body",
+        details="0 is unlimited.",
+    )
+    max_connections: int = option(
+        "limits", Integer(1, 1_048_576), 10_000, "the most connections of one worker"
+    )
+    max_requests_per_connection: int = option(
+        "limits",
+        Integer(0),
+        0,
+        "the most requests of one connection",
+        details="0 is unlimited.",
+    )
+
+    root_path: str = option(
+        "http",
+        _ROOT_PATH,
+        "",
+        "the path the application is mounted at by a proxy in front (ASGI root_path)",
+    )
+    forwarded_allow: tuple[str, ...] = option(
+        "http",
+        Texts(TrustedPeer()),
+        ("127.0.0.1", "::1", "unix"),
+        "the proxies whose X-Forwarded-* and Forwarded fields are believed",
+        details="Addresses, networks, unix for whoever connects to a unix socket, * for all. "
+        "On the command line they replace the file's.",
+    )
+    server_header: bool = option("http", Boolean(), True, "whether responses say Server: pounce")
+    date_header: bool = option("http", Boolean(), True, "whether responses get a Date field")
+
+    access_log: str = option(
+        "logging",
+        FilePath(names=("off", "on"), noun="file's path"),
+        "off",
+        "where requests are logged",
+        details="on is the service's own log. A relative path starts at the configuration "
+        "file's directory.",
+    )
+    log_level: LogLevel = option(
+        "logging",
+        Choice("debug", "info", "warning", "error"),
+        "info",
+        "the least severe records that are logged",
+    )
+    log_format: LogFormat = option(
+        "logging",
+        Choice("text", "json"),
+        "text",
+        "how log records are written where stderr is not the journal",
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers to run, at least 1; asks for the usable CPUs when `workers` is 0."""
+        return self.workers or available_cpus()

@@ -1,0 +1,351 @@
+"""The kinds of value an option can have: how each is checked, read from words, and written.
+
+A kind takes what TOML or Python gives (`check`) or what a shell gives (`parse`) and returns
+the one form the rest of pounce sees, or raises `Invalid`, which says what was found and
+what is allowed.
+"""
+
+import ipaddress
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, time
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from pounce.net.address import ALLOWED as ALLOWED_ADDRESSES
+from pounce.net.address import Address
+
+T = TypeVar("T")
+TypedText = TypeVar("TypedText", bound=str)
+
+Steps = tuple[str | int, ...]
+"""A place inside a configuration: keys and list indexes, as ``("listen", 0, "address")``."""
+
+
+class Problem(NamedTuple):
+    """Something wrong, and the place (below the option) where it is."""
+
+    text: str
+    steps: Steps = ()
+
+
+class Invalid(ValueError):  # noqa: N818 - reads as what the value is
+    """A value was refused; carries every reason."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("; ".join(problem.text for problem in problems))
+        self.problems = problems
+
+
+class Kind(ABC, Generic[T]):
+    """One kind of value; subclasses say what is allowed in words and in code."""
+
+    allowed: str
+    """What may be given, as a phrase that follows "expected"."""
+    metavar = "TEXT"
+    unit = ""
+    repeatable = False
+    """Whether the command line may give several words, which together make the value."""
+
+    @abstractmethod
+    def check(self, value: object) -> T:
+        """Return *value*, as TOML or Python gave it, in its final form; raises Invalid."""
+
+    def parse(self, *words: str) -> T:
+        """Return the value that command-line *words* mean; raises Invalid."""
+        try:
+            value = self._read(words)
+        except ValueError:
+            raise self.refuse(words[-1]) from None
+        return self.check(value)
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        """Turn words into what TOML would have given; raises ValueError where they cannot be."""
+        return words[-1]
+
+    def resolve(self, value: T, base: Path) -> T:
+        """Return *value* with relative paths taken from *base*."""
+        return value
+
+    def merge(self, below: T, above: T) -> T:
+        """Combine a file's value with the command line's, which has precedence."""
+        return above
+
+    def refuse(self, value: object) -> Invalid:
+        """Say that *value* is not allowed."""
+        return Invalid(Problem(f"found {found(value)}, expected {self.allowed}"))
+
+
+class Integer(Kind[int]):
+    """A whole number within bounds, both included."""
+
+    metavar = "N"
+
+    def __init__(self, minimum: int = 0, maximum: int | None = None, unit: str = "") -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.unit = unit
+        self.allowed = "a whole number " + _bounds(minimum, maximum, unit)
+
+    def check(self, value: object) -> int:
+        """Accept int, but not its subclass bool: ``workers = true`` is a mistake."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.refuse(value)
+        if value < self.minimum or (self.maximum is not None and value > self.maximum):
+            raise self.refuse(value)
+        return value
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        return int(words[-1])
+
+
+class Seconds(Kind[float]):
+    """A duration.
+
+    The least is what epoll_wait(2) can wait; the most, a week, is below what it can.
+    """
+
+    metavar = "SECONDS"
+    unit = "seconds"
+    minimum = 0.001
+    maximum = 604_800
+    allowed = f"a number from {minimum} to {maximum} {unit}"
+
+    def check(self, value: object) -> float:
+        """Accept int and float, but not bool, infinity or nan (which no comparison is true of)."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.refuse(value)
+        if not self.minimum <= value <= self.maximum:
+            raise self.refuse(value)
+        return float(value)
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        return float(words[-1])
+
+
+class Boolean(Kind[bool]):
+    """True or false; a pair of flags on the command line."""
+
+    allowed = "true or false"
+
+    def check(self, value: object) -> bool:
+        """Accept bool alone: 0, 1 and "no" are mistakes."""
+        if not isinstance(value, bool):
+            raise self.refuse(value)
+        return value
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        return {"true": True, "false": False}.get(words[-1], words[-1])
+
+
+class Text(Kind[str]):
+    """A string that as a whole matches *pattern*, which *allowed* puts in words."""
+
+    def __init__(self, pattern: str, allowed: str, metavar: str) -> None:
+        self.pattern = re.compile(pattern)
+        self.allowed = allowed
+        self.metavar = metavar
+
+    def check(self, value: object) -> str:
+        """Accept str."""
+        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+            raise self.refuse(value)
+        return value
+
+
+class Choice(Kind[TypedText]):
+    """One of a few names."""
+
+    def __init__(self, *names: TypedText) -> None:
+        self.names = names
+        self.metavar = "|".join(names)
+        self.allowed = enumeration(names)
+
+    def check(self, value: object) -> TypedText:
+        """Accept exactly one of the names."""
+        for name in self.names:
+            if name == value:
+                return name
+        raise self.refuse(value)
+
+
+class FilePath(Kind[str]):
+    """A path, or one of *names*, which are not paths; the empty name stands for a default."""
+
+    metavar = "PATH"
+
+    def __init__(self, names: tuple[str, ...] = ("",), noun: str = "path") -> None:
+        self.names = names
+        self.allowed = enumeration([name for name in names if name], last=f"a {noun}")
+
+    def check(self, value: object) -> str:
+        """Accept str without NUL; whether the path exists is seen where it is used."""
+        if not isinstance(value, str) or "\0" in value or not (value or "" in self.names):
+            raise self.refuse(value)
+        return value
+
+    def resolve(self, value: str, base: Path) -> str:
+        """Make a path absolute. Symbolic links stay: moving one is how a deploy is made."""
+        return value if value in self.names else str(base / value)
+
+
+class TrustedPeer(Kind[str]):
+    """A peer's address, a network, ``unix`` for any unix socket's peer, or ``*`` for all."""
+
+    allowed = 'an IP address, a network such as 10.0.0.0/8, "unix" or "*"'
+    metavar = "PEER"
+
+    def check(self, value: object) -> str:
+        """Accept str."""
+        if not isinstance(value, str) or not self._is_peer(value):
+            raise self.refuse(value)
+        return value
+
+    @staticmethod
+    def _is_peer(text: str) -> bool:
+        try:
+            return text in {"unix", "*"} or bool(ipaddress.ip_network(text))
+        except ValueError:
+            return False
+
+
+class Texts(Kind[tuple[str, ...]]):
+    """A list of strings, each of the kind *item*."""
+
+    repeatable = True
+
+    def __init__(self, item: Kind[str]) -> None:
+        self.item = item
+        self.metavar = item.metavar
+        self.allowed = f"a list, each of {item.allowed}"
+
+    def check(self, value: object) -> tuple[str, ...]:
+        """Accept list and tuple; each refused item is a problem of its own."""
+        if not isinstance(value, list | tuple):
+            raise self.refuse(value)
+        return tuple(collect(self.item.check, value))
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        return words
+
+
+class Variables(Kind[Mapping[str, str]]):
+    """Environment variables: a table of strings; on the command line one NAME=VALUE a time."""
+
+    allowed = "a table of strings"
+    metavar = "NAME=VALUE"
+    repeatable = True
+
+    def check(self, value: object) -> dict[str, str]:
+        """Accept mappings of str to str that environ(7) can hold; return a copy."""
+        if not isinstance(value, Mapping):
+            raise self.refuse(value)
+        problems = [
+            Problem(problem, (name,))
+            for name, text in value.items()
+            if (problem := self._problem(name, text))
+        ]
+        if problems:
+            raise Invalid(*problems)
+        return dict(value)
+
+    @staticmethod
+    def _problem(name: str, text: object) -> str:
+        if not name or set(name) & {"=", "\0"}:
+            return f"found the name {toml(name)}, expected one without '=' and NUL"
+        if not isinstance(text, str) or "\0" in text:
+            return f"found {found(text)}, expected a string without NUL"
+        return ""
+
+    def parse(self, *words: str) -> Mapping[str, str]:
+        """Read NAME=VALUE words."""
+        problems = [
+            Problem(f"found {toml(word)}, expected NAME=VALUE")
+            for word in words
+            if "=" not in word[1:]
+        ]
+        if problems:
+            raise Invalid(*problems)
+        return self.check(dict(word.split("=", 1) for word in words))
+
+    def merge(self, below: Mapping[str, str], above: Mapping[str, str]) -> Mapping[str, str]:
+        """Combine variable by variable."""
+        return {**below, **above}
+
+
+class ListenAddress(Kind[Address]):
+    """Where to listen."""
+
+    allowed = ALLOWED_ADDRESSES
+    metavar = "ADDRESS"
+
+    def check(self, value: object) -> Address:
+        """Accept Address and the text of one."""
+        if isinstance(value, Address):
+            return value
+        if not isinstance(value, str):
+            raise self.refuse(value)
+        try:
+            return Address.parse(value)
+        except ValueError as error:
+            raise Invalid(Problem(str(error))) from None
+
+
+def collect(check: Callable[[object], T], values: Sequence[object]) -> list[T]:
+    """Check each of *values*; raises one Invalid with the problems of all."""
+    checked, problems = [], []
+    for index, value in enumerate(values):
+        try:
+            checked.append(check(value))
+        except Invalid as invalid:
+            problems += [Problem(text, (index, *steps)) for text, steps in invalid.problems]
+    if problems:
+        raise Invalid(*problems)
+    return checked
+
+
+def toml(value: object) -> str:
+    """Write *value* as TOML."""
+    if isinstance(value, str | Address):
+        # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {toml(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def found(value: object) -> str:
+    """Describe a refused value, shortened, with the name of its type where that may surprise."""
+    text = toml(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    for types, name in _TYPE_NAMES:
+        if isinstance(value, types):
+            return f"{text} ({name})"
+    return text
+
+
+_TYPE_NAMES: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "a boolean"),
+    ((list, tuple), "a list"),
+    (Mapping, "a table"),
+    ((date, time), "a date or time"),
+)
+
+
+def enumeration(names: Sequence[str], last: str = "") -> str:
+    """Join quoted *names*, and the phrase *last*, as ``"a", "b" or "c"``."""
+    phrases = [toml(name) for name in names] + ([last] if last else [])
+    return " or ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
+
+
+def _bounds(minimum: float, maximum: float | None, unit: str) -> str:
+    bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+    return f"{bounds} {unit}".rstrip()

@@ -1,0 +1,160 @@
+"""Declaring options: a dataclass field that knows its kind, default, unit and help.
+
+The command line, the file, the template and the manual are all derived from these
+declarations, so an option is written down once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
+
+from pounce.errors import ConfigError
+from pounce.kinds import Invalid, Kind, Problem, collect
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One declared option. `key` is the field's name and the TOML key."""
+
+    section: str
+    kind: Kind[Any]
+    default: Any
+    summary: str
+    details: str
+    key: str
+    flag: str
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is MISSING
+
+
+def option(
+    section: str, kind: Kind[T], default: T, summary: str, *, details: str = "", flag: str = ""
+) -> T:
+    """Declare an option as a dataclass field.
+
+    *summary* is one line of help; *details*, where needed, say what the values mean.
+    *flag* is the command-line flag where it is not the key's own name.
+    """
+    declared = Option(section, kind, default, summary, details, key="", flag=flag)
+    metadata = {"option": declared}
+    if isinstance(default, Mapping):
+        # A dataclass refuses such a default as it is, and cannot hash one.
+        return field(default_factory=lambda: default, metadata=metadata, hash=False)
+    return field(default=default, metadata=metadata)
+
+
+def required(section: str, kind: Kind[T], summary: str, *, details: str = "") -> T:
+    """Declare an option that has no default."""
+    declared = Option(section, kind, MISSING, summary, details, key="", flag="")
+    made: T = field(metadata={"option": declared})
+    return made
+
+
+def options(owner: type[Any]) -> tuple[Option, ...]:
+    """Every option that the dataclass *owner* declares, in order."""
+    return tuple(_named(each.metadata["option"], each.name) for each in fields(owner))
+
+
+def _named(declared: Option, key: str) -> Option:
+    return replace(declared, key=key, flag=declared.flag or "--" + key.replace("_", "-"))
+
+
+def settle(instance: object) -> None:
+    """Check every option of a new *instance*, frozen or not, and put the final values in it.
+
+    Raises ConfigError, naming all that is wrong.
+    """
+    problems = []
+    for each in options(type(instance)):
+        try:
+            value = each.kind.check(getattr(instance, each.key))
+        except Invalid as invalid:
+            problems += [f"{dotted((each.key, *at))}: {text}" for text, at in invalid.problems]
+        else:
+            object.__setattr__(instance, each.key, value)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def read(owner: type, table: Mapping[str, object]) -> dict[str, Any]:
+    """Check a TOML *table* against the options of *owner*; return the values it gives.
+
+    Raises Invalid with every problem: unknown and missing keys and refused values.
+    """
+    values, problems = {}, []
+    known = {each.key: each for each in options(owner)}
+    for key, value in table.items():
+        if key not in known:
+            problems.append(Problem(_unknown(key, list(known)), (key,)))
+            continue
+        try:
+            values[key] = known[key].kind.check(value)
+        except Invalid as invalid:
+            problems += [Problem(text, (key, *at)) for text, at in invalid.problems]
+    for key, each in known.items():
+        if each.required and key not in table:
+            problems.append(Problem(f"{key} is missing, expected {each.kind.allowed}"))
+    if problems:
+        raise Invalid(*problems)
+    return values
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    nearest = get_close_matches(key.replace("-", "_"), known, n=1)
+    if nearest:
+        return f"unknown key; did you mean {nearest[0]}?"
+    return f"unknown key; known are {', '.join(known)}"
+
+
+class Records(Kind[tuple[T, ...]], Generic[T]):
+    """An array of tables, each an *owner*; a command-line word gives the first key's value."""
+
+    repeatable = True
+
+    def __init__(self, owner: type[T], unique: str) -> None:
+        self.owner = owner
+        self.unique = unique
+        self.metavar = options(owner)[0].kind.metavar
+        self.allowed = f"tables with the keys {', '.join(each.key for each in options(owner))}"
+
+    def check(self, value: object) -> tuple[T, ...]:
+        """Accept lists of tables and of the dataclass's instances, without duplicates."""
+        if not isinstance(value, list | tuple):
+            raise self.refuse(value)
+        records = tuple(collect(self._record, value))
+        self._refuse_duplicates(records)
+        return records
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        first = options(self.owner)[0].key
+        return [{first: word} for word in words]
+
+    def _record(self, value: object) -> T:
+        if isinstance(value, self.owner):
+            return value
+        if not isinstance(value, Mapping):
+            raise self.refuse(value)
+        return self.owner(**read(self.owner, value))
+
+    def _refuse_duplicates(self, records: tuple[T, ...]) -> None:
+        seen: dict[object, int] = {}
+        problems = []
+        for index, record in enumerate(records):
+            value = getattr(record, self.unique)
+            if value in seen:
+                text = f"{value} is given twice; each {self.unique} may be given once"
+                problems.append(Problem(text, (index, self.unique)))
+            seen[value] = index
+        if problems:
+            raise Invalid(*problems)
+
+
+def dotted(steps: tuple[str | int, ...]) -> str:
+    """Write a place as people do: ``listen[0].address``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:]
