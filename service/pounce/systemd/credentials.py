@@ -1,0 +1,33 @@
+"""Secrets passed by the service manager: LoadCredential= of systemd.exec(5)."""
+
+import os
+from pathlib import Path
+
+from pounce.errors import ConfigError
+
+PREFIX = "credential:"
+
+
+def credentials_directory() -> Path | None:
+    """Where systemd put this service's credentials; None if the unit loads none."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
+
+
+def resolve_credential(value: str) -> str:
+    """The path that a configured ``credential:NAME`` stands for; any other value as it is.
+
+    Raises ConfigError if there is no such credential.
+    """
+    if not value.startswith(PREFIX):
+        return value
+    name = value.removeprefix(PREFIX)
+    directory = credentials_directory()
+    if not name or "/" in name or name in {".", ".."}:
+        raise ConfigError(f"{value!r} is no credential's name", hint="credential:NAME, no slash")
+    if directory is None or not (directory / name).is_file():
+        raise ConfigError(
+            f"the service has no credential {name!r}",
+            hint=f"add LoadCredential={name}:/path/of/the/secret to the unit",
+        )
+    return str(directory / name)

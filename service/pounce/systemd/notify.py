@@ -1,0 +1,188 @@
+"""Telling systemd how the service fares: sd_notify(3), from lifecycle events."""
+
+import contextlib
+import os
+import socket
+import struct
+import time
+
+from pounce.lifecycle import (
+    BudgetSpent,
+    GenerationReady,
+    HealthChecked,
+    LifecycleEvent,
+    Phase,
+    ReloadCompleted,
+    ReloadFailed,
+    ReloadStarted,
+    Stopping,
+    WorkerFailed,
+)
+
+# How long one message keeps a slow start or stop alive. Well above any health interval, so a
+# supervisor that turns is never cut off; short enough that one that froze soon is.
+_EXTENSION = "EXTEND_TIMEOUT_USEC=30000000"
+
+# A full queue at systemd's end may delay the supervisor's loop by this much and no more.
+_SEND_TIMEOUT = struct.pack("ll", 1, 0)
+
+_MAX_REASON = 200  # characters of an error in the status line; the journal has all of it
+
+
+def watchdog_interval() -> float | None:
+    """Seconds within which systemd wants a sign of life; None without WatchdogSec=.
+
+    sd_watchdog_enabled(3): call it once, it removes WATCHDOG_USEC and WATCHDOG_PID from the
+    environment. Health checks should come at half this interval.
+    """
+    microseconds = os.environ.pop("WATCHDOG_USEC", "")
+    pid = os.environ.pop("WATCHDOG_PID", "")
+    if pid not in ("", str(os.getpid())):
+        return None
+    if not (microseconds.isascii() and microseconds.isdigit() and int(microseconds)):
+        return None
+    return int(microseconds) / 1_000_000
+
+
+class SystemdNotifier:
+    """The lifecycle collector that talks to NOTIFY_SOCKET (and removes it from the environment).
+
+    Without that variable it says nothing. It never raises: a service manager that does not
+    listen is no reason to stop serving.
+    """
+
+    def __init__(self) -> None:
+        self._socket = _notify_socket()
+        self._ready = False
+        self._stopping = False
+        self._generation = 1
+        self._workers = 0
+        self._budget_spent = ""
+        self._reload_failed = ""
+        self._status = ""  # as sent last
+
+    def collect(self, event: LifecycleEvent) -> None:
+        """Tell systemd what *event* means to it, if anything."""
+        match event:
+            case HealthChecked():
+                self._on_health_checked(event)
+            case GenerationReady():
+                self._on_generation_ready(event)
+            case WorkerFailed():
+                self._on_worker_failed(event)
+            case BudgetSpent():
+                self._on_budget_spent(event)
+            case ReloadStarted():
+                self._on_reload_started(event)
+            case ReloadCompleted() | ReloadFailed():
+                self._on_reload_ended(event)
+            case Stopping():
+                self._on_stopping(event)
+
+    def close(self) -> None:
+        """Close the socket; nothing is sent afterwards."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _on_generation_ready(self, event: GenerationReady) -> None:
+        self._generation, self._workers = event.generation, event.workers
+        if not self._ready:
+            self._ready = True
+            self._send("READY=1", status=self._serving(event.workers))
+
+    def _on_worker_failed(self, event: WorkerFailed) -> None:
+        if not self._ready:
+            self._send(status=f"Start failed: {_first_line(event.reason)}")
+
+    def _on_health_checked(self, event: HealthChecked) -> None:
+        self._generation, self._workers = event.generation, event.workers
+        states = ["WATCHDOG=1"] if event.can_serve else []
+        # The unit's own timeout is unknown here, and an extension never shortens it
+        # (sd_notify(3)): so it is sent from the beginning, until pounce's own deadline.
+        if event.phase is not Phase.SERVING and event.phase_elapsed < event.phase_timeout:
+            states.append(_EXTENSION)
+        self._send(*states, status=self._health(event))
+
+    def _on_budget_spent(self, event: BudgetSpent) -> None:
+        self._budget_spent = f"{event.restarts} restarts in {event.window:g} s, no more for now"
+
+    def _on_reload_started(self, event: ReloadStarted) -> None:
+        self._reload_failed = ""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(
+            "RELOADING=1",
+            f"MONOTONIC_USEC={now}",
+            status=f"Reloading: starting generation {event.generation}",
+        )
+
+    def _on_reload_ended(self, event: ReloadCompleted | ReloadFailed) -> None:
+        if isinstance(event, ReloadFailed):
+            self._reload_failed = f"reload failed: {_first_line(event.reason)}"
+        else:
+            self._generation = event.generation
+        # READY=1 ends a failed reload, too: the protocol has no message for the failure.
+        # After STOPPING=1, which is final, nothing may claim to be ready.
+        if not self._stopping:
+            self._send("READY=1", status=self._serving(self._workers))
+
+    def _on_stopping(self, event: Stopping) -> None:
+        self._stopping = True
+        self._send("STOPPING=1", _EXTENSION, status=f"Stopping: {_first_line(event.reason)}")
+
+    def _health(self, event: HealthChecked) -> str:
+        if event.phase is Phase.STARTING:
+            ready = f"{event.ready_workers} of {_count(event.workers, 'worker')}"
+            return f"Starting generation {event.generation}, {ready} ready"
+        if event.phase is Phase.STOPPING:
+            connections = event.connections + event.draining_connections
+            return f"Stopping, {_count(connections, 'connection')} left"
+        if event.ready_workers == event.workers:
+            self._budget_spent = ""
+        return self._serving(event.ready_workers, event.draining_connections)
+
+    def _serving(self, ready: int, draining: int = 0) -> str:
+        workers = _count(self._workers, "worker")
+        if ready == self._workers:
+            status = f"Serving generation {self._generation}, {workers}"
+        elif ready:
+            status = f"Degraded: serving generation {self._generation}, {ready} of {workers}"
+        else:
+            status = f"Cannot serve: no worker of generation {self._generation} is ready"
+        if draining:
+            status += f", {_count(draining, 'connection')} draining"
+        return "; ".join(filter(None, (status, self._budget_spent, self._reload_failed)))
+
+    def _send(self, *states: str, status: str) -> None:
+        lines = list(states)
+        if status != self._status:
+            self._status = status
+            lines.append(f"STATUS={status}")
+        if lines and self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send("\n".join(lines).encode("utf-8", "backslashreplace"))
+
+
+def _notify_socket() -> socket.socket | None:
+    address = os.environ.pop("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
+    try:
+        # "@" stands for the NUL byte that begins an abstract address (unix(7)).
+        sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _first_line(reason: str) -> str:
+    """*reason* cut to one line: in this protocol a line break would begin another variable."""
+    line = next(iter(reason.strip().splitlines()), "")
+    return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + "…"
