@@ -50,7 +50,7 @@ _ROOT_PATH = Text(
 )
 _SOCKET_NAME = Text(
     pattern=r"[ -9;-~]{0,255}",
-    allowed="at most 255 printable ASCII characters without ':' (FileDescriptorName=)",
+    allowed="at most 255 printable ASCII characters without ':'",
     metavar="NAME",
 )
 
@@ -64,12 +64,16 @@ class Listen:
         "listening",
         _SOCKET_NAME,
         "",
-        "the FileDescriptorName= of the inherited socket to use",
+        "the name (FileDescriptorName=) of the inherited socket to use",
         details="Empty: the inherited socket with this address is used.",
     )
 
     def __post_init__(self) -> None:
         settle(self)
+
+
+DEFAULT_LISTEN = Listen(address=Address.parse("127.0.0.1:8000"))
+"""Where a service listens when nothing says where, and systemd hands it no socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,7 @@ class ServerConfig:
         Records(Listen, unique="address"),
         (),
         "an address to listen on",
-        details="With none, and no socket inherited from systemd, 127.0.0.1:8000. "
+        details=f"With none, and no socket inherited from systemd: {DEFAULT_LISTEN.address}. "
         "On the command line it replaces all of the file's.",
         flag="--bind",
     )
@@ -216,10 +220,12 @@ class ServerConfig:
         Texts(TrustedPeer()),
         ("127.0.0.1", "::1", "unix"),
         "the proxies whose X-Forwarded-* and Forwarded fields are believed",
-        details="Addresses, networks, unix for whoever connects to a unix socket, * for all. "
+        details="unix is whoever connects to a unix socket, * is everyone. "
         "On the command line they replace the file's.",
     )
-    server_header: bool = option("http", Boolean(), True, "whether responses say Server: pounce")
+    server_header: bool = option(
+        "http", Boolean(), True, "whether responses name pounce in a Server field"
+    )
     date_header: bool = option("http", Boolean(), True, "whether responses get a Date field")
 
     access_log: str = option(

@@ -73,12 +73,11 @@ def _ancestry(mount: _Mount, group: str | None) -> Iterator[Path]:
     """The directories of *group* and its ancestors, up to the hierarchy's mount point."""
     if group is None:
         return
-    try:
+    below = Path()
+    # A group outside the mounted part, or outside the namespace, which ".." says
+    # (cgroup_namespaces(7)), has no directory here: the mount's own is all there is.
+    if Path(group).is_relative_to(mount.group) and ".." not in group.split("/"):
         below = Path(group).relative_to(mount.group)
-    except ValueError:
-        # The group is outside what is mounted, as when a container mounts the host's
-        # hierarchy: what the mount shows is then all that can be known.
-        below = Path()
     for part in (below, *below.parents):
         yield mount.directory / part
 

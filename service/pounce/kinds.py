@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     steps: Steps = ()
 
 
-class Invalid(ValueError):  # noqa: N818 - reads as what the value is
+class Invalid(ValueError):
     """A value was refused; carries every reason."""
 
     def __init__(self, *problems: Problem) -> None:
@@ -255,7 +255,9 @@ class Variables(Kind[Mapping[str, str]]):
     def _problem(name: str, text: object) -> str:
         if not name or set(name) & {"=", "\0"}:
             return f"found the name {toml(name)}, expected one without '=' and NUL"
-        if not isinstance(text, str) or "\0" in text:
+        if not isinstance(text, str):
+            return f"found {found(text)}, expected a string"
+        if "\0" in text:
             return f"found {found(text)}, expected a string without NUL"
         return ""
 

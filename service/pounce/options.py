@@ -4,13 +4,14 @@ The command line, the file, the template and the manual are all derived from the
 declarations, so an option is written down once.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid, Kind, Problem, collect
+from pounce.kinds import Invalid, Kind, Problem, Steps, collect, toml
 
 T = TypeVar("T")
 
@@ -155,6 +156,11 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
             raise Invalid(*problems)
 
 
-def dotted(steps: tuple[str | int, ...]) -> str:
+def dotted(steps: Steps) -> str:
     """Write a place as people do: ``listen[0].address``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:]
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{_key(step)}" for step in steps)[1:]
+
+
+def _key(text: str) -> str:
+    """A key as TOML wants it: bare, or else quoted."""
+    return text if re.fullmatch("[A-Za-z0-9_-]+", text) else toml(text)

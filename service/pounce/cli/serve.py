@@ -1,0 +1,29 @@
+"""``pounce serve``: run a service in the foreground."""
+
+import sys
+from functools import partial
+
+import click
+
+from pounce.cli.arguments import ConfiguredCommand
+from pounce.config_file import Invocation
+from pounce.launch import prepare, reconfigure
+
+
+@click.command(cls=ConfiguredCommand)
+def serve(invocation: Invocation) -> None:
+    """Serve an application, in the foreground.
+
+    APP is module:attribute, or module:factory() for what a function returns. A NAME stands
+    for the file /etc/pounce/NAME.toml. Options given here go before the file's.
+    """
+    settings = prepare(invocation, sys.argv[1:])
+    # Not needed, and not paid for, where another interpreter takes over.
+    from pounce.server import Server
+
+    server = Server(
+        settings.config,
+        config_path=invocation.path,
+        reload_config=partial(reconfigure, invocation),
+    )
+    sys.exit(server.run())

@@ -1,0 +1,206 @@
+"""The configuration of one run: the file's values, with the command line's above them.
+
+Everything wrong is reported at once, each with the line or the flag it is from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomli
+
+from pounce.config import ServerConfig
+from pounce.errors import ConfigError
+from pounce.kinds import Invalid, Steps
+from pounce.options import dotted, options, read
+
+CONFIG_DIRECTORY = Path("/etc/pounce")
+
+_OPTIONS = {option.key: option for option in options(ServerConfig)}
+
+
+class ConfigFile:
+    """A TOML file, read: its data and, when asked, the line of each key."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and parse the file at *path*; raises ConfigError."""
+        self.path = path
+        self._text = _read_text(path)
+        self.data = _parse(path, self._text)
+
+    @cached_property
+    def lines(self) -> dict[Steps, int]:
+        """The line on which each key and list item starts.
+
+        The parser keeps no lines, but tells where a file could end: what a prefix of the
+        file has that the parsable prefix before it had not, begins right after the latter.
+        """
+        lines: dict[Steps, int] = {}
+        first, prefix = 1, ""
+        for number, line in enumerate(self._text.split("\n"), start=1):
+            prefix += f"{line}\n"
+            try:
+                data = tomli.loads(prefix)
+            except ValueError:
+                continue
+            for steps in _places(data):
+                lines.setdefault(steps, first)
+            first = number + 1
+        return lines
+
+    def values(self) -> dict[str, Any]:
+        """The values of the options it sets; raises ConfigError with everything wrong."""
+        try:
+            values = read(ServerConfig, self.data)
+        except Invalid as invalid:
+            problems = [(self._line(steps), steps, text) for text, steps in invalid.problems]
+            raise ConfigError(
+                "\n".join(
+                    f"{self.path}:{line}: {dotted(steps)}: {text}{_misplaced(steps)}"
+                    for line, steps, text in sorted(problems, key=lambda problem: problem[0])
+                )
+            ) from None
+        base = self.path.absolute().parent
+        return {key: _OPTIONS[key].kind.resolve(value, base) for key, value in values.items()}
+
+    def _line(self, steps: Steps) -> int:
+        """The line of the innermost part of *steps* that is written in the file."""
+        written = (steps[:length] for length in range(len(steps), 0, -1))
+        return next((self.lines[part] for part in written if part in self.lines), 1)
+
+
+class Given(NamedTuple):
+    """One option on the command line: how it was named there, and the words given for it."""
+
+    label: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An effective configuration that knows where each value came from."""
+
+    config: ServerConfig
+    file: ConfigFile | None
+    given: Mapping[str, Given]
+    given_values: Mapping[str, Any]
+
+    def source(self, *steps: str | int) -> str:
+        """Say where the value at *steps* is from: a flag, ``file:line`` or ``default``."""
+        if self._is_given(steps):
+            return f"command line {self.given[str(steps[0])].label}"
+        if self.file is not None and steps in self.file.lines:
+            return f"{self.file.path}:{self.file.lines[steps]}"
+        return "default"
+
+    def _is_given(self, steps: Steps) -> bool:
+        value = self.given_values.get(str(steps[0]))
+        if isinstance(value, Mapping):
+            return len(steps) > 1 and steps[1] in value
+        return value is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a command line asks for: a file, if any, options, and where relative paths start.
+
+    Kept for as long as the service runs: a reload loads it again.
+    """
+
+    path: Path | None
+    given: Mapping[str, Given]
+    directory: Path
+
+    def load(self) -> Settings:
+        """Read, check and merge everything; raises ConfigError with everything wrong."""
+        file = ConfigFile(self.path) if self.path else None
+        problems, values, given_values = [], {}, {}
+        try:
+            values = file.values() if file else {}
+        except ConfigError as error:
+            problems.append(error.message)
+        try:
+            given_values = self._given_values()
+        except ConfigError as error:
+            problems.append(error.message)
+        if problems:
+            raise ConfigError("\n".join(problems))
+        for key, value in given_values.items():
+            values[key] = _OPTIONS[key].kind.merge(values[key], value) if key in values else value
+        return Settings(ServerConfig(**values), file, self.given, given_values)
+
+    def _given_values(self) -> dict[str, Any]:
+        values, problems = {}, []
+        for key, (label, words) in self.given.items():
+            kind = _OPTIONS[key].kind
+            try:
+                values[key] = kind.resolve(kind.parse(*words), self.directory)
+            except Invalid as invalid:
+                problems += [f"{label}: {problem.text}" for problem in invalid.problems]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return values
+
+
+def find(name: str, directory: Path = CONFIG_DIRECTORY) -> Path:
+    """Return the file of the service *name*; raises ConfigError, naming those there are."""
+    path = directory / f"{name}.toml"
+    try:
+        if "/" not in name:
+            path.stat()
+            return path
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        return path  # It is there, or may be; reading it gives the reason.
+    names = sorted(file.stem for file in directory.glob("*.toml"))
+    raise ConfigError(
+        f"{name!r} is neither an application nor a service configured in {directory}",
+        hint=f"configured there: {', '.join(names) or 'none'}; "
+        "an application is module:attribute; another file is given by --config FILE",
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise ConfigError(f"{path}:{line}: not UTF-8: found the byte 0x{byte:02x}") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        place = f"{path}:{error.lineno}"
+        raise ConfigError(f"{place}: not TOML: {error.msg} (column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or lists nested a thousand deep.
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from None
+
+
+def _places(value: object, at: Steps = ()) -> Iterator[Steps]:
+    """Every place within parsed TOML, outer before inner."""
+    if at:
+        yield at
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _places(item, (*at, key))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for index, item in enumerate(value):
+            yield from _places(item, (*at, index))
+
+
+def _misplaced(steps: Steps) -> str:
+    """Explain a key that TOML has put into the table above it."""
+    if len(steps) > 1 and steps[-1] in _OPTIONS:
+        return f"; to set the option {steps[-1]}, write it above the first [table]"
+    return ""

@@ -1,0 +1,103 @@
+"""The configuration as text for people: a commented template, and the effective values."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import NamedTuple
+
+from pounce.config import DEFAULT_LISTEN, SECTIONS, ServerConfig
+from pounce.config_file import Settings
+from pounce.kinds import Variables, toml
+from pounce.options import Option, Records, dotted, options
+
+_PREAMBLE = """\
+The configuration of one service. Every option is here with its default; to set one,
+remove the # in front of it. The options of [tables] come last, as TOML wants it.\
+"""
+
+
+def template() -> str:
+    """Write a TOML file that has every option commented out.
+
+    A line that starts with ``#`` and no space is an option, so that removing those gives
+    the defaults.
+    """
+    plain = [each for each in options(ServerConfig) if not _is_table(each)]
+    lines = [f"# {line}" for line in _PREAMBLE.splitlines()]
+    for section, heading in SECTIONS.items():
+        members = [each for each in plain if each.section == section]
+        if members:
+            lines += ["", f"# --- {heading} ---"]
+        for each in members:
+            lines += ["", *_comment(each), f"#{each.key} = {toml(each.default)}"]
+    for each in options(ServerConfig):
+        if _is_table(each):
+            lines += ["", *_comment(each), *_table(each)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(option: Option) -> bool:
+    return isinstance(option.kind, Variables | Records)
+
+
+def _comment(option: Option) -> Iterator[str]:
+    summary = option.summary[0].upper() + option.summary[1:]
+    allowed = option.kind.allowed
+    text = f"{summary}: {allowed}. {option.details}".rstrip()
+    yield from wrap(text, width=88, initial_indent="# ", subsequent_indent="# ")
+
+
+def _table(option: Option) -> Iterator[str]:
+    if isinstance(option.kind, Records):
+        yield f"#[[{option.key}]]"
+        for each in options(option.kind.owner):
+            yield from _comment(each)
+            yield f"#{each.key} = {toml(getattr(DEFAULT_LISTEN, each.key))}"
+    else:
+        yield f"#[{option.key}]"
+        yield '# NAME = "value"'
+
+
+class Row(NamedTuple):
+    """One value of an effective configuration, as text."""
+
+    name: str
+    value: str
+    unit: str
+    source: str
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Each value of *settings*: its name, the value as TOML, its unit, where it came from."""
+    for option in options(ServerConfig):
+        value = getattr(settings.config, option.key)
+        if isinstance(option.kind, Variables) and value:
+            for name, text in value.items():
+                steps = (option.key, name)
+                yield Row(dotted(steps), toml(text), "", settings.source(*steps))
+        elif isinstance(option.kind, Records) and value:
+            yield from _record_rows(settings, option, value)
+        else:
+            source = settings.source(option.key)
+            yield Row(option.key, toml(value), option.kind.unit, source)
+
+
+def _record_rows(settings: Settings, option: Option, records: tuple[object, ...]) -> Iterator[Row]:
+    for index, record in enumerate(records):
+        for each in options(type(record)):
+            steps = (option.key, index, each.key)
+            value = toml(getattr(record, each.key))
+            yield Row(dotted(steps), value, each.kind.unit, settings.source(*steps))
+
+
+def table(settings: Settings) -> str:
+    """Write the effective configuration in aligned columns."""
+    content = list(rows(settings))
+    names, values, units = (
+        # A rare long value may stand out: it does not push every other line apart.
+        max((len(row[column]) for row in content if len(row[column]) <= 40), default=0)
+        for column in range(3)
+    )
+    return "".join(
+        f"{row.name:{names}} = {row.value:{values}}  {row.unit:{units}}  {row.source}\n"
+        for row in content
+    )

@@ -1,0 +1,93 @@
+"""From an invocation to a configuration that this very interpreter can serve."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pounce.config import ServerConfig
+from pounce.config_file import Invocation, Settings
+from pounce.errors import ConfigError
+
+# -P keeps the current directory, which `-m` would put first, out of the import path:
+# otherwise a file there could stand in for one of pounce's own modules.
+_PYTHON_OPTIONS = ("-P",)
+_PROBE = "import sys, pounce; print(sys.prefix)"
+_PROBE_TIMEOUT = 30.0  # seconds; importing pounce takes a fraction of one
+
+
+def prepare(invocation: Invocation, arguments: list[str]) -> Settings:
+    """Load *invocation* for serving; raises ConfigError.
+
+    Where the configured virtual environment is not the running interpreter's, this does not
+    return: the process goes on as that environment's ``python -m pounce ARGUMENTS``, under
+    the same process id, which systemd's MAINPID and LISTEN_PID refer to.
+    """
+    settings = invocation.load()
+    if not settings.config.app:
+        raise ConfigError(
+            "no application is configured",
+            hint="name one as module:attribute, on the command line or by `app` in the file",
+        )
+    python = foreign_interpreter(settings.config)
+    if python:
+        command = [str(python), *_PYTHON_OPTIONS, "-m", "pounce", *arguments]
+        os.execv(python, command)  # noqa: S606 - no shell is wanted
+    return settings
+
+
+def reconfigure(invocation: Invocation) -> ServerConfig:
+    """Load *invocation* again, for a reload; raises ConfigError."""
+    config = invocation.load().config
+    if foreign_interpreter(config):
+        raise ConfigError(
+            f"virtualenv is now {config.virtualenv}, but {sys.prefix} is running",
+            hint="another interpreter needs a restart; a reload cannot change it",
+        )
+    return config
+
+
+def foreign_interpreter(config: ServerConfig) -> Path | None:
+    """Return the interpreter to serve with, or None where it is the running one.
+
+    Raises ConfigError where the configured virtual environment cannot run pounce.
+    """
+    if not config.virtualenv:
+        return None
+    directory = Path(config.virtualenv)
+    if not directory.is_dir():
+        raise ConfigError(f"virtualenv: {directory} is not a directory")
+    # Not by name: a deploy may reach the same environment through a moved symbolic link.
+    if directory.samefile(sys.prefix):
+        return None
+    python = directory / "bin/python"
+    prefix = _probe(python)
+    if not directory.samefile(prefix):
+        raise ConfigError(
+            f"virtualenv: {directory} is not a virtual environment: "
+            f"its interpreter belongs to {prefix}"
+        )
+    return python
+
+
+def _probe(python: Path) -> str:
+    """Have *python* import pounce and name its prefix; raises ConfigError."""
+    try:
+        outcome = subprocess.run(  # noqa: S603 - the administrator names the interpreter
+            [python, *_PYTHON_OPTIONS, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"virtualenv: {python} cannot be run: {reason}") from None
+    if outcome.returncode:
+        reason = outcome.stderr.strip().rpartition("\n")[2]
+        raise ConfigError(
+            f"virtualenv: {python} cannot import pounce: {reason}",
+            hint=f"this pounce runs in {sys.prefix}; install it in the application's "
+            f"environment too: {python} -m pip install pounce",
+        )
+    return outcome.stdout.strip()
