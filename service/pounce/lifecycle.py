@@ -62,8 +62,9 @@ class WorkerHung(WorkerEvent):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(WorkerEvent):
-    """The worker ended as it was told to; *forced* if it had to be killed or abandoned."""
+    """The worker ended after it was told to; *forced* if it had to be killed or abandoned."""
 
+    outcome: str
     forced: bool
 
 
@@ -137,7 +138,9 @@ class Phase(Enum):
 class HealthChecked(LifecycleEvent):
     """The supervisor looked at every worker; sent at each health interval.
 
-    *generation* is the current one (the first while starting). *phase_elapsed* and
+    *generation* is the current one (the first while starting). *connections* are all that
+    clients have open, *draining_connections* those of them that older generations (or, in a
+    stop, all) hold. *phase_elapsed* and
     *phase_timeout* are seconds (a timeout of 0: the phase has none). *can_serve* is true
     while at least one worker of the current generation is ready and its loop turns.
     """

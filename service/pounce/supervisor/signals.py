@@ -41,10 +41,14 @@ class Signals:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._previous_wakeup)
             self._loop.unwatch(self._reader.fileno())
-        self.close()
+        self._close()
 
-    def close(self) -> None:
-        """Close the descriptors; a forked child calls it too."""
+    def close_in_child(self) -> None:
+        """Undo what a forked child has inherited of this."""
+        signal.set_wakeup_fd(-1)
+        self._close()
+
+    def _close(self) -> None:
         self._reader.close()
         self._writer.close()
 

@@ -118,7 +118,6 @@ class GenerationAction(Enum):
     FAIL = auto()  # tear it down
     RESPAWN = auto()  # fill the lost worker's slot again
     DRAIN = auto()  # drain its workers
-    CHECK_ALIVE = auto()  # no worker serves: is one on its way?
     RETIRE = auto()  # forget it
 
 
@@ -133,7 +132,8 @@ GENERATION_TABLE: Final = {
     (_G.SERVING, _J.COMPLETE): (_G.SERVING, _B.NOTHING),
     (_G.SERVING, _J.WORKER_LOST): (_G.SERVING, _B.RESPAWN),
     (_G.SERVING, _J.DRAIN): (_G.DRAINING, _B.DRAIN),
-    (_G.SERVING, _J.EMPTY): (_G.SERVING, _B.CHECK_ALIVE),
+    # Its slots are being filled again, or the budget ends the service.
+    (_G.SERVING, _J.EMPTY): (_G.SERVING, _B.NOTHING),
     (_G.DRAINING, _J.COMPLETE): (_G.DRAINING, _B.NOTHING),
     (_G.DRAINING, _J.WORKER_LOST): (_G.DRAINING, _B.NOTHING),
     (_G.DRAINING, _J.DRAIN): (_G.DRAINING, _B.NOTHING),

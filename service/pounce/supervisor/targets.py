@@ -183,7 +183,8 @@ class ThreadTarget:
 
     def request_stacks(self) -> None:
         """Take the thread's stack now."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        # What threading itself offers no public way to.
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
         self._stacks = "".join(traceback.format_stack(frame)) if frame else ""
 
     def stacks(self) -> str:
@@ -209,7 +210,7 @@ class ThreadTarget:
     def _run(self) -> None:
         try:
             self._outcome = f"ended with status {self._main()}"
-        except BaseException:  # noqa: BLE001 - a dying worker must never take the service along
+        except BaseException:
             self._outcome = f"ended with an exception:\n{traceback.format_exc()}"
         finally:
             os.close(self._ended_writer)

@@ -135,8 +135,7 @@ class SystemdNotifier:
             ready = f"{event.ready_workers} of {_count(event.workers, 'worker')}"
             return f"Starting generation {event.generation}, {ready} ready"
         if event.phase is Phase.STOPPING:
-            connections = event.connections + event.draining_connections
-            return f"Stopping, {_count(connections, 'connection')} left"
+            return f"Stopping, {_count(event.connections, 'connection')} left"
         if event.ready_workers == event.workers:
             self._budget_spent = ""
         return self._serving(event.ready_workers, event.draining_connections)

@@ -1,0 +1,113 @@
+"""The ASGI lifespan protocol (ASGI specification, "Lifespan Protocol", version 2.0)."""
+
+import asyncio
+import logging
+import traceback
+from enum import Enum, auto
+from typing import Any, Literal
+
+from pounce.asgi.types import ASGIApp, Message, Scope
+from pounce.errors import ApplicationError
+
+logger = logging.getLogger("pounce.error")
+
+
+class _Phase(Enum):
+    STARTING = auto()
+    RUNNING = auto()
+    STOPPING = auto()
+    ENDED = auto()
+
+
+class Lifespan:
+    """One run of the application's lifespan, in the loop that calls it.
+
+    *mode* "auto" goes on without a lifespan when the application raises instead of answering
+    the startup event, as the specification demands; "on" makes that an error; "off" sends
+    nothing. *state* is the namespace the application fills for its requests.
+    """
+
+    def __init__(
+        self, app: ASGIApp, mode: Literal["auto", "on", "off"], state: dict[str, Any]
+    ) -> None:
+        self._app = app
+        self._mode = mode
+        self.state = state
+        self._phase = _Phase.STARTING
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._answered = asyncio.Event()
+        self._failure = ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def startup(self) -> None:
+        """Run the application's startup; raises ApplicationError if it fails."""
+        if self._mode == "off":
+            return
+        self._events.put_nowait({"type": "lifespan.startup"})
+        self._task = asyncio.create_task(self._run(), name="pounce-lifespan")
+        try:
+            await self._answered.wait()
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if self._failure:
+            await self._task
+            raise ApplicationError("the application's startup failed", hint=self._failure)
+
+    async def shutdown(self) -> None:
+        """Run the application's shutdown; a failure there is logged, not raised."""
+        if self._task is None or self._phase is not _Phase.RUNNING:
+            return
+        self._phase = _Phase.STOPPING
+        self._answered.clear()
+        self._events.put_nowait({"type": "lifespan.shutdown"})
+        await self._answered.wait()
+        await self._task
+
+    async def _run(self) -> None:
+        scope: Scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        try:
+            await self._app(scope, self._events.get, self._send)
+        except Exception:
+            self._raised(traceback.format_exc())
+        else:
+            self._returned()
+        finally:
+            self._phase = _Phase.ENDED
+            self._answered.set()
+
+    def _raised(self, report: str) -> None:
+        if self._phase is _Phase.STARTING and not self._failure:
+            if self._mode == "on":
+                self._failure = report
+            else:
+                logger.info("the application has no lifespan; it raised:\n%s", report)
+        elif self._phase is not _Phase.STARTING:
+            logger.error("the application's lifespan ended with an exception:\n%s", report)
+        else:
+            self._failure = f"{self._failure}\n{report}".strip()
+
+    def _returned(self) -> None:
+        if self._phase is _Phase.STARTING and self._mode == "on" and not self._failure:
+            self._failure = "the application returned without answering lifespan.startup"
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if (self._phase, kind) == (_Phase.STARTING, "lifespan.startup.complete"):
+            self._phase = _Phase.RUNNING
+            self._answered.set()
+        elif (self._phase, kind) == (_Phase.STARTING, "lifespan.startup.failed"):
+            # Waiting for the task's end as well: frameworks raise after this message, and the
+            # exception says more than the message.
+            self._failure = str(message.get("message") or "it gave no reason")
+        elif (self._phase, kind) == (_Phase.STOPPING, "lifespan.shutdown.complete"):
+            self._answered.set()
+        elif (self._phase, kind) == (_Phase.STOPPING, "lifespan.shutdown.failed"):
+            logger.error("the application's shutdown failed: %s", message.get("message", ""))
+            self._answered.set()
+        else:
+            raise RuntimeError(f"{kind!r} was sent to the lifespan while {self._phase.name}")

@@ -1,0 +1,149 @@
+"""Importing the application, and telling a person why it cannot be imported."""
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, cast
+
+from pounce.asgi.types import ASGIApp
+from pounce.config import ServerConfig
+from pounce.errors import ApplicationError, ConfigError
+
+
+def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
+    """Import ``config.app`` in this process, in its directory and with its environment.
+
+    *afresh* imports again what was imported from the directory before, as the next generation
+    of a process that lives on needs it.
+
+    The application is "module:attribute", or "module:factory()" where the factory takes no
+    arguments. Raises ConfigError if the directory or the reference is unusable, and
+    ApplicationError, with the traceback, if the import fails.
+    """
+    module_name, attribute, is_factory = _parse(config.app)
+    enter_directory(config.directory)
+    os.environ.update(config.environment)
+    if afresh:
+        _forget_modules(Path.cwd())
+    module = _import(module_name)
+    application = _resolve(module, attribute, config.app)
+    if is_factory:
+        application = _call(application, config.app)
+    if not callable(application):
+        raise ApplicationError(
+            f"{config.app!r} is {type(application).__name__}, not an ASGI application",
+            hint="an ASGI application is callable with (scope, receive, send)",
+        )
+    return cast("ASGIApp", application)
+
+
+def enter_directory(directory: str) -> None:
+    """Make *directory* ("" is the current one) the working one and the first to import from."""
+    path = Path(directory or ".").resolve()
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise ConfigError(
+            f"directory {str(path)!r} cannot be entered: {error.strerror}",
+            hint="set `directory` to where the application's modules are",
+        ) from error
+    if str(path) not in sys.path:
+        sys.path.insert(0, str(path))
+
+
+def _forget_modules(directory: Path) -> None:
+    """Drop the modules that live under *directory*, and only those.
+
+    Objects that already refer to them, those of an older generation, keep them alive.
+    """
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(directory) and not _is_installed(file):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _is_installed(file: str) -> bool:
+    # A virtual environment often lies within the application's directory.
+    return "site-packages" in file or "dist-packages" in file
+
+
+def _parse(reference: str) -> tuple[str, str, bool]:
+    module, _, attribute = reference.partition(":")
+    is_factory = attribute.endswith("()")
+    attribute = attribute.removesuffix("()")
+    names = [*module.split("."), *attribute.split(".")]
+    if not all(name.isidentifier() for name in names):
+        raise ConfigError(
+            f"{reference!r} does not name an application" if reference else "no application given",
+            hint='use "module:attribute" or "module:factory()", for example "shop.asgi:app"',
+        )
+    return module, attribute, is_factory
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # The module itself, or a package it is in, as opposed to something that it imports.
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ApplicationError(
+                f"there is no module {error.name!r} in {Path.cwd()} or among what is installed",
+                hint="set `directory` to the folder that holds it, or `virtualenv`",
+            ) from error
+        raise _failed(f"importing {name!r} failed", error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(f"importing {name!r} failed", error) from error
+
+
+def _resolve(module: ModuleType, attribute: str, reference: str) -> object:
+    found: Any = module
+    for name in attribute.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            near = difflib.get_close_matches(name, dir(found), n=1)
+            raise ApplicationError(
+                f"{reference!r}: there is no {name!r} in {module.__name__!r} ({module.__file__})",
+                hint=f"did you mean {near[0]!r}?" if near else "name the application's variable",
+            ) from None
+    return found
+
+
+def _call(factory: object, reference: str) -> object:
+    if not callable(factory):
+        raise ApplicationError(
+            f"{reference!r} is to be called, but {type(factory).__name__} is not callable",
+            hint="leave out the () if it is the application itself",
+        )
+    try:
+        return cast("Callable[[], object]", factory)()
+    except (Exception, SystemExit) as error:
+        raise _failed(f"calling the factory {reference!r} failed", error) from error
+
+
+def _failed(what: str, error: BaseException) -> ApplicationError:
+    summary = traceback.format_exception_only(error)[-1].strip()
+    return ApplicationError(f"{what}: {summary}", hint=_application_traceback(error))
+
+
+def _application_traceback(error: BaseException) -> str:
+    """The traceback without the import machinery's frames and ours, which tell nothing."""
+    return "".join(
+        traceback.format_exception(type(error), error, _outside_machinery(error.__traceback__))
+    ).rstrip()
+
+
+def _outside_machinery(frames: TracebackType | None) -> TracebackType | None:
+    while frames and _is_machinery(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")

@@ -1,0 +1,148 @@
+"""Opening listening sockets, and checking those that somebody else opened."""
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+from pounce.errors import ListenError
+from pounce.net.address import Address
+
+# The kernel lowers it to net.core.somaxconn (listen(2)); a reload or a restart must not
+# overflow the queue.
+BACKLOG = 4096
+
+
+def open_listeners(address: Address) -> list[socket.socket]:
+    """Bind and listen on *address*; a host name may stand for several sockets.
+
+    Raises ListenError, which says what is in the way and what to do.
+    """
+    if address.kind == "fd":
+        return [adopt(address.fd)]
+    try:
+        if address.kind == "unix":
+            return [_open_unix(Path(address.path))]
+        return [_open_tcp(*info) for info in _resolve(address)]
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {address}: {error.strerror or error}", hint=_advice(error, address)
+        ) from error
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """The listening stream socket that is open as *descriptor*; raises ListenError if none is."""
+    try:
+        kind = os.fstat(descriptor).st_mode
+    except OSError as error:
+        raise ListenError(
+            f"descriptor {descriptor} is not open",
+            hint="whoever starts pounce must pass the socket as this descriptor",
+        ) from error
+    if not stat.S_ISSOCK(kind):
+        raise ListenError(
+            f"descriptor {descriptor} is {_describe(kind)}, not a socket",
+            hint="give the number of a listening socket",
+        )
+    sock = socket.socket(fileno=descriptor)
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        sock.detach()
+        raise ListenError(
+            f"descriptor {descriptor} is a socket that does not listen",
+            hint="give the number of a listening TCP or unix stream socket",
+        )
+    sock.setblocking(False)
+    os.set_inheritable(descriptor, False)
+    return sock
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Close a listener that pounce opened; a unix socket's path goes with it."""
+    if sock.family == socket.AF_UNIX:
+        Path(sock.getsockname()).unlink(missing_ok=True)
+    sock.close()
+
+
+def _resolve(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    if not address.host:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        return [(family, ("", address.port))]
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    # A set's order is random; a dict keeps the resolver's and drops what it repeats.
+    return list(dict.fromkeys((info[0], (str(info[4][0]), int(info[4][1]))) for info in found))
+
+
+def _open_tcp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    every_interface = family == socket.AF_INET6 and not address[0]
+    sock = socket.create_server(
+        address, family=family, backlog=BACKLOG, dualstack_ipv6=every_interface
+    )
+    sock.setblocking(False)
+    return sock
+
+
+def _open_unix(path: Path) -> socket.socket:
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more; refuse anything else."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise ListenError(
+            f"cannot listen on unix:{path}: there is {_describe(kind)} at that path",
+            hint="remove it, or choose another path",
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _advice(error: OSError, address: Address) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the host must be an address of this machine, or a name of one"
+    return {
+        errno.EADDRINUSE: "another process listens there already; stop it, or choose another",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+        errno.EACCES: (
+            "let systemd open the socket (a .socket unit), or use a port from 1024 on"
+            if address.kind == "tcp"
+            else "the service's user may not write in that directory"
+        ),
+        errno.ENOENT: "the directory does not exist",
+    }.get(error.errno or 0, "")
+
+
+def _describe(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISREG, "a regular file"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if test(mode):
+            return name
+    return "something else"

@@ -1,0 +1,317 @@
+"""Starting, watching and ending workers."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from ssl import SSLContext
+from typing import Any, Literal, Protocol
+
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready
+from pounce.lifecycle import (
+    LifecycleEvent,
+    WorkerHung,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopped,
+)
+from pounce.scoreboard import Row, Scoreboard
+from pounce.supervisor.handle import HOST_SLOT, _Generation, _WorkerHandle
+from pounce.supervisor.loop import Loop
+from pounce.supervisor.sockets import Groups, share
+from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
+from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
+from pounce.workers import Application, Assignment, LifespanHost, Worker
+
+WorkerMode = Literal["thread", "process"]
+
+# Between "end at once" and the kill: time for the lifespan's shutdown and the last log record.
+_KILL_GRACE = 2.0
+# Between asking a stuck worker for its stacks and killing it.
+_STACKS_GRACE = 0.3
+# 1,024 workers of two generations, and rows that abandoned threads keep.
+_ROWS = 4096
+
+
+class Owner(Protocol):
+    """Who decides what follows when a worker changes."""
+
+    def worker_ready(self, worker: _WorkerHandle) -> None:
+        """It reports ready."""
+
+    def worker_lost(self, worker: _WorkerHandle) -> None:
+        """It ended unasked, and is already forgotten here."""
+
+    def spawn_failed(self, generation: _Generation, slot: int, reason: str) -> None:
+        """It could not even be started."""
+
+    def worker_gone(self, worker: _WorkerHandle) -> None:
+        """It ended, one way or another, and is already forgotten here."""
+
+
+class Crew:
+    """All running workers, of every generation."""
+
+    def __init__(
+        self,
+        application: Application,
+        mode: WorkerMode,
+        loop: Loop,
+        owner: Owner,
+        emit: Callable[[LifecycleEvent], None],
+        ssl_context: SSLContext | None,
+        lifespan_state: dict[str, Any] | None,
+    ) -> None:
+        self.listeners: Groups = []
+        # What a forked child must not share, besides what the crew itself knows.
+        self.undo_in_child: Callable[[], None] = lambda: None
+        self._application = application
+        self._mode = mode
+        self._loop = loop
+        self._owner = owner
+        self._emit = emit
+        self._ssl_context = ssl_context
+        self._lifespan_state = lifespan_state
+        self._abandoned: list[Target] = []
+        self._scoreboard = Scoreboard(_ROWS)
+        self._channels: set[Channel] = set()
+        self._last_look = loop.now
+        self._woken = 0.0
+        self._actions: dict[WorkerAction, Callable[[_WorkerHandle], None]] = {
+            WorkerAction.NOTHING: lambda _: None,
+            WorkerAction.WELCOME: self._welcome,
+            WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
+            WorkerAction.DRAIN: self._drain,
+            WorkerAction.TERMINATE: self._terminate,
+            WorkerAction.CONDEMN: self._condemn,
+            WorkerAction.KILL: self._force_stop,
+            WorkerAction.REPLACE: self._lose,
+            WorkerAction.RETIRE: self._retire,
+        }
+
+    def feed(self, worker: _WorkerHandle, what: WorkerInput) -> None:
+        """Let *what* happen to *worker*."""
+        worker.state, action = WORKER_TABLE[worker.state, what]
+        self._actions[action](worker)
+
+    def send(self, worker: _WorkerHandle, message: Message) -> None:
+        """Send a command; a worker that cannot read it has ended, as its sentinel will tell."""
+        try:
+            worker.channel.send(message)
+        except ChannelClosed:
+            return
+
+    def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:
+        """Feed OVERDUE in *seconds*, instead of whatever deadline there was."""
+        worker.cancel_deadline()
+        worker.deadline = self._loop.call_later(
+            seconds, partial(self.feed, worker, WorkerInput.OVERDUE)
+        )
+
+    def spawn_host(self, generation: _Generation) -> None:
+        """Start the thread that loads the application for a generation of threads."""
+
+        def start(assignment: Assignment) -> Target:
+            host = self._application.lifespan_host(assignment)
+            if self._lifespan_state is not None:
+                host.set_lifespan_state(self._lifespan_state)
+            generation.host = host
+            return _start_thread(host, assignment)
+
+        generation.host_handle = self._spawn(generation, HOST_SLOT, start)
+
+    def spawn_worker(self, generation: _Generation, slot: int) -> None:
+        """Start a worker in *slot*."""
+        start = self._fork if self._mode == "process" else partial(self._start_thread, generation)
+        worker = self._spawn(generation, slot, start)
+        if worker is not None:
+            generation.workers[slot] = worker
+
+    def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
+        """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
+        now = time.monotonic()
+        # A supervisor that did not run itself (a suspended machine, a frozen cgroup, SIGSTOP)
+        # cannot hold the workers' silence against them.
+        if now - self._last_look > timeout / 2:
+            self._woken = now
+        self._last_look = now
+        for worker in list(workers):
+            if self._silence(worker, now) > timeout:
+                self.feed(worker, WorkerInput.SILENT)
+
+    def stuck_threads(self) -> int:
+        """How many abandoned threads still run."""
+        ended = [target for target in self._abandoned if not target.is_alive()]
+        for target in ended:
+            self._abandoned.remove(target)
+            target.close()
+        return len(self._abandoned)
+
+    def close(self) -> None:
+        """Give back the shared memory."""
+        self._scoreboard.close()
+
+    def _silence(self, worker: _WorkerHandle, now: float) -> float:
+        if worker.ready_at is None:
+            return 0.0
+        return now - max(worker.row.heartbeat, worker.ready_at, self._woken)
+
+    # Starting
+
+    def _spawn(
+        self, generation: _Generation, slot: int, start: Callable[[Assignment], Target]
+    ) -> _WorkerHandle | None:
+        ours, theirs = Channel.pair()
+        self._channels.add(ours)
+        row = self._scoreboard.acquire()
+        listeners = [] if slot == HOST_SLOT else share(self.listeners, slot, generation.size)
+        try:
+            target = start(
+                Assignment(
+                    generation.config,
+                    generation.number,
+                    slot,
+                    listeners,
+                    row,
+                    theirs,
+                    self._ssl_context,
+                )
+            )
+        except OSError as error:  # fork(2): EAGAIN at TasksMax=, ENOMEM
+            self._release(ours, row)
+            theirs.close()
+            self._owner.spawn_failed(generation, slot, f"it could not be started: {error}")
+            return None
+        worker = _WorkerHandle(generation, slot, target, ours, row)
+        self.set_deadline(worker, generation.config.startup_timeout)
+        self._loop.watch(target.sentinel, partial(self._ended, worker))
+        self._loop.watch(ours.fileno(), partial(self._read, worker))
+        self._emit(WorkerStarted(*worker.identity))
+        return worker
+
+    def _fork(self, assignment: Assignment) -> Target:
+        def main() -> int:
+            return self._create_worker(assignment).run()
+
+        target = ProcessTarget(
+            main, name=f"pounce-{assignment.slot}", undo=self._undo_what_is_not_the_childs
+        )
+        assignment.channel.close()
+        return target
+
+    def _start_thread(self, generation: _Generation, assignment: Assignment) -> Target:
+        return _start_thread(self._create_worker(assignment, generation.host), assignment)
+
+    def _create_worker(self, assignment: Assignment, host: LifespanHost | None = None) -> Worker:
+        """A worker that loads the application, or shares what its generation's *host* loaded."""
+        application = Application(host.app, None) if host else self._application
+        state = host.state if host else self._lifespan_state
+        worker = application.worker(assignment)
+        if state is not None:
+            worker.set_lifespan_state(state)
+        return worker
+
+    def _undo_what_is_not_the_childs(self) -> None:
+        # Were a sibling's channel left open here, the sibling would not see it end when the
+        # supervisor dies.
+        for channel in self._channels:
+            channel.close()
+        self._loop.close()
+        self.undo_in_child()
+
+    # Hearing from workers
+
+    def _read(self, worker: _WorkerHandle) -> None:
+        try:
+            for message in worker.channel.receive():
+                if isinstance(message, Ready):
+                    self.feed(worker, WorkerInput.READY)
+                elif isinstance(message, Failed):
+                    worker.failure = message
+                    self.feed(worker, WorkerInput.FAILED)
+        except ChannelClosed:
+            self._unwatch_channel(worker)
+
+    def _ended(self, worker: _WorkerHandle) -> None:
+        # The last report may still be unread.
+        self._read(worker)
+        self.feed(worker, WorkerInput.EXITED)
+
+    def _unwatch_channel(self, worker: _WorkerHandle) -> None:
+        if worker.channel in self._channels:
+            self._channels.discard(worker.channel)
+            self._loop.unwatch(worker.channel.fileno())
+
+    # The actions of WORKER_TABLE
+
+    def _welcome(self, worker: _WorkerHandle) -> None:
+        worker.cancel_deadline()
+        worker.ready_at = self._loop.now
+        self._emit(WorkerReady(*worker.identity))
+        self._owner.worker_ready(worker)
+
+    def _drain(self, worker: _WorkerHandle) -> None:
+        self.send(worker, Drain())
+        self.set_deadline(worker, worker.generation.patience)
+
+    def _terminate(self, worker: _WorkerHandle) -> None:
+        worker.target.terminate()
+        self.set_deadline(worker, _KILL_GRACE)
+
+    def _condemn(self, worker: _WorkerHandle) -> None:
+        now = self._loop.now
+        worker.condemned = self._silence(worker, now) or worker.generation.config.startup_timeout
+        worker.target.request_stacks()
+        self.set_deadline(worker, _STACKS_GRACE)
+
+    def _force_stop(self, worker: _WorkerHandle) -> None:
+        worker.forced = True
+        if worker.condemned is not None:
+            self._emit(WorkerHung(*worker.identity, worker.condemned, worker.target.stacks()))
+            worker.condemned = None
+        if not worker.target.kill():
+            self._abandon(worker)
+
+    def _abandon(self, worker: _WorkerHandle) -> None:
+        """Go on without a thread that cannot be ended; its row stays its own."""
+        self._abandoned.append(worker.target)
+        self.feed(worker, WorkerInput.EXITED)
+
+    def _lose(self, worker: _WorkerHandle) -> None:
+        self._forget(worker)
+        self._owner.worker_lost(worker)
+        self._owner.worker_gone(worker)
+        self._close(worker)
+
+    def _retire(self, worker: _WorkerHandle) -> None:
+        self._forget(worker)
+        self._emit(WorkerStopped(*worker.identity, worker.target.outcome(), worker.forced))
+        self._owner.worker_gone(worker)
+        self._close(worker)
+
+    def _forget(self, worker: _WorkerHandle) -> None:
+        worker.cancel_deadline()
+        self._loop.unwatch(worker.target.sentinel)
+        self._unwatch_channel(worker)
+        worker.generation.forget(worker)
+
+    def _close(self, worker: _WorkerHandle) -> None:
+        worker.channel.close()
+        if worker.target not in self._abandoned:
+            worker.target.close()
+            self._scoreboard.release(worker.row)
+
+    def _release(self, channel: Channel, row: Row) -> None:
+        self._channels.discard(channel)
+        channel.close()
+        self._scoreboard.release(row)
+
+
+def _start_thread(worker: Worker | LifespanHost, assignment: Assignment) -> Target:
+    def main() -> int:
+        try:
+            return worker.run()
+        finally:
+            assignment.channel.close()
+
+    name = "lifespan" if assignment.slot == HOST_SLOT else assignment.slot
+    return ThreadTarget(main, name=f"pounce-{assignment.generation}-{name}", stop=worker.terminate)

@@ -1,0 +1,91 @@
+"""What the supervisor knows of its workers and generations."""
+
+from dataclasses import dataclass, field
+
+from pounce.channel import Channel, Failed
+from pounce.config import ServerConfig
+from pounce.scoreboard import Row
+from pounce.supervisor.loop import Timer
+from pounce.supervisor.states import GenerationState, WorkerState
+from pounce.supervisor.targets import Target, _target_id
+from pounce.workers import LifespanHost
+
+HOST_SLOT = -1
+
+
+@dataclass(eq=False, slots=True)
+class _WorkerHandle:
+    """One running worker. The *generation*'s lifespan host has a handle as well."""
+
+    generation: "_Generation"
+    slot: int
+    target: Target
+    channel: Channel
+    row: Row
+    state: WorkerState = WorkerState.STARTING
+    failure: Failed | None = None
+    ready_at: float | None = None
+    condemned: float | None = None  # seconds it was silent, or took to start
+    forced: bool = False
+    deadline: Timer | None = None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the generation's lifespan host, which serves nobody."""
+        return self.slot == HOST_SLOT
+
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Generation, slot and target id, as lifecycle events begin."""
+        return self.generation.number, self.slot, _target_id(self.target)
+
+    def why(self) -> str:
+        """Why it ended, for a person."""
+        return self.failure.reason if self.failure else f"it {self.target.outcome()}"
+
+    def cancel_deadline(self) -> None:
+        """Forget the deadline, if there is one."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+
+@dataclass(eq=False, slots=True)
+class _Generation:
+    """The workers of one version of the code."""
+
+    number: int
+    size: int
+    config: ServerConfig
+    state: GenerationState = GenerationState.STARTING
+    workers: dict[int, _WorkerHandle] = field(default_factory=dict)
+    respawns: dict[int, Timer] = field(default_factory=dict)
+    host_handle: _WorkerHandle | None = None
+    host: LifespanHost | None = None  # threads only: what loads the application for them
+    failure: Failed | None = None
+    # Seconds that a worker may drain.
+    patience: float = 0.0
+
+    @property
+    def handles(self) -> list[_WorkerHandle]:
+        """All that runs, the lifespan host last."""
+        host = [self.host_handle] if self.host_handle is not None else []
+        return [*self.workers.values(), *host]
+
+    @property
+    def ready(self) -> list[_WorkerHandle]:
+        """The workers that serve, or could."""
+        return [worker for worker in self.workers.values() if worker.state is WorkerState.READY]
+
+    def forget(self, worker: _WorkerHandle) -> None:
+        """Drop a worker, or the host, that has ended."""
+        if worker is self.host_handle:
+            self.host_handle = None
+        elif self.workers.get(worker.slot) is worker:
+            del self.workers[worker.slot]
+
+    def cancel_respawns(self) -> None:
+        """Leave the empty slots empty."""
+        for timer in self.respawns.values():
+            timer.cancel()
+        self.respawns.clear()

@@ -1,0 +1,190 @@
+"""The supervisor: holds the listeners, starts and watches the workers.
+
+One thread, one loop (`supervisor.loop`), three tables (`supervisor.states`). Whatever happens
+becomes an input to a worker, a generation or the service; the table names the action, and
+there is one short method for each: of a worker in `supervisor.crew`, of a generation and the
+service in `supervisor.service`.
+"""
+
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from ssl import SSLContext
+from typing import Any
+
+from pounce.config import ServerConfig
+from pounce.errors import ConfigError
+from pounce.lifecycle import LifecycleCollector, LifecycleEvent
+from pounce.supervisor.crew import WorkerMode
+from pounce.supervisor.loop import Loop
+from pounce.supervisor.service import Service
+from pounce.supervisor.signals import Signals
+from pounce.supervisor.sockets import group_by_address
+from pounce.supervisor.states import ServiceInput
+from pounce.workers import Application, ASGIApp
+
+logger = logging.getLogger("pounce.supervisor")
+
+
+class Supervisor:
+    """Runs `config.worker_count` workers that serve *app* until told to stop.
+
+    *mode* None follows ``config.worker_mode``, and "auto" there asks the interpreter: threads
+    where it runs without a global lock, else processes. With *app_path* ("module:attribute")
+    the application is imported where it runs, by each process or each generation of threads;
+    otherwise *app* itself is shared. *lifecycle_collector* hears what happens, on the
+    supervisor's thread. *reload_config* gives each new generation its configuration.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        app: ASGIApp | None,
+        *,
+        mode: WorkerMode | None = None,
+        ssl_context: SSLContext | None = None,
+        lifecycle_collector: LifecycleCollector | None = None,
+        app_path: str | None = None,
+        sync_app: object | None = None,
+        reload_config: Callable[[], ServerConfig] | None = None,
+    ) -> None:
+        if sync_app is not None:
+            raise ConfigError(
+                "sync_app: synchronous applications are not served by this version",
+                hint="give an ASGI application as app",
+            )
+        self._config = config
+        self._reload_config = reload_config or (lambda: config)
+        self._application = Application(app, app_path)
+        self._mode = mode or _mode_of(config)
+        self._size = config.worker_count
+        self._ssl_context = ssl_context
+        self._collector = lifecycle_collector
+        self._lifespan_state: dict[str, Any] | None = None
+        self._lifecycle_lock = threading.Lock()
+        self._service: Service | None = None
+        self._loop = Loop()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def mode(self) -> WorkerMode:
+        """What a worker is."""
+        return self._mode
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers a generation has."""
+        return self._size
+
+    def set_lifespan_state(self, state: dict[str, Any]) -> None:
+        """Give *state*, of a lifespan that the caller runs itself, to every worker.
+
+        Call it before `run`; the workers then run no lifespan of their own.
+        """
+        self._lifespan_state = state
+
+    def run(
+        self, sockets: Sequence[socket.socket], udp_sockets: Sequence[socket.socket] | None = None
+    ) -> None:
+        """Start all workers on *sockets* and block until the service has stopped.
+
+        The sockets listen already, stay the caller's and are never closed here; *udp_sockets*
+        are only held. Raises ApplicationError when the first generation does not start, with
+        the reason and its exit code, and PounceError when no worker is left and the restart
+        budget is spent.
+        """
+        del udp_sockets  # held by the caller for as long as this runs
+        with self._lifecycle_lock:
+            if self._service is not None:
+                raise RuntimeError("a supervisor runs only once")
+            self._thread = threading.current_thread()
+            self._service = service = self._make_service()
+        with self._install_signals(service) as signals:
+            service.crew.undo_in_child = signals.close_in_child
+            service.begin(group_by_address(sockets))
+            self._loop.run(lambda: service.finished)
+        service.crew.close()
+        self._loop.close()
+        if service.error is not None:
+            raise service.error
+
+    def shutdown(self) -> None:
+        """Stop: workers drain for at most `shutdown_timeout`. A second call ends the wait.
+
+        Returns at once. Callable from any thread, also before `run`, which then only starts to
+        stop.
+        """
+        self._loop.post(lambda: self._request(ServiceInput.TERMINATE))
+
+    def graceful_reload(self) -> None:
+        """Replace the current generation by a fresh one, without a pause in service.
+
+        Blocks its caller (any thread but the supervisor's own) until the new generation
+        serves; raises PounceError with the reason if it does not, and then the old one goes
+        on.
+        """
+        self._ask(ServiceInput.RELOAD)
+
+    def restart_workers(self) -> None:
+        """Stop all workers, then start fresh ones; meanwhile nobody serves (development).
+
+        Blocks its caller like `graceful_reload`.
+        """
+        self._ask(ServiceInput.RESTART)
+
+    def _ask(self, what: ServiceInput) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("this would wait for itself; call it from another thread")
+        outcome: Future[None] = Future()
+        self._loop.post(lambda: self._request(what, outcome))
+        outcome.result()
+
+    def _request(self, what: ServiceInput, outcome: Future[None] | None = None) -> None:
+        if self._service is not None:
+            self._service.request(what, outcome)
+
+    def _make_service(self) -> Service:
+        return Service(
+            self._config,
+            self._reload_config,
+            self._application,
+            self._mode,
+            self._loop,
+            self._emit,
+            ssl_context=self._ssl_context,
+            lifespan_state=self._lifespan_state,
+        )
+
+    def _install_signals(self, service: Service) -> Signals:
+        def asks(what: ServiceInput) -> Any:
+            return lambda: service.request(what)
+
+        return Signals(
+            self._loop,
+            {
+                signal.SIGTERM: asks(ServiceInput.TERMINATE),
+                signal.SIGINT: asks(ServiceInput.TERMINATE),
+                signal.SIGHUP: asks(ServiceInput.RELOAD),
+            },
+        )
+
+    def _emit(self, event: LifecycleEvent) -> None:
+        if self._collector is not None:
+            self._collector.collect(event)
+
+
+def _mode_of(config: ServerConfig) -> WorkerMode:
+    if config.worker_mode == "auto":
+        return "process" if _has_global_lock() else "thread"
+    if config.worker_mode == "thread" and _has_global_lock():
+        logger.warning("worker_mode is thread, but this interpreter runs one thread at a time")
+    return config.worker_mode
+
+
+def _has_global_lock() -> bool:
+    is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
+    return is_gil_enabled is None or bool(is_gil_enabled())

@@ -1,0 +1,61 @@
+"""Workers, and the entry points by which the supervisor makes them.
+
+A worker loads the application itself, where it runs: the supervisor only passes on what to
+load.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from pounce.asgi.loader import load_application
+from pounce.asgi.types import ASGIApp
+from pounce.config import ServerConfig
+from pounce.workers.base import Assignment
+from pounce.workers.lifespan_host import LifespanHost
+from pounce.workers.worker import Worker
+
+__all__ = ["ASGIApp", "Application", "Assignment", "LifespanHost", "TCPWorker", "Worker"]
+
+
+class TCPWorker(Protocol):
+    """A worker that serves connections accepted from listening sockets."""
+
+    def run(self) -> int:
+        """Serve until drained or stopped; returns the exit status."""
+
+    def set_lifespan_state(self, state: dict[str, Any]) -> None:
+        """Use *state*, of a lifespan that runs elsewhere; call it before `run`."""
+
+    def start_draining(self) -> None:
+        """Accept nothing new, finish what is here, end. Callable from any thread."""
+
+    def is_idle(self) -> bool:
+        """Whether no client is connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What is to be served: an object, or the path it is to be imported from.
+
+    With a *path* each process worker, and each generation of threads, imports it afresh.
+    """
+
+    app: ASGIApp | None
+    path: str | None
+
+    def load(self, config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
+        """Import it, or return the object; *afresh* forgets what was imported of it before."""
+        if self.path is not None:
+            return load_application(replace(config, app=self.path), afresh=afresh)
+        if self.app is None:
+            return load_application(config, afresh=afresh)
+        return self.app
+
+    def worker(self, assignment: Assignment) -> Worker:
+        """A worker that imports the application itself."""
+        return Worker(assignment, partial(self.load, assignment.config))
+
+    def lifespan_host(self, assignment: Assignment) -> LifespanHost:
+        """What imports it and runs its lifespan for a generation of threads."""
+        return LifespanHost(assignment, partial(self.load, assignment.config, afresh=True))

@@ -1,0 +1,174 @@
+"""What every worker that runs an event loop does besides serving.
+
+It answers the supervisor's commands, stamps its heartbeat, and goes through one life:
+load, start, ready, serve, drain, finish.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any
+
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve
+from pounce.config import ServerConfig
+from pounce.errors import EX_SOFTWARE, PounceError
+from pounce.log import identify
+from pounce.scoreboard import Row
+from pounce.workers.loops import new_event_loop
+
+# Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
+# seldom to be seen in a profile.
+TICK = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the supervisor hands to a worker; *slot* is its `worker_id`."""
+
+    config: ServerConfig
+    generation: int
+    slot: int
+    sockets: list[socket.socket]
+    row: Row
+    channel: Channel
+    ssl_context: SSLContext | None = None
+
+
+class LoopWorker(ABC):
+    """A worker with an event loop of its own; `run` blocks until it has ended."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.config = assignment.config
+        self.draining = False
+        # Made here, so that a thread's worker can be told things before it runs.
+        self.loop = new_event_loop()
+        self._channel = assignment.channel
+        self._ended = asyncio.Event()
+
+    def run(self) -> int:
+        """Live; returns the exit status."""
+        identify(self.assignment.generation, self.assignment.slot)
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            # Modules may ask for the loop while they are imported, which happens before it runs.
+            asyncio.set_event_loop(runner.get_loop())
+            try:
+                self.load()
+                return runner.run(self._live())
+            except PounceError as error:
+                return self._fail(str(error), error.exit_code)
+            except Exception:
+                return self._fail(traceback.format_exc(), EX_SOFTWARE)
+            finally:
+                asyncio.set_event_loop(None)
+
+    def start_draining(self) -> None:
+        """Accept nothing new, finish what is here, end. Callable from any thread."""
+        self.loop.call_soon_threadsafe(self._drain)
+
+    def terminate(self) -> None:
+        """Drain; when already draining, stop at once. Callable from any thread."""
+        self.loop.call_soon_threadsafe(self._terminate)
+
+    @abstractmethod
+    def load(self) -> None:
+        """Import what is to be served; blocking, before the loop runs."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Become ready."""
+
+    @abstractmethod
+    def serve(self) -> None:
+        """Start accepting."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Accept nothing new; call `end` when all is done."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Drop what is still here; `end` follows."""
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """Clean up after the last request."""
+
+    @abstractmethod
+    def tick(self, now: float) -> None:
+        """Do what is due twice a second and stamp the heartbeat; *now* is the loop's time."""
+
+    def end(self) -> None:
+        """Nothing is left to do but `finish`."""
+        self._ended.set()
+
+    async def _live(self) -> int:
+        self.loop.add_reader(self._channel.fileno(), self._obey)
+        if threading.current_thread() is threading.main_thread():
+            self.loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        self._tick()
+        try:
+            if await self._completes(self.start()):
+                self._channel.send(Ready())
+                await self._ended.wait()
+                await self.finish()
+        finally:
+            self.loop.remove_reader(self._channel.fileno())
+        return 0
+
+    async def _completes(self, step: Coroutine[Any, Any, None]) -> bool:
+        """Run *step* unless the worker is told to end meanwhile; false if it was."""
+        task = asyncio.create_task(step)
+        ended = asyncio.create_task(self._ended.wait())
+        await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
+        for each in (task, ended):
+            each.cancel()
+        if task.done():
+            await task
+            return True
+        await asyncio.wait((task,))
+        return False
+
+    def _obey(self) -> None:
+        try:
+            for message in self._channel.receive():
+                if isinstance(message, Serve):
+                    self.serve()
+                elif isinstance(message, Drain):
+                    self._drain()
+        except ChannelClosed:
+            self._orphaned()
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone, and nobody is left to enforce the drain's deadline."""
+        self.loop.remove_reader(self._channel.fileno())
+        self._drain()
+        self.loop.call_later(self.config.shutdown_timeout, self._terminate)
+
+    def _drain(self) -> None:
+        if not self.draining:
+            self.draining = True
+            self.drain()
+
+    def _terminate(self) -> None:
+        if self.draining:
+            self.stop()
+            self.end()
+        else:
+            self._drain()
+
+    def _tick(self) -> None:
+        self.tick(self.loop.time())
+        self.loop.call_later(TICK, self._tick)
+
+    def _fail(self, reason: str, exit_code: int) -> int:
+        with contextlib.suppress(ChannelClosed):  # nobody may be left to be told
+            self._channel.send(Failed(reason, exit_code))
+        return exit_code

@@ -1,0 +1,54 @@
+"""The thread in which a generation's lifespan runs when its workers are threads."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pounce.asgi.lifespan import Lifespan
+from pounce.asgi.types import ASGIApp
+from pounce.workers.base import Assignment, LoopWorker
+
+
+class LifespanHost(LoopWorker):
+    """Imports the application and runs its lifespan once for all threads of a generation.
+
+    When it is ready, `app` and `state` are for the generation's workers. It ends, with the
+    lifespan's shutdown, when it is told to drain: after the last of them.
+    """
+
+    def __init__(self, assignment: Assignment, load: Callable[[], ASGIApp]) -> None:
+        super().__init__(assignment)
+        self._load = load
+        self._mode = self.config.lifespan
+        self.state: dict[str, Any] = {}
+
+    def set_lifespan_state(self, state: dict[str, Any]) -> None:
+        """Use *state*, of a lifespan that runs elsewhere; call it before `run`."""
+        self.state = state
+        self._mode = "off"
+
+    def load(self) -> None:
+        """Import the application."""
+        self.app = self._load()
+
+    async def start(self) -> None:
+        """Run the lifespan's startup."""
+        self._lifespan = Lifespan(self.app, self._mode, self.state)
+        await self._lifespan.startup()
+
+    def serve(self) -> None:
+        """Nothing: it has no listeners."""
+
+    def drain(self) -> None:
+        """Nothing to wait for."""
+        self.end()
+
+    def stop(self) -> None:
+        """Nothing to drop."""
+
+    async def finish(self) -> None:
+        """Run the lifespan's shutdown."""
+        await self._lifespan.shutdown()
+
+    def tick(self, now: float) -> None:
+        """Stamp the heartbeat."""
+        self.assignment.row.beat(connections=0, busy=0, requests=0)
