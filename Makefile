@@ -1,0 +1,48 @@
+# Two commands do all set-up on a fresh machine: `make serve` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: serve test test-systemd lint types format clean
+
+serve: $(VENV)/serve.stamp
+	$(BIN)/pounce serve demo:app --directory tests/apps
+
+test: $(VENV)/test.stamp
+	$(BIN)/python tests/run.py
+
+test-systemd: $(VENV)/test.stamp
+	$(BIN)/python tests/run.py systemd
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/lint.stamp $(VENV)/test.stamp
+	$(BIN)/mypy
+
+format: $(VENV)/lint.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist service/*.egg-info
+
+# `python3 -m venv` needs python3-venv where Debian's own Python is used.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pounce needs Python 3.11 or later; try make PYTHON=python3.13")'
+	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); \
+	    echo "No virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1)
+
+$(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/lint.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[lint]'
+	touch $@
