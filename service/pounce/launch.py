@@ -23,12 +23,7 @@ def prepare(invocation: Invocation, arguments: list[str]) -> Settings:
     return: the process goes on as that environment's ``python -m pounce ARGUMENTS``, under
     the same process id, which systemd's MAINPID and LISTEN_PID refer to.
     """
-    settings = invocation.load()
-    if not settings.config.app:
-        raise ConfigError(
-            "no application is configured",
-            hint="name one as module:attribute, on the command line or by `app` in the file",
-        )
+    settings = _load(invocation)
     python = foreign_interpreter(settings.config)
     if python:
         command = [str(python), *_PYTHON_OPTIONS, "-m", "pounce", *arguments]
@@ -38,13 +33,23 @@ def prepare(invocation: Invocation, arguments: list[str]) -> Settings:
 
 def reconfigure(invocation: Invocation) -> ServerConfig:
     """Load *invocation* again, for a reload; raises ConfigError."""
-    config = invocation.load().config
+    config = _load(invocation).config
     if foreign_interpreter(config):
         raise ConfigError(
             f"virtualenv is now {config.virtualenv}, but {sys.prefix} is running",
             hint="another interpreter needs a restart; a reload cannot change it",
         )
     return config
+
+
+def _load(invocation: Invocation) -> Settings:
+    settings = invocation.load()
+    if not settings.config.app:
+        raise ConfigError(
+            "no application is configured",
+            hint="name one as module:attribute, on the command line or by `app` in the file",
+        )
+    return settings
 
 
 def foreign_interpreter(config: ServerConfig) -> Path | None:
