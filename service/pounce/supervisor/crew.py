@@ -181,7 +181,7 @@ class Crew:
             theirs.close()
             self._owner.spawn_failed(generation, slot, f"it could not be started: {error}")
             return None
-        worker = _WorkerHandle(generation, slot, target, ours, row)
+        worker = _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
         self.set_deadline(worker, generation.config.startup_timeout)
         self._loop.watch(target.sentinel, partial(self._ended, worker))
         self._loop.watch(ours.fileno(), partial(self._read, worker))

@@ -22,6 +22,7 @@ class _WorkerHandle:
     target: Target
     channel: Channel
     row: Row
+    started_at: float  # seconds of CLOCK_MONOTONIC, as all times here
     state: WorkerState = WorkerState.STARTING
     failure: Failed | None = None
     ready_at: float | None = None

@@ -13,7 +13,6 @@ from pounce.lifecycle import (
     BudgetSpent,
     GenerationReady,
     GenerationRetired,
-    HealthChecked,
     LifecycleEvent,
     Phase,
     ReloadCompleted,
@@ -24,6 +23,7 @@ from pounce.lifecycle import (
     WorkerCrashed,
     WorkerFailed,
 )
+from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import Crew, WorkerMode
 from pounce.supervisor.handle import _Generation, _WorkerHandle
@@ -134,6 +134,10 @@ class Service:
         self._feed(what)
         if self._state in (ServiceState.STOPPING, ServiceState.FORCED, ServiceState.STOPPED):
             self._answer_all(PounceError("the service is stopping"))
+
+    def status(self) -> dict[str, Any]:
+        """Every generation and worker."""
+        return report.status(self._generations, self._phase, self._loop.now)
 
     # What the crew tells (crew.Owner)
 
@@ -367,39 +371,16 @@ class Service:
     # Health
 
     def _watch(self) -> None:
+        if self.finished:
+            return
         self._loop.call_later(_HEALTH_INTERVAL, self._watch)
         everyone = [worker for each in self._generations for worker in each.handles]
         self.crew.look_for_silent(everyone, self.config.worker_timeout)
         if self.crew.stuck_threads() > self.config.worker_count:
             self._exhausted("more threads hang than there are workers; only a new process helps")
-        self._emit(self._health())
-
-    def _health(self) -> HealthChecked:
         current = self._current or self._generations[-1]
-        ready = len(current.ready)
-        connections = draining = 0
-        for generation in self._generations:
-            held = sum(worker.row.connections for worker in generation.workers.values())
-            connections += held
-            if generation.state is GenerationState.DRAINING:
-                draining += held
-        stopping = self._phase is Phase.STOPPING
-        return HealthChecked(
-            phase=self._phase,
-            generation=current.number,
-            ready_workers=ready,
-            workers=current.size,
-            connections=connections,
-            draining_connections=draining,
-            can_serve=ready > 0 and not stopping,
-            phase_elapsed=self._loop.now - self._phase_began,
-            phase_timeout=self._phase_timeout(),
-        )
-
-    def _phase_timeout(self) -> float:
-        if self._phase is Phase.STARTING:
-            return self.config.startup_timeout
-        return self.config.shutdown_timeout if self._phase is Phase.STOPPING else 0.0
+        elapsed = self._loop.now - self._phase_began
+        self._emit(report.health(self._generations, current, self.config, self._phase, elapsed))
 
 
 def _application_error(failure: Failed) -> ApplicationError:

@@ -1,0 +1,96 @@
+"""Passing open client connections from one worker to another.
+
+One pair of unix sockets lasts as long as the service. Workers that drain write connections into
+it; workers of the generation that serves read them: whoever reads one owns it. Nothing is
+addressed to a particular worker, so a connection that nobody has read yet is never lost with
+one: it waits in the kernel's queue for the next reader.
+
+The pair is SOCK_SEQPACKET, not SOCK_DGRAM: both keep messages whole, but a datagram queue holds
+only net.unix.max_dgram_qlen messages, 10 by default, whatever their size (unix(7)).
+"""
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+# What a message may be at most: what a connection had received and not yet parsed, and a few
+# hundred bytes about it. A sender's buffer (net.core.wmem_default, 208 KiB) holds it.
+_MAX_MESSAGE = 160 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What is known of a connection besides its descriptor.
+
+    *server* and *client* are addresses as the ASGI scope has them; *requests* were answered on
+    it so far; *received* are bytes read but not yet parsed.
+    """
+
+    scheme: str
+    server: tuple[str, int | None] | None
+    client: tuple[str, int] | None
+    requests: int
+    received: bytes = b""
+
+    def encode(self) -> bytes:
+        """As one message."""
+        about = {**asdict(self), "received": None}
+        return json.dumps(about).encode() + b"\n" + self.received
+
+    @classmethod
+    def decode(cls, message: bytes) -> Self:
+        """From one message."""
+        line, _, received = message.partition(b"\n")
+        about: dict[str, Any] = json.loads(line)
+        for name in ("server", "client"):
+            about[name] = tuple(about[name]) if about[name] is not None else None
+        return cls(**{**about, "received": received})
+
+
+class Handover:
+    """The pair. Neither end ever blocks; every worker holds both."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+
+    @property
+    def incoming(self) -> int:
+        """The descriptor that is readable when a connection waits for an owner."""
+        return self._reader.fileno()
+
+    @property
+    def outgoing(self) -> int:
+        """The descriptor that is writable when there is room for another connection."""
+        return self._writer.fileno()
+
+    def give(self, connection: int, passage: Passage) -> bool:
+        """Pass the descriptor *connection* on; false when there is no room now.
+
+        The caller keeps its own descriptor and closes it: the connection stays open, since the
+        message in the queue refers to it as well (SCM_RIGHTS, unix(7)).
+        """
+        try:
+            socket.send_fds(self._writer, [passage.encode()], [connection])
+        except BlockingIOError:
+            return False
+        return True
+
+    def take(self) -> tuple[socket.socket, Passage] | None:
+        """A connection that becomes the caller's; None when none waits."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._reader, _MAX_MESSAGE, 1)
+        except BlockingIOError:
+            return None
+        if not descriptors:
+            return None  # the receiver was out of descriptors, and the kernel has closed it
+        os.set_inheritable(descriptors[0], False)
+        return socket.socket(fileno=descriptors[0]), Passage.decode(message)
+
+    def close(self) -> None:
+        """Close both ends; what waits in between is closed with them."""
+        self._reader.close()
+        self._writer.close()

@@ -1,0 +1,232 @@
+"""The control socket: a Varlink service (https://varlink.org/Service) on the supervisor's loop.
+
+Messages are JSON objects that end in a NUL byte. Only root and the service's own user are
+heard (SO_PEERCRED, unix(7)). A method may answer at once or later; a connection's next call is
+looked at when the one before is answered, as the protocol demands.
+"""
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pounce.supervisor.loop import Loop
+
+_MAX_CALL = 64 * 1024
+_SERVICE = "org.varlink.service"
+
+Parameters = dict[str, Any]
+Reply = Callable[[Parameters], None]
+
+
+class CallFailed(Exception):
+    """A call ends in the Varlink error *name*."""
+
+    def __init__(self, name: str, parameters: Parameters) -> None:
+        super().__init__(name)
+        self.name = name
+        self.parameters = parameters
+
+
+Fail = Callable[[CallFailed], None]
+Method = Callable[[Parameters, Reply, Fail], None]
+
+
+class ControlServer:
+    """Listens on *path* and offers *methods*, full names, as *description* declares them.
+
+    *information* is what GetInfo tells: vendor, product, version, url.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        description: str,
+        methods: Mapping[str, Method],
+        information: Mapping[str, str],
+    ) -> None:
+        self._loop = loop
+        self._path = path
+        self._interface = description.split("interface ", 1)[1].split()[0]
+        self._description = description
+        self._information = information
+        self._methods: dict[str, Method] = {
+            **methods,
+            f"{_SERVICE}.GetInfo": self._get_info,
+            f"{_SERVICE}.GetInterfaceDescription": self._get_description,
+        }
+        self._callers: set[_Caller] = set()
+        self._listener = _listen(path)
+        loop.watch(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Hang up on everybody and remove the path."""
+        self._loop.unwatch(self._listener.fileno())
+        for caller in list(self._callers):
+            caller.hang_up()
+        self._path.unlink(missing_ok=True)
+        self._listener.close()
+
+    def close_in_child(self) -> None:
+        """Undo what a forked child has inherited of this."""
+        self._listener.close()
+        for caller in self._callers:
+            caller.sock.close()
+
+    def call(self, caller: "_Caller", message: bytes) -> None:
+        """Carry out one call of *caller*."""
+        try:
+            name, parameters = _parse(message)
+            method = self._methods.get(name)
+            if method is None:
+                raise _unknown(name, self._interface)
+            method(parameters, caller.reply, caller.fail)
+        except CallFailed as error:
+            caller.fail(error)
+
+    def forget(self, caller: "_Caller") -> None:
+        """*caller* has hung up."""
+        self._callers.discard(caller)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return  # the caller has left the queue, or descriptors are short; it will try again
+        if _may_call(sock):
+            self._callers.add(_Caller(self._loop, self, sock))
+        else:
+            sock.close()
+
+    def _get_info(self, _: Parameters, reply: Reply, __: Fail) -> None:
+        reply({**self._information, "interfaces": [_SERVICE, self._interface]})
+
+    def _get_description(self, parameters: Parameters, reply: Reply, __: Fail) -> None:
+        wanted = parameters.get("interface")
+        if wanted not in (self._interface, _SERVICE):
+            raise CallFailed(f"{_SERVICE}.InterfaceNotFound", {"interface": str(wanted)})
+        reply({"description": self._description if wanted == self._interface else _SERVICE_TEXT})
+
+
+class _Caller:
+    """One connection; calls are answered in their order."""
+
+    def __init__(self, loop: Loop, server: ControlServer, sock: socket.socket) -> None:
+        self.sock = sock
+        self._loop = loop
+        self._server = server
+        self._received = b""
+        self._busy = False
+        sock.setblocking(False)
+        loop.watch(sock.fileno(), self._read)
+
+    def reply(self, parameters: Parameters) -> None:
+        """Answer the call."""
+        self._answer({"parameters": parameters})
+
+    def fail(self, error: CallFailed) -> None:
+        """Answer the call with an error."""
+        self._answer({"error": error.name, "parameters": error.parameters})
+
+    def hang_up(self) -> None:
+        """End the connection."""
+        if self.sock.fileno() >= 0:
+            self._loop.unwatch(self.sock.fileno())
+            self.sock.close()
+            self._server.forget(self)
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(_MAX_CALL)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._received += data
+        if not data or len(self._received) > _MAX_CALL:
+            self.hang_up()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        while not self._busy and b"\0" in self._received:
+            message, _, self._received = self._received.partition(b"\0")
+            self._busy = True
+            self._server.call(self, message)
+
+    def _answer(self, body: Parameters) -> None:
+        if self.sock.fileno() < 0:
+            return  # it did not wait
+        try:
+            # An answer is a few kilobytes and the socket's buffer is empty: the caller waits.
+            self.sock.send(json.dumps(body).encode() + b"\0")
+        except OSError:
+            self.hang_up()
+            return
+        self._busy = False
+        self._loop.post(partial(self._next))
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(mask)
+    sock.listen(16)
+    return sock
+
+
+def _may_call(sock: socket.socket) -> bool:
+    size = struct.calcsize("3i")
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _pid, uid, _gid = struct.unpack("3i", credentials)
+    return uid in (0, os.geteuid())
+
+
+def _parse(message: bytes) -> tuple[str, Parameters]:
+    try:
+        call = json.loads(message)
+        name, parameters = call["method"], call.get("parameters") or {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "method"}) from None
+    if not isinstance(name, str) or not isinstance(parameters, dict):
+        raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "parameters"})
+    return name, parameters
+
+
+def _unknown(name: str, interface: str) -> CallFailed:
+    if name.rpartition(".")[0] in (interface, _SERVICE):
+        return CallFailed(f"{_SERVICE}.MethodNotFound", {"method": name})
+    return CallFailed(f"{_SERVICE}.InterfaceNotFound", {"interface": name.rpartition(".")[0]})
+
+
+_SERVICE_TEXT = """\
+# What every Varlink service offers
+interface org.varlink.service
+
+method GetInfo() -> (
+  vendor: string,
+  product: string,
+  version: string,
+  url: string,
+  interfaces: []string
+)
+
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+error MethodNotFound (method: string)
+error MethodNotImplemented (method: string)
+error InvalidParameter (parameter: string)
+error PermissionDenied ()
+error ExpectedMore ()
+"""

@@ -1,0 +1,74 @@
+"""What the supervisor knows, put into words: for systemd's health check and for `pounce status`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pounce.config import ServerConfig
+from pounce.lifecycle import HealthChecked, Phase
+from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.states import GenerationState
+
+
+def health(
+    generations: Sequence[_Generation],
+    current: _Generation,
+    config: ServerConfig,
+    phase: Phase,
+    phase_elapsed: float,
+) -> HealthChecked:
+    """The state of the whole service; *phase_elapsed* in seconds."""
+    ready = len(current.ready)
+    timeouts = {
+        Phase.STARTING: config.startup_timeout,
+        Phase.STOPPING: config.shutdown_timeout,
+        Phase.SERVING: 0.0,
+    }
+    draining = [each for each in generations if each.state is GenerationState.DRAINING]
+    return HealthChecked(
+        phase=phase,
+        generation=current.number,
+        ready_workers=ready,
+        workers=current.size,
+        connections=_connections(generations),
+        draining_connections=_connections(draining),
+        can_serve=ready > 0 and phase is not Phase.STOPPING,
+        phase_elapsed=phase_elapsed,
+        phase_timeout=timeouts[phase],
+    )
+
+
+def status(generations: Sequence[_Generation], phase: Phase, now: float) -> dict[str, Any]:
+    """Every generation and worker, as the control socket's Status method answers.
+
+    Ages are in seconds; *now* is CLOCK_MONOTONIC.
+    """
+    return {
+        "phase": phase.value,
+        "generations": [
+            {
+                "number": each.number,
+                "state": each.state.name.lower(),
+                "size": each.size,
+                "workers": [_worker(worker, now) for worker in each.workers.values()],
+            }
+            for each in generations
+        ],
+    }
+
+
+def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
+    _, slot, target_id = worker.identity
+    return {
+        "slot": slot,
+        "id": target_id,
+        "state": worker.state.name.lower(),
+        "age": round(now - worker.started_at, 3),
+        "connections": worker.row.connections,
+        "busy": worker.row.busy,
+        "requests": worker.row.requests,
+        "heartbeat_age": round(now - worker.row.heartbeat, 3) if worker.row.heartbeat else None,
+    }
+
+
+def _connections(generations: Sequence[_Generation]) -> int:
+    return sum(worker.row.connections for each in generations for worker in each.workers.values())
