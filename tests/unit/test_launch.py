@@ -7,7 +7,7 @@ import pytest
 
 from pounce.config_file import Invocation
 from pounce.errors import ConfigError
-from pounce.launch import prepare, reconfigure
+from pounce.launch import foreign_interpreter, reconfigure
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def fake_environment(directory: Path) -> Path:
     return directory
 
 
-def test_the_running_interpreter_serves_what_names_it(invocation: Invocation) -> None:
-    assert prepare(invocation, []).config.app == "shop:app"
+def test_the_running_interpreter_is_not_left_for_itself(invocation: Invocation) -> None:
+    assert foreign_interpreter(invocation.load().config) is None
 
 
 def test_a_reload_reads_the_file_again(invocation: Invocation) -> None:
