@@ -18,6 +18,7 @@ _PAUSE = 0.5
 class Acceptor:
     """Turns connections of *listener* into protocols made by *protocol_factory*.
 
+    *on_settled* is called when one that was arriving has its protocol, or was lost.
     The listener is shared with other workers and stays open when accepting stops, so it is
     watched with the loop's bare reader and one connection is taken a turn: a worker that has
     others to serve leaves the next one to its siblings.
@@ -28,11 +29,13 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
         protocol_factory: Callable[[], asyncio.Protocol],
+        on_settled: Callable[[], None],
         ssl_context: SSLContext | None = None,
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._protocol_factory = protocol_factory
+        self._on_settled = on_settled
         self._ssl_context = ssl_context
         self._arriving: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
@@ -69,7 +72,11 @@ class Acceptor:
         connection.setblocking(False)
         task = self._loop.create_task(self._connect(connection))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        self._on_settled()
 
     async def _connect(self, connection: socket.socket) -> None:
         try:

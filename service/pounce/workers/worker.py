@@ -35,9 +35,9 @@ class Worker(LoopWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        return self._context is None or not (
-            self._context.connections or any(acceptor.arriving for acceptor in self._acceptors)
-        )
+        if self._context is None:
+            return True
+        return self._context.idle and not any(each.arriving for each in self._acceptors)
 
     def load(self) -> None:
         """Import the application."""
@@ -72,8 +72,7 @@ class Worker(LoopWorker):
     def stop(self) -> None:
         """Drop every connection."""
         if self._context is not None:
-            for connection in list(self._context.connections):
-                connection.abort()
+            self._context.abort()
 
     async def finish(self) -> None:
         """Run the lifespan's shutdown."""
@@ -100,9 +99,12 @@ class Worker(LoopWorker):
         server = _server_address(listener)
 
         def protocol() -> HTTP1Connection:
-            return HTTP1Connection(context, scheme="https" if tls else "http", server=server)
+            connection = HTTP1Connection(context, scheme="https" if tls else "http", server=server)
+            if len(context.connections) >= self.config.max_connections:
+                connection.refuse()
+            return connection
 
-        return Acceptor(self.loop, listener, protocol, tls)
+        return Acceptor(self.loop, listener, protocol, self._check_drained, tls)
 
 
 def _server_address(listener: socket.socket) -> tuple[str, int | None]:
