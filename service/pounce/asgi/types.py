@@ -1,10 +1,18 @@
-"""The types of the ASGI interface (ASGI specification 3.0)."""
+"""The types of the ASGI specification, and the two errors its calls raise."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Scope: TypeAlias = dict[str, Any]
+Message: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class ClientDisconnected(OSError):
+    """Raised by ``send()`` when the client is gone (ASGI HTTP specification, version 2.4)."""
+
+
+class MessageError(RuntimeError):
+    """The application sent a message that is malformed, or not the one due now."""

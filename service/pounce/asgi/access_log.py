@@ -1,0 +1,46 @@
+"""One line for each request, for those who ask for it."""
+
+import logging
+import time
+
+from pounce.asgi.types import Scope
+from pounce.config import ServerConfig
+
+logger = logging.getLogger("pounce.access")
+
+# A line is a record: nothing a client sends may end it, or its quoted part.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x22, 0x5C)}
+
+
+class AccessLog:
+    """Writes lines like ``203.0.113.7 "GET /a?b HTTP/1.1" 200 512 0.003`` (bytes, seconds)."""
+
+    clock = staticmethod(time.perf_counter)
+
+    def request(self, scope: Scope, status: int, size: int, started: float) -> None:
+        """Log a request that began at *started* by `clock`; *status* 0 is no response."""
+        query = scope["query_string"]
+        target = scope["raw_path"] + (b"?" + query if query else b"")
+        line = f"{scope['method']} {target.decode('latin-1')} HTTP/{scope['http_version']}"
+        self._write(scope["client"], line, status, size, self.clock() - started)
+
+    def refusal(self, client: tuple[str, int] | None, status: int) -> None:
+        """Log input that was answered by pounce itself, because it made no request."""
+        self._write(client, "-", status, 0, 0.0)
+
+    def _write(
+        self, client: tuple[str, int] | None, line: str, status: int, size: int, duration: float
+    ) -> None:
+        logger.info(
+            '%s "%s" %s %d %.6f',
+            client[0] if client else "-",
+            line.translate(_ESCAPES),
+            status or "-",
+            size,
+            duration,
+        )
+
+
+def access_log_for(config: ServerConfig) -> AccessLog | None:
+    """The log, or None where the configuration wants none: no request then pays for it."""
+    return None if config.access_log == "off" else AccessLog()

@@ -1,0 +1,94 @@
+"""What one worker gives to all its connections."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pounce.asgi.access_log import AccessLog, access_log_for
+from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.types import ASGIApp
+from pounce.config import ServerConfig
+from pounce.net.forwarded import TrustedProxies
+
+
+class Connection(Protocol):
+    """A live client connection, as its worker sees it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in flight."""
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts; *now* is the loop's time. Called about twice a second."""
+
+    def drain(self) -> None:
+        """Serve what is here, accept no further request, then close."""
+
+    def abort(self) -> None:
+        """Drop the connection and cancel the application's task."""
+
+
+@dataclass(slots=True)
+class ServerContext:
+    """The configuration, the application, and what the worker counts and keeps.
+
+    *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
+    tasks that outlived their response or their connection. *requests* counts completed ones.
+    """
+
+    config: ServerConfig
+    app: ASGIApp
+    state: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    connections: set[Connection] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    requests: int = 0
+    draining: bool = False
+    defaults: DefaultHeaders = field(init=False)
+    proxies: TrustedProxies = field(init=False)
+    access_log: AccessLog | None = field(init=False)
+    _on_departure: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.defaults = DefaultHeaders(self.config)
+        self.proxies = TrustedProxies(self.config.forwarded_allow)
+        self.access_log = access_log_for(self.config)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no client is connected and no application task runs."""
+        return not self.connections and not self.tasks
+
+    def drain(self, on_departure: Callable[[], None]) -> None:
+        """Drain every connection; *on_departure* is called after each that leaves."""
+        self.draining = True
+        self._on_departure = on_departure
+        for connection in list(self.connections):
+            connection.drain()
+
+    def abort(self) -> None:
+        """Drop every connection and cancel every task."""
+        for connection in list(self.connections):
+            connection.abort()
+        for task in list(self.tasks):
+            task.cancel()
+
+    def leave(self, connection: Connection) -> None:
+        """Forget *connection*, which has ended."""
+        self.connections.discard(connection)
+        self._departed()
+
+    def adopt(self, task: asyncio.Task[None]) -> None:
+        """Keep *task* until it ends: no connection holds it any longer."""
+        if not task.done():
+            self.tasks.add(task)
+            task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self._departed()
+
+    def _departed(self) -> None:
+        if self._on_departure is not None:
+            self._on_departure()

@@ -1,0 +1,236 @@
+"""One request and its response: the application is called here, for every protocol alike."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
+
+logger = logging.getLogger("pounce.error")
+
+
+class Stream(Protocol):
+    """What a cycle needs of the connection, or of the HTTP/3 stream, that carries it."""
+
+    gone: bool
+    """Whether nothing can be sent or received any more."""
+
+    write_paused: bool
+    """Whether as much is waiting to be sent as should."""
+
+    @property
+    def input_ended(self) -> bool:
+        """Whether the client will send nothing more; it may still read."""
+
+    def read_body(self) -> tuple[bytes, bool] | None:
+        """The next piece of content and whether more follows; None when it has yet to come."""
+
+    async def wait_input(self) -> None:
+        """Return once `read_body`, `input_ended`, `gone` or the response's state may differ."""
+
+    async def wait_writable(self) -> None:
+        """Return once `write_paused` is false or `gone` is true."""
+
+    def start_response(self, status: int, headers: Any) -> None:
+        """Take the head, to be sent with the first content; raises MessageError.
+
+        A second call before the first content replaces the head.
+        """
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        """Send content; without *more* the response is complete. Raises MessageError."""
+
+    def reset(self) -> None:
+        """End the stream so that the client cannot take what it has for a whole response."""
+
+    def released(self) -> None:
+        """The application has returned."""
+
+
+class _Phase(Enum):
+    IDLE = auto()  # nothing was sent
+    STARTED = auto()  # http.response.start was taken, but nothing is on the wire
+    SENDING = auto()  # the head is on the wire
+    COMPLETE = auto()
+
+
+class RequestCycle:
+    """Calls the application for one request and keeps both to the ASGI specification."""
+
+    __slots__ = (
+        "_began",
+        "_body_read",
+        "_context",
+        "_phase",
+        "_scope",
+        "_size",
+        "_status",
+        "_stream",
+    )
+
+    def __init__(self, stream: Stream, scope: Scope, context: ServerContext) -> None:
+        self._stream = stream
+        self._scope = scope
+        self._context = context
+        self._phase = _Phase.IDLE
+        self._body_read = False
+        self._status = 0
+        self._size = 0
+        self._began = context.access_log.clock() if context.access_log else 0.0
+
+    async def run(self) -> None:
+        """Call the application, and make the best of it if it fails."""
+        try:
+            await self._context.app(self._scope, self.receive, self.send)
+        except BaseException as error:
+            self._failed(error)
+            # asyncio ends the whole loop when a task raises SystemExit: one request must not.
+            if not isinstance(error, (Exception, SystemExit)):
+                raise
+        else:
+            if self._phase is not _Phase.COMPLETE and not self._stream.gone:
+                self._incomplete()
+        finally:
+            if self._phase is not _Phase.COMPLETE:
+                # Nothing has logged it: it was answered 500, was reset, or nobody is left.
+                self._phase = _Phase.COMPLETE
+                self._log()
+            self._stream.released()
+
+    async def receive(self) -> Message:
+        """The ``receive`` of the specification."""
+        stream = self._stream
+        while self._phase is not _Phase.COMPLETE and not stream.gone:
+            if not self._body_read:
+                piece = stream.read_body()
+                if piece is not None:
+                    body, more = piece
+                    self._body_read = not more
+                    return {"type": "http.request", "body": body, "more_body": more}
+                if stream.gone:
+                    break
+            if stream.input_ended:
+                break
+            await stream.wait_input()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """The ``send`` of the specification."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._start(message)
+        elif kind == "http.response.body":
+            self._body(message)
+            if self._stream.write_paused:
+                await self._stream.wait_writable()
+        else:
+            raise MessageError(f"unknown message type {kind!r} for an HTTP request")
+
+    def _start(self, message: Message) -> None:
+        if self._phase is not _Phase.IDLE:
+            raise MessageError("http.response.start was sent a second time")
+        self._check_connected()
+        status = message.get("status")
+        if not isinstance(status, int):
+            raise MessageError(f"the status in http.response.start is {status!r}, not an int")
+        self._stream.start_response(status, message.get("headers", ()))
+        self._status = status
+        self._phase = _Phase.STARTED
+
+    def _body(self, message: Message) -> None:
+        if self._phase is _Phase.IDLE:
+            raise MessageError("http.response.body was sent before http.response.start")
+        if self._phase is _Phase.COMPLETE:
+            raise MessageError("http.response.body was sent after the response was complete")
+        self._check_connected()
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = _as_bytes(body)
+        more = bool(message.get("more_body", False))
+        self._stream.send_body(body, more)
+        self._size += len(body)
+        if more:
+            self._phase = _Phase.SENDING
+        else:
+            self._phase = _Phase.COMPLETE
+            self._log()
+
+    def _check_connected(self) -> None:
+        if self._stream.gone:
+            raise ClientDisconnected("the client is gone")
+
+    def _failed(self, error: BaseException) -> None:
+        if self._stream.gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+            return
+        self._report("the application failed", error)
+        if not self._stream.gone:
+            self._give_up()
+
+    def _incomplete(self) -> None:
+        what = "the whole" if self._phase is _Phase.SENDING else "a"
+        self._report(f"the application returned without sending {what} response", None)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Answer 500 while that is possible; later, make sure nobody takes the rest for whole."""
+        if self._phase in (_Phase.IDLE, _Phase.STARTED):
+            self._status = 500
+            self._stream.start_response(500, _ERROR_HEADERS)
+            self._stream.send_body(_ERROR_BODY, False)
+        elif self._phase is _Phase.SENDING:
+            self._stream.reset()
+
+    def _report(self, what: str, error: BaseException | None) -> None:
+        scope = self._scope
+        client = f"{scope['client'][0]}:{scope['client'][1]}" if scope["client"] else "a local peer"
+        logger.error(
+            "%s on %s %r from %s",
+            what,
+            scope["method"],
+            scope["path"],
+            client,
+            exc_info=error,
+            extra={
+                "pounce": {
+                    "POUNCE_REQUEST": f"{scope['method']} {scope['path']}",
+                    "POUNCE_CLIENT": client,
+                }
+            },
+        )
+
+    def _log(self) -> None:
+        if self._context.access_log is not None:
+            self._context.access_log.request(self._scope, self._status, self._size, self._began)
+
+
+_ERROR_HEADERS = ((b"content-type", b"text/plain; charset=utf-8"),)
+_ERROR_BODY = b"500 Internal Server Error\n"
+
+
+def _as_bytes(body: object) -> bytes:
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise MessageError(f"the body in http.response.body is {type(body).__name__}, not bytes")
+
+
+def _start_eagerly(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[None]:
+    return asyncio.Task(coroutine, loop=loop, eager_start=True)
+
+
+def _start_soon(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[None]:
+    return loop.create_task(coroutine)
+
+
+# Started eagerly, an application that never waits costs no trip through the loop.
+start_task: Callable[[Coroutine[Any, Any, None], asyncio.AbstractEventLoop], asyncio.Task[None]] = (
+    _start_eagerly if sys.version_info >= (3, 12) else _start_soon
+)
+"""Starts a coroutine on a running loop; the task may be done when this returns."""

@@ -1,0 +1,59 @@
+"""The scope of an HTTP request (ASGI HTTP specification, version 2.4)."""
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from pounce.asgi.types import Scope
+
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+
+def build_scope(
+    *,
+    method: str,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    http_version: str,
+    scheme: str,
+    client: tuple[str, int] | None,
+    server: tuple[str, int | None] | None,
+    root_path: str,
+    state: dict[str, Any],
+) -> Scope:
+    """Describe one request; *target* is ``/path?query`` or ``*``, and *headers* are lower-case.
+
+    *state* is copied, shallowly, as the lifespan specification asks.
+    """
+    raw_path, _, query_string = target.partition(b"?")
+    path = decode_path(raw_path)
+    if root_path and raw_path != b"*":
+        # Both paths begin with root_path, since specification 2.3 and as other servers do.
+        path = root_path + path
+        raw_path = root_path.encode() + raw_path
+    return {
+        "type": "http",
+        "asgi": _ASGI.copy(),
+        "http_version": http_version,
+        "method": method,
+        "scheme": scheme,
+        "path": path,
+        "raw_path": raw_path,
+        "query_string": query_string,
+        "root_path": root_path,
+        "headers": headers,
+        "client": client,
+        "server": server,
+        "state": state.copy(),
+        "extensions": {},
+    }
+
+
+def decode_path(raw_path: bytes) -> str:
+    """Percent-decode *raw_path* as UTF-8.
+
+    What is not UTF-8 becomes U+FFFD: the specification promises text, text that cannot be
+    encoded again would break the application far from the cause, and raw_path has the bytes.
+    """
+    if b"%" in raw_path:
+        raw_path = unquote_to_bytes(raw_path)
+    return raw_path.decode("utf-8", "replace")

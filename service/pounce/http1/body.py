@@ -1,0 +1,152 @@
+"""Request content: where it ends, and what its transfer coding carries.
+
+Both readers share these decoders, for they are stricter than h11's: before 0.16 h11 does not
+look at the two bytes that end a chunk, and it accepts bare CR in a chunk extension.
+"""
+
+import re
+from collections.abc import Callable
+
+from pounce.config import ServerConfig
+from pounce.http1.events import BadRequest
+
+# RFC 9112 section 7.1.1. Extensions are dropped unread; BWS may stand before their semicolon.
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class SizedBody:
+    """Content whose size is known from the start (RFC 9112 section 6.2)."""
+
+    __slots__ = ("_remaining",)
+
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was read."""
+        return self._remaining == 0
+
+    def read(self, buffer: bytearray) -> bytes:
+        """Take what *buffer* has of it; nothing when the rest has yet to come."""
+        data = bytes(buffer[: self._remaining])
+        del buffer[: len(data)]
+        self._remaining -= len(data)
+        return data
+
+
+class ChunkedBody:
+    """The chunked transfer coding (RFC 9112 section 7.1); trailers are checked and dropped."""
+
+    __slots__ = (
+        "_allowance",
+        "_config",
+        "_fields",
+        "_remaining",
+        "_scanned",
+        "_size",
+        "_step",
+        "complete",
+    )
+
+    _step: Callable[[bytearray, int, list[bytes]], int]
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.complete = False
+        self._config = config
+        self._size = 0
+        self._remaining = 0
+        self._scanned = 0
+        self._fields = 0
+        # What extensions and trailer fields may add up to, else a body of nothing but them
+        # would pass every other limit.
+        self._allowance = config.max_header_size
+        self._step = self._size_line
+
+    def read(self, buffer: bytearray) -> bytes:
+        """Take and decode what *buffer* has of it; nothing when the rest has yet to come."""
+        pieces: list[bytes] = []
+        position = 0
+        while not self.complete:
+            after = self._step(buffer, position, pieces)
+            if after < 0:
+                break
+            position = after
+        del buffer[:position]
+        return b"".join(pieces)
+
+    # Each step takes the buffer, where to begin, and where to put content. It returns where the
+    # next one begins, or -1 when the buffer ends too early for it.
+
+    def _size_line(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+        line = self._line(buffer, start)
+        if line is None:
+            return -1
+        match = _CHUNK_LINE.fullmatch(line)
+        if match is None:
+            raise BadRequest(400, "malformed chunk")
+        self._spend(len(line) - len(match[1]))
+        self._remaining = int(match[1], 16)
+        self._grow(self._remaining)
+        self._step = self._data if self._remaining else self._trailer_line
+        return start + len(line) + 2
+
+    def _data(self, buffer: bytearray, start: int, pieces: list[bytes]) -> int:
+        data = bytes(buffer[start : start + self._remaining])
+        if not data:
+            return -1
+        pieces.append(data)
+        self._remaining -= len(data)
+        if not self._remaining:
+            self._step = self._data_end
+        return start + len(data)
+
+    def _data_end(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+        end = buffer[start : start + 2]
+        if not b"\r\n".startswith(end):
+            raise BadRequest(400, "malformed chunk")
+        if len(end) < 2:
+            return -1
+        self._step = self._size_line
+        return start + 2
+
+    def _trailer_line(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+        line = self._line(buffer, start)
+        if line is None:
+            return -1
+        if line:
+            self._check_trailer(line)
+        else:
+            self.complete = True
+        return start + len(line) + 2
+
+    def _line(self, buffer: bytearray, start: int) -> bytes | None:
+        """The line that begins at *start*, without its CRLF; None when it is not all here."""
+        end = buffer.find(b"\r\n", start + self._scanned)
+        if end >= 0:
+            self._scanned = 0
+            return bytes(buffer[start:end])
+        # A CR may be the first half of the end: look at the last byte again.
+        self._scanned = max(0, len(buffer) - start - 1)
+        if self._scanned > self._allowance + 16:
+            raise BadRequest(431, "chunk extensions or trailer fields too large")
+        return None
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._config.max_body_size and self._size > self._config.max_body_size:
+            raise BadRequest(413, "content too large")
+
+    def _check_trailer(self, line: bytes) -> None:
+        if not _FIELD_LINE.fullmatch(line):
+            raise BadRequest(400, "malformed trailer field")
+        self._spend(len(line))
+        self._fields += 1
+        if self._fields > self._config.max_header_count:
+            raise BadRequest(431, "too many trailer fields")
+
+    def _spend(self, size: int) -> None:
+        self._allowance -= size
+        if self._allowance < 0:
+            raise BadRequest(431, "chunk extensions or trailer fields too large")

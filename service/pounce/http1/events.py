@@ -1,0 +1,58 @@
+"""What a request reader says: frozen events, free of any parser's types."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Literal, TypeAlias
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """A request's line and fields, checked.
+
+    *target* is as the client sent it (RFC 9112 section 3.2); names in *headers* are lower-case;
+    *keep_alive* and *expect_continue* are what the client asked for; *has_body* says whether
+    :class:`Body` events may follow before :class:`EndOfRequest`.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers
+    http_version: Literal["1.0", "1.1"]
+    keep_alive: bool
+    expect_continue: bool
+    has_body: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A piece of the request's content, never empty, its transfer coding removed."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRequest:
+    """The request is complete; trailer fields, if any, were checked and dropped."""
+
+
+class NeedData(Enum):
+    """The type of :data:`NEED_DATA`."""
+
+    NEED_DATA = auto()
+
+
+NEED_DATA: Final = NeedData.NEED_DATA
+END_OF_REQUEST: Final = EndOfRequest()
+
+Event: TypeAlias = RequestHead | Body | EndOfRequest
+
+
+class BadRequest(Exception):
+    """The input cannot be served: answer *status* and close; *reason* is safe to send back."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason

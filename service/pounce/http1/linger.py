@@ -1,0 +1,63 @@
+"""Closing a connection without taking the last response away from the client.
+
+Closing a socket that has unread input makes the kernel send a reset, and a reset lets the
+client's kernel drop what it has received but not yet read (RFC 9112 section 9.6). So the
+write side is closed first, and input is read and dropped for a while.
+"""
+
+import asyncio
+
+from pounce.asgi.context import ServerContext
+
+LINGER = 2.0
+"""How long, in seconds, the client's input is dropped after all output has left."""
+
+
+class LingeringClose(asyncio.Protocol):
+    """Takes over a transport whose last bytes were written."""
+
+    __slots__ = ("_context", "_deadline", "_transport", "_unsent")
+
+    busy = False
+
+    def __init__(self, context: ServerContext, transport: asyncio.Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._unsent = transport.get_write_buffer_size()
+        self._set_deadline(context.loop.time())
+        context.connections.add(self)
+        transport.set_protocol(self)
+        try:
+            transport.write_eof()
+            transport.resume_reading()
+        except (OSError, RuntimeError, NotImplementedError):
+            # The client is gone (shutdown(2) says ENOTCONN), or the transport cannot close one
+            # direction alone.
+            transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Drop what the client still sends."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is closed."""
+        self._context.leave(self)
+
+    def sweep(self, now: float) -> None:
+        """Close at last, counting the time since output stopped leaving."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self._set_deadline(now)
+        elif now >= self._deadline:
+            self._transport.abort()
+
+    def drain(self) -> None:
+        """Nothing to add: it is closing already."""
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+
+    def _set_deadline(self, now: float) -> None:
+        patience = self._context.config.write_timeout if self._unsent else LINGER
+        self._deadline = now + patience

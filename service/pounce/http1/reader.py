@@ -1,0 +1,113 @@
+"""From received bytes to events: what all request readers have in common."""
+
+from abc import ABC, abstractmethod
+
+from pounce.config import ServerConfig
+from pounce.http1.body import ChunkedBody, SizedBody
+from pounce.http1.events import (
+    END_OF_REQUEST,
+    NEED_DATA,
+    BadRequest,
+    Body,
+    Event,
+    NeedData,
+    RequestHead,
+)
+from pounce.http1.rules import check_block, check_partial
+
+_NO_BODY = SizedBody(0)
+
+
+class RequestReader(ABC):
+    """Reads the requests of one connection, one after the other, and does no I/O.
+
+    A request is a :class:`RequestHead`, any number of :class:`Body`, and an
+    :class:`EndOfRequest`. After a :class:`BadRequest` the connection cannot be read further.
+    A subclass says how one complete head is parsed.
+    """
+
+    __slots__ = ("_body", "_buffer", "_config", "_eof", "_line_end", "_scanned", "_skipped")
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._buffer = bytearray()
+        self._body: SizedBody | ChunkedBody | None = None
+        self._eof = False
+        self._start_head()
+
+    @abstractmethod
+    def _parse_head(self, block: bytes) -> RequestHead:
+        """Parse a complete head, whose every line ends in CRLF, or raise BadRequest."""
+
+    @property
+    def buffered(self) -> int:
+        """How many received bytes were not yet turned into events."""
+        return len(self._buffer)
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a request has begun whose content was not yet read to its end."""
+        return self._body is not None and not self._body.complete
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they were received."""
+        self._buffer += data
+
+    def eof(self) -> None:
+        """The client will send no more: an incomplete request is now a bad one."""
+        self._eof = True
+
+    def next_event(self) -> Event | NeedData:
+        """The next event, or NEED_DATA; raises BadRequest."""
+        event = self._next_head() if self._body is None else self._next_body(self._body)
+        if event is NEED_DATA and self._eof and (self._buffer or self._body):
+            raise BadRequest(400, "incomplete request")
+        return event
+
+    def _next_body(self, body: SizedBody | ChunkedBody) -> Event | NeedData:
+        data = b"" if body.complete else body.read(self._buffer)
+        if data:
+            return Body(data)
+        if not body.complete:
+            return NEED_DATA
+        self._body = None
+        return END_OF_REQUEST
+
+    def _next_head(self) -> Event | NeedData:
+        buffer = self._buffer
+        if not self._skipped and buffer.startswith(b"\r\n"):
+            # RFC 9112 section 2.2: some clients end a request with one CRLF too many.
+            del buffer[:2]
+            self._start_head(skipped=True)
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        if end < 0:
+            self._scan()
+            return NEED_DATA
+        block = bytes(buffer[: end + 2])
+        del buffer[: end + 4]
+        self._start_head()
+        check_block(block, self._config)
+        head = self._parse_head(block)
+        self._body = self._body_of(head)
+        return head
+
+    def _start_head(self, *, skipped: bool = False) -> None:
+        self._skipped = skipped
+        self._scanned = 0
+        self._line_end = -1
+
+    def _scan(self) -> None:
+        """Judge an incomplete head, looking at each byte once however slowly they come."""
+        start = max(0, self._scanned - 1)
+        if self._line_end < 0:
+            self._line_end = self._buffer.find(b"\r\n", start)
+        check_partial(self._buffer, start, self._line_end, self._config)
+        self._scanned = len(self._buffer)
+
+    def _body_of(self, head: RequestHead) -> SizedBody | ChunkedBody:
+        if not head.has_body:
+            return _NO_BODY
+        for name, value in head.headers:
+            if name == b"content-length":
+                return SizedBody(int(value))
+        return ChunkedBody(self._config)

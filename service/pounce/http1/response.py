@@ -1,0 +1,210 @@
+"""Responses as bytes: the head, its framing, and the content kept to what the head promised."""
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.types import MessageError
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 9110 section 5.5. What lets nobody end a field early is that CR, LF and NUL are not here.
+_VALUE = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+
+
+class ResponseWriter:
+    """Turns one response into bytes; does no I/O.
+
+    *keep_alive* starts as what the request allows. It may be cleared until the head is made,
+    and is true afterwards only if the client was told that the connection persists.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_defaults",
+        "_has_date",
+        "_has_server",
+        "_http11",
+        "_is_head",
+        "_length",
+        "_lines",
+        "_remaining",
+        "_status",
+        "complete",
+        "head_sent",
+        "keep_alive",
+    )
+
+    def __init__(
+        self, defaults: DefaultHeaders, method: str, http_version: str, *, keep_alive: bool
+    ) -> None:
+        self._defaults = defaults
+        self._is_head = method == "HEAD"
+        self._http11 = http_version == "1.1"
+        self.keep_alive = keep_alive
+        self.head_sent = False
+        self.complete = False
+
+    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+        """Take a response's head; raises MessageError if it could not be sent as it is."""
+        if not 200 <= status <= 599:
+            raise MessageError(f"{status} is not the status of a final response (200 to 599)")
+        self._status = status
+        self._length: int | None = None
+        self._connection: list[bytes] = []
+        self._has_date = self._has_server = self._chunked = False
+        self._lines = [
+            b"%b: %b\r\n" % field for field in _checked(headers) if not self._absorbs(*field)
+        ]
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """The bytes to send for *data*, the head before them where it is still due.
+
+        Raises MessageError, and changes nothing, when *data* breaks the Content-Length.
+        """
+        first = not self.head_sent
+        if first:
+            framing = self._frame(len(data), more)
+        content = self._content(data, more)
+        if first:
+            content = self._head(framing) + content
+            self.head_sent = True
+        self.complete = not more
+        return content
+
+    def _absorbs(self, name: bytes, value: bytes) -> bool:
+        """Whether the field is one that the writer makes itself, from what it now learns."""
+        if name == b"content-length":
+            self._take_length(value)
+        elif name == b"connection":
+            self._take_options(value)
+        elif name == b"date":
+            self._has_date = True
+            return False
+        elif name == b"server":
+            self._has_server = True
+            return False
+        # The transfer coding is the server's own: the ASGI specification has applications' dropped.
+        return name in _OWN_FIELDS
+
+    def _take_length(self, value: bytes) -> None:
+        if self._length is not None or not _LENGTH.fullmatch(value):
+            raise MessageError(f"content-length {value!r} is not one number")
+        self._length = int(value)
+
+    def _take_options(self, value: bytes) -> None:
+        options = [option.strip(b" \t").lower() for option in value.split(b",")]
+        if b"close" in options:
+            self.keep_alive = False
+        self._connection += [
+            option for option in options if option not in (b"", b"close", b"keep-alive")
+        ]
+
+    def _frame(self, size: int, more: bool) -> bytes:
+        """Decide how the content ends (RFC 9112 section 6.3); returns the field that says so."""
+        self._remaining: int | None = None
+        if self._status == 204:
+            return b""  # RFC 9110 section 8.6 forbids a length here
+        if self._status == 205:
+            return b"content-length: 0\r\n"  # RFC 9110 section 15.3.6
+        if self._has_no_content():
+            # What a GET would have had, if that is known (RFC 9110 section 8.6).
+            known = self._length if self._length is not None or more or not size else size
+            return b"" if known is None else b"content-length: %d\r\n" % known
+        if self._length is not None or not more:
+            self._remaining = size if self._length is None else self._length
+            return b"content-length: %d\r\n" % self._remaining
+        if self._http11:
+            self._chunked = True
+            return b"transfer-encoding: chunked\r\n"
+        # RFC 9112 section 6.1: an HTTP/1.0 client knows no chunks; the end of the connection
+        # is the end of the content.
+        self.keep_alive = False
+        return b""
+
+    def _has_no_content(self) -> bool:
+        # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
+        return self._is_head or self._status in (204, 205, 304)
+
+    def _content(self, data: bytes, more: bool) -> bytes:
+        if self._has_no_content():
+            return b""
+        if self._remaining is not None:
+            self._spend(len(data), more)
+            return data
+        if self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            return chunk if more else chunk + b"0\r\n\r\n"
+        return data
+
+    def _spend(self, size: int, more: bool) -> None:
+        assert self._remaining is not None  # noqa: S101 - for the type checker
+        left = self._remaining - size
+        if left < 0:
+            raise MessageError(f"the body is {-left} bytes longer than its content-length")
+        if left and not more:
+            raise MessageError(f"the body is {left} bytes shorter than its content-length")
+        self._remaining = left
+
+    def _head(self, framing: bytes) -> bytes:
+        defaults = self._defaults
+        defaults.refresh()
+        if self._has_date or self._has_server:
+            own = b"" if self._has_server else defaults.server
+            own += b"" if self._has_date else defaults.date
+        else:
+            own = defaults.both
+        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
+        lines = b"".join(self._lines)
+        return status_line + lines + framing + self._connection_line() + own + b"\r\n"
+
+    def _connection_line(self) -> bytes:
+        """RFC 9112 section 9.3: say what differs from the client's version's default."""
+        options = self._connection
+        if not self.keep_alive:
+            options = [*options, b"close"]
+        elif not self._http11:
+            options = [*options, b"keep-alive"]
+        return b"connection: %b\r\n" % b", ".join(options) if options else b""
+
+
+_OWN_FIELDS = frozenset((b"content-length", b"connection", b"transfer-encoding"))
+
+
+def _checked(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:
+    """Header fields with lower-case names, such that no byte of one can end it early."""
+    try:
+        fields = [(name.lower(), value) for name, value in headers]
+        names = b"".join([name for name, _ in fields])
+        values = b"".join([value for _, value in fields])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise MessageError(f"headers are not pairs of bytes: {error}") from error
+    # Two passes over all bytes at once instead of two over each field.
+    if names.translate(None, _TOKEN) or values.translate(None, _VALUE):
+        raise MessageError(_complaint(fields))
+    if b"" in [name for name, _ in fields]:
+        raise MessageError("a header has an empty name")
+    return fields
+
+
+def _complaint(fields: list[tuple[bytes, bytes]]) -> str:
+    bad = next(f for f in fields if f[0].translate(None, _TOKEN) or f[1].translate(None, _VALUE))
+    return f"header {bad[0]!r}: {bad[1]!r} has a character that no header may have"
+
+
+def error_response(
+    defaults: DefaultHeaders, status: int, reason: str = "", extra: Any = ()
+) -> bytes:
+    """A whole response by pounce itself, after which the connection closes."""
+    writer = ResponseWriter(defaults, "GET", "1.1", keep_alive=False)
+    text = f"{status} {HTTPStatus(status).phrase}" + (f": {reason}" if reason else "")
+    writer.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *extra])
+    return writer.body(text.encode("ascii") + b"\n", False)

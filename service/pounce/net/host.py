@@ -1,0 +1,15 @@
+"""What a host is, on the wire: the ``uri-host [":" port]`` of RFC 9110 section 7.2."""
+
+import re
+
+# RFC 3986 section 3.2.2: an IP literal in brackets, or a registered name (an IPv4 address is one).
+_AUTHORITY = re.compile(
+    rb"(?:\[(?:[0-9A-Fa-f:.]+|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
+    rb"(?::[0-9]{0,5})?"
+)
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether *value* is a host with an optional port; the empty host is one."""
+    return _AUTHORITY.fullmatch(value) is not None
