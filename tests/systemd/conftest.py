@@ -1,0 +1,47 @@
+"""One machine a session, one instance's name a test."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd import rootfs
+from tests.systemd.machine import Machine, build_wheel
+
+_names = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Booting, slow starts and watchdogs take their time, and none of them hangs for ever.
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(180))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """POUNCE_TEST_SUITES="trixie forky" runs everything on several systems."""
+    if "suite" in metafunc.fixturenames:
+        suites = os.environ.get("POUNCE_TEST_SUITES", "trixie").split()
+        metafunc.parametrize("suite", suites, scope="session")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def machine(suite: str, wheel: Path) -> Iterator[Machine]:
+    with Machine(rootfs.cached(suite)) as machine:
+        machine.install(wheel)
+        yield machine
+
+
+@pytest.fixture
+def instance(machine: Machine) -> Iterator[str]:
+    """An instance's name that no other test has, cleaned away afterwards."""
+    name = f"test{next(_names)}"
+    yield name
+    machine.forget(name)

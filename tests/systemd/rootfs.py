@@ -1,0 +1,139 @@
+"""Debian root file systems to boot, made once and kept in a cache outside the repository."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+SUITES = ("trixie", "forky")
+
+# pounce runs on Debian's own Python packages, as the native package does.
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "curl",
+    "iproute2",
+    "procps",
+    "python3",
+    "python3-venv",
+    "python3-pip",
+    "python3-click",
+    "python3-h11",
+    "python3-sdnotify",
+    "python3-tomli",
+    "python3-uvloop",
+    "python3-aiosqlite",
+    "python3-fastapi",
+    "python3-sqlalchemy",
+)
+
+# Applications that Debian does not have, installed into a virtual environment.
+WHEELS = ("datasette",)
+VIRTUALENV = "/opt/apps"
+
+HOST_TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
+
+_WHEELHOUSE = "opt/wheelhouse"
+_DEBIAN = re.compile(r"^(?:URIs:|deb )[^#\n]*?(\w+://\S+/debian/?)(?=\s)", re.MULTILINE)
+
+
+class UnpreparedError(Exception):
+    """This machine cannot make or boot a root file system; the message says what is missing."""
+
+
+def cached(suite: str) -> Path:
+    """The suite's root file system, made now if the cache has none for this package list."""
+    if os.geteuid() != 0:
+        raise UnpreparedError("booting a container with systemd needs root")
+    root = _cache() / f"{suite}-{_fingerprint(suite)}"
+    with _locked(root.with_suffix(".lock")):
+        if not root.exists():
+            _build(suite, root)
+    return root
+
+
+def _cache() -> Path:
+    default = Path.home() / ".cache/pounce"
+    return Path(os.environ.get("POUNCE_TEST_CACHE") or default)
+
+
+def _fingerprint(suite: str) -> str:
+    """Changes whenever what the root file system is made from changes."""
+    contents = "\n".join((suite, VIRTUALENV, *PACKAGES, *WHEELS))
+    return hashlib.sha256(contents.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Several test runs at once build a root file system once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(suite: str, root: Path) -> None:
+    partial = root.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    _bootstrap(suite, partial)
+    _install_wheels(partial)
+    partial.rename(root)
+
+
+def _bootstrap(suite: str, root: Path) -> None:
+    for tool, package in HOST_TOOLS.items():
+        if shutil.which(tool) is None:
+            raise UnpreparedError(f"{tool} is missing: install the package {package}")
+    _run(
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        # The index of a suite in development, or of a mirror that lags, may be out of date.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        suite,
+        str(root),
+        _mirror(),
+    )
+
+
+def _mirror() -> str:
+    """The Debian mirror that the host's own apt uses."""
+    sources = Path("/etc/apt")
+    for file in [sources / "sources.list", *sorted((sources / "sources.list.d").glob("*"))]:
+        text = file.read_text() if file.is_file() else ""
+        if match := _DEBIAN.search(text):
+            return match[1]
+    raise UnpreparedError("no Debian mirror in /etc/apt: is this host a Debian?")
+
+
+def _install_wheels(root: Path) -> None:
+    wheelhouse = root / _WHEELHOUSE
+    version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
+    _run(
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),
+        *("--python-version", version, "--dest", str(wheelhouse), *WHEELS),
+    )
+    pip = f"{VIRTUALENV}/bin/pip"
+    inside = ("chroot", str(root))
+    _run(*inside, "python3", "-m", "venv", "--system-site-packages", VIRTUALENV)
+    _run(
+        *(*inside, pip, "install", "--quiet", "--no-index"),
+        *("--find-links", f"/{_WHEELHOUSE}", *WHEELS),
+    )
+    shutil.rmtree(wheelhouse)
+
+
+def _run(*command: str) -> None:
+    finished = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if finished.returncode:
+        raise UnpreparedError(f"{' '.join(command)}\nfailed:\n{finished.stdout[-4000:]}")
