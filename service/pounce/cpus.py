@@ -74,9 +74,9 @@ def _ancestry(mount: _Mount, group: str | None) -> Iterator[Path]:
     if group is None:
         return
     below = Path()
-    # A group outside the mounted part, or outside the namespace, which ".." says
-    # (cgroup_namespaces(7)), has no directory here: the mount's own is all there is.
-    if Path(group).is_relative_to(mount.group) and ".." not in group.split("/"):
+    # A group outside the mounted part of the hierarchy has no directory here: all that
+    # can be looked at is the mount point.
+    if Path(group).is_relative_to(mount.group):
         below = Path(group).relative_to(mount.group)
     for part in (below, *below.parents):
         yield mount.directory / part

@@ -107,7 +107,7 @@ def read(owner: type, table: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _unknown(key: str, known: list[str]) -> str:
-    nearest = get_close_matches(key.replace("-", "_"), known, n=1)
+    nearest = get_close_matches(key, known, n=1)
     if nearest:
         return f"unknown key; did you mean {nearest[0]}?"
     return f"unknown key; known are {', '.join(known)}"

@@ -6,13 +6,14 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+import tomli
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pounce.config import Listen, ServerConfig
 from pounce.cpus import available_cpus
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid, Problem
+from pounce.kinds import Invalid, Problem, toml
 from pounce.net.address import Address
 from pounce.options import dotted, options, read
 
@@ -235,6 +236,12 @@ def test_any_words_are_accepted_or_refused(key: str, words: list[str]) -> None:
     except Invalid:
         return
     assert kind.check(final) == final
+
+
+@example("\x7f")
+@given(st.text() | st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1) | st.booleans())
+def test_values_are_written_as_toml(value: object) -> None:
+    assert tomli.loads(f"value = {toml(value)}") == {"value": value}
 
 
 def test_unknown_keys_name_the_nearest_or_all() -> None:

@@ -138,12 +138,15 @@ def test_a_problem_has_its_line(text: str | bytes, problem: str, tmp_path: Path)
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, '[[listen]]\nname = "x"\n[environment]\nA = 1\nB = 2\n')
+    text = 'environment.A = 1\nworker = 1\nenvironment.B = 2\n[[listen]]\naddres = ":80"\n'
+    path = write(tmp_path, text)
     places = [line.rpartition(": ")[0] for line in refusal(path, workers="x").splitlines()]
     assert places == [
-        "shop.toml:1: listen[0]",
-        "shop.toml:4: environment.A",
-        "shop.toml:5: environment.B",
+        "shop.toml:1: environment.A",
+        "shop.toml:2: worker",
+        "shop.toml:3: environment.B",
+        "shop.toml:4: listen[0]",
+        "shop.toml:5: listen[0].addres",
         "--workers",
     ]
 
@@ -224,13 +227,16 @@ def test_a_reload_reads_the_file_again(tmp_path: Path) -> None:
 
 
 def test_services_are_found_by_name(tmp_path: Path) -> None:
-    path = write(tmp_path, "")
-    assert find("shop", tmp_path) == path
-    for name in ("shpo", "../shop", "shop.toml", "a/b"):
+    write(tmp_path, "")
+    directory = tmp_path / "pounce"
+    directory.mkdir()
+    path = write(directory, "")
+    assert find("shop", directory) == path
+    for name in ("shpo", "../shop", "shop.toml", str(path).removesuffix(".toml")):
         with pytest.raises(ConfigError) as caught:
-            find(name, tmp_path)
+            find(name, directory)
         assert caught.value.message == (
-            f"{name!r} is neither an application nor a service configured in {tmp_path}"
+            f"{name!r} is neither an application nor a service configured in {directory}"
         )
         assert caught.value.hint.startswith("configured there: shop;")
 

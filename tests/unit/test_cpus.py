@@ -34,7 +34,7 @@ CASES = {
     "more quota than CPUs": ("0::/", V2, {"cpu.max": "9900000 100000"}, 64),
     "a group that is gone": ("0::/a (deleted)", V2, {}, 64),
     "version 1": (
-        "4:cpuset:/x\n3:cpu,cpuacct:/a\n1:name=systemd:/",
+        "3:cpu,cpuacct:/a\n2:cpuset:/x\n1:name=systemd:/",
         f"{V1_SET}\n{V1}",
         {"cpu/a/cpu.cfs_quota_us": "250000", "cpu/a/cpu.cfs_period_us": "100000"},
         3,
