@@ -7,9 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).parents[1] / "requests"
+
+MAX_BODY_SIZE = 100_000
+"""What the configuration must say while cases run; all other limits are the default ones."""
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 _ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\"}
 _TOKEN = re.compile(
@@ -31,7 +36,7 @@ class ExpectedRequest:
     target: bytes
     complete: bool = True
     version: str = "1.1"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: Headers = ()
     body: bytes = b""
     path: bytes | None = None
     query: bytes | None = None
@@ -79,7 +84,7 @@ class _Header:
         if key in {"request", "begins"}:
             method, target = value.split(" ")
             complete = key == "request"
-            self.requests.append(ExpectedRequest(method, target.encode("ascii"), complete))
+            self.requests.append(ExpectedRequest(method, unescape(target), complete))
         elif key in _OF_CASE:
             change = {key: _OF_CASE[key](value)}
             self.case = replace(self.case, **change)

@@ -1,0 +1,74 @@
+"""Every case of the corpus through every request reader, however its bytes arrive."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+
+from pounce.config import ServerConfig
+from pounce.http1.reader import RequestReader
+from pounce.http1.strict_reader import StrictReader
+from tests.conformance import corpus
+from tests.conformance.corpus import Case, ExpectedRequest
+from tests.conformance.verdict import Seen, judge
+
+CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
+READERS = [StrictReader]
+
+Split = Callable[[bytes], Iterable[bytes]]
+
+
+def by_size(size: int) -> Split:
+    return lambda data: (data[at : at + size] for at in range(0, len(data), size))
+
+
+def at_random(seed: int) -> Split:
+    def pieces(data: bytes) -> Iterator[bytes]:
+        choice = random.Random(seed)
+        largest = choice.choice([3, 20, 200, 20_000])
+        while data:
+            size = choice.randint(1, largest)
+            yield data[:size]
+            data = data[size:]
+
+    return pieces
+
+
+SPLITS: dict[str, Split] = {
+    "whole": lambda data: [data],
+    "bytes": by_size(1),
+    "pairs": by_size(2),
+    **{f"random-{seed}": at_random(seed) for seed in range(6)},
+}
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("case", corpus.ALL, ids=lambda case: case.name)
+def test_verdict(case: Case, reader: type[RequestReader], split: Split) -> None:
+    verdict = judge(reader(CONFIG), split(case.raw), eof="incomplete" in case.outcome)
+    for seen, expected in zip(verdict.requests, case.requests, strict=True):
+        _compare(seen, expected)
+    if "incomplete" in case.outcome:
+        assert verdict.status in case.statuses | {400}
+    elif case.statuses:
+        assert verdict.status in case.statuses
+    else:
+        assert verdict.status is None
+        assert verdict.closed == ("close" in case.outcome)
+
+
+def _compare(seen: Seen, expected: ExpectedRequest) -> None:
+    head = seen.head
+    assert (head.method, head.target) == (expected.method, expected.target)
+    assert head.http_version == expected.version
+    for name in {name for name, _ in expected.headers}:
+        assert _values(head.headers, name) == _values(expected.headers, name)
+    assert seen.complete == expected.complete
+    if expected.complete:
+        assert bytes(seen.body) == expected.body
+        assert head.has_body or not expected.body
+
+
+def _values(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for found, value in fields if found == name]

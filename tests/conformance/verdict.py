@@ -1,0 +1,60 @@
+"""What a request reader makes of the bytes of one connection."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
+from pounce.http1.reader import RequestReader
+
+
+@dataclass(slots=True)
+class Seen:
+    """A request as a reader reported it."""
+
+    head: RequestHead
+    body: bytearray = field(default_factory=bytearray)
+    complete: bool = False
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The requests that were read, and the status that refused the rest, if one did."""
+
+    requests: list[Seen] = field(default_factory=list)
+    status: int | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to be read, as a server must see it."""
+        last = self.requests[-1] if self.requests else None
+        asked = last is not None and last.complete and not last.head.keep_alive
+        return asked or self.status is not None
+
+    @property
+    def complete(self) -> list[Seen]:
+        return [seen for seen in self.requests if seen.complete]
+
+    def drain(self, reader: RequestReader) -> None:
+        """Take what events there are."""
+        try:
+            while not self.closed and (event := reader.next_event()) is not NEED_DATA:
+                if isinstance(event, RequestHead):
+                    self.requests.append(Seen(event))
+                elif isinstance(event, Body):
+                    self.requests[-1].body += event.data
+                else:
+                    self.requests[-1].complete = True
+        except BadRequest as error:
+            self.status = error.status
+
+
+def judge(reader: RequestReader, pieces: Iterable[bytes], *, eof: bool) -> Verdict:
+    """Feed *pieces*, taking all events after each, and then, if *eof*, the end."""
+    verdict = Verdict()
+    for piece in pieces:
+        reader.feed(piece)
+        verdict.drain(reader)
+    if eof and not verdict.closed:
+        reader.eof()
+        verdict.drain(reader)
+    return verdict
