@@ -70,6 +70,7 @@ class RequestCycle:
         "_size",
         "_status",
         "_stream",
+        "_told_gone",
     )
 
     def __init__(self, stream: Stream, scope: Scope, context: ServerContext) -> None:
@@ -78,6 +79,7 @@ class RequestCycle:
         self._context = context
         self._phase = _Phase.IDLE
         self._body_read = False
+        self._told_gone = False
         self._status = 0
         self._size = 0
         self._began = context.access_log.clock() if context.access_log else 0.0
@@ -116,6 +118,7 @@ class RequestCycle:
             if stream.input_ended:
                 break
             await stream.wait_input()
+        self._told_gone = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -171,6 +174,11 @@ class RequestCycle:
             self._give_up()
 
     def _incomplete(self) -> None:
+        if self._told_gone:
+            # A client that only closed its sending side still waits, but the application was
+            # right to stop.
+            self._stream.reset()
+            return
         what = "the whole" if self._phase is _Phase.SENDING else "a"
         self._report(f"the application returned without sending {what} response", None)
         self._give_up()

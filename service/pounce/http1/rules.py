@@ -121,7 +121,8 @@ def _check_target(method: bytes, target: bytes) -> None:
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return
     absolute = _ABSOLUTE_FORM.fullmatch(target)
-    if not absolute or not is_authority(absolute[1]):
+    # RFC 9110 section 4.2.1: an http URI with an empty host is invalid.
+    if not absolute or absolute[1].startswith(b":") or not is_authority(absolute[1]):
         raise BadRequest(400, "invalid request target")
 
 

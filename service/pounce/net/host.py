@@ -1,10 +1,11 @@
 """What a host is, on the wire: the ``uri-host [":" port]`` of RFC 9110 section 7.2."""
 
 import re
+from ipaddress import AddressValueError, IPv6Address
 
 # RFC 3986 section 3.2.2: an IP literal in brackets, or a registered name (an IPv4 address is one).
 _AUTHORITY = re.compile(
-    rb"(?:\[(?:[0-9A-Fa-f:.]+|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
+    rb"(?:\[([0-9A-Fa-f:.]+|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
     rb"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
     rb"(?::[0-9]{0,5})?"
 )
@@ -12,4 +13,16 @@ _AUTHORITY = re.compile(
 
 def is_authority(value: bytes) -> bool:
     """Whether *value* is a host with an optional port; the empty host is one."""
-    return _AUTHORITY.fullmatch(value) is not None
+    match = _AUTHORITY.fullmatch(value)
+    if match is None:
+        return False
+    literal = match[1]
+    return literal is None or literal.startswith((b"v", b"V")) or _is_ipv6(literal)
+
+
+def _is_ipv6(literal: bytes) -> bool:
+    try:
+        IPv6Address(literal.decode("ascii"))
+    except AddressValueError:
+        return False
+    return True
