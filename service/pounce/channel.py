@@ -24,7 +24,13 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Down: accept nothing new, finish what is here, then end."""
+    """Down: accept nothing new, finish what is here, then end.
+
+    *hand_over*: connections between requests go to the generation that serves now, or to the
+    service manager, instead of being closed.
+    """
+
+    hand_over: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class ServerContext:
 
     *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
     tasks that outlived their response or their connection. *requests* counts completed ones.
+    *extensions* are offered in every scope. *hand_over* is set while the worker drains with a
+    successor: it takes connections that are between requests.
     """
 
     config: ServerConfig
@@ -44,6 +46,8 @@ class ServerContext:
     connections: set[Connection] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     requests: int = 0
+    extensions: dict[str, Any] = field(default_factory=dict)
+    hand_over: Callable[[Any], None] | None = None
     draining: bool = False
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)

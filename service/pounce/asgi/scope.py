@@ -19,10 +19,11 @@ def build_scope(
     server: tuple[str, int | None] | None,
     root_path: str,
     state: dict[str, Any],
+    extensions: dict[str, Any],
 ) -> Scope:
     """Describe one request; *target* is ``/path?query`` or ``*``, and *headers* are lower-case.
 
-    *state* is copied, shallowly, as the lifespan specification asks.
+    *state* is copied, shallowly, as the lifespan specification asks; so are *extensions*.
     """
     raw_path, _, query_string = target.partition(b"?")
     path = decode_path(raw_path)
@@ -44,7 +45,7 @@ def build_scope(
         "client": client,
         "server": server,
         "state": state.copy(),
-        "extensions": {},
+        "extensions": extensions.copy(),
     }
 
 

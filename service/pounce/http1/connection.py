@@ -23,6 +23,7 @@ from typing import Any
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle, start_task
 from pounce.asgi.scope import build_scope
+from pounce.handover import Passage
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.gate import Gate
 from pounce.http1.linger import LingeringClose
@@ -47,7 +48,7 @@ class HTTP1Connection(asyncio.Protocol):
     """Serves the requests of one client, one after the other.
 
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
-    socket is asked.
+    socket is asked. *passage* describes a connection that another worker has served before.
     """
 
     __slots__ = (
@@ -59,7 +60,9 @@ class HTTP1Connection(asyncio.Protocol):
         "_expects_continue",
         "_head_begun",
         "_input",
+        "_leaving",
         "_output",
+        "_passage",
         "_reader",
         "_reading_paused",
         "_refused",
@@ -85,8 +88,10 @@ class HTTP1Connection(asyncio.Protocol):
         *,
         scheme: str = "http",
         server: tuple[str, int | None] | None = None,
+        passage: Passage | None = None,
     ) -> None:
         self._context = context
+        self._passage = passage
         self._scheme = scheme
         self._server = server
         self._reader = StrictReader(context.config)
@@ -95,7 +100,8 @@ class HTTP1Connection(asyncio.Protocol):
         self._cycle: RequestCycle | None = None
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
-        self._requests = 0
+        self._requests = passage.requests if passage else 0
+        self._leaving = False
         self._droppable = UNREAD_BODY
         self._head_begun = self._expects_continue = self._eof = False
         self._reading_paused = self._refused = False
@@ -120,19 +126,41 @@ class HTTP1Connection(asyncio.Protocol):
             self._expire()
 
     def drain(self) -> None:
-        """Serve what is here, accept no further request, close."""
-        if self._cycle is not None or self._reader.buffered or self.gone:
-            return  # the response in flight, or due, will say that it is the last
-        if self._requests:
+        """Serve what is here, accept no further request; then leave to a successor, or close."""
+        if self._cycle is not None or self.gone:
+            return  # the response in flight will say that it is the last, unless it need not be
+        if self._context.hand_over is not None:
+            self._next_request()
+        elif self._reader.buffered:
+            return  # the same goes for the response that is due
+        elif self._requests:
             self._close()
         else:
             self.deadline = min(self.deadline, self._context.loop.time() + FIRST_REQUEST)
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
-        self.reset()
+        self._retire()
+        self._transport.abort()
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def descriptor(self) -> int:
+        """The connection's descriptor."""
+        sock = self._transport.get_extra_info("socket")
+        return int(sock.fileno())
+
+    def passage(self) -> Passage:
+        """What a successor must know to go on with this connection."""
+        return Passage(
+            self._scheme, self._server, self._client, self._requests, self._reader.unread()
+        )
+
+    def depart(self) -> None:
+        """A successor has the connection: let go of it here, which the client does not see."""
+        self._retire()
+        self._transport.abort()
 
     def refuse(self) -> None:
         """Answer 503 to a connection that is one too many."""
@@ -146,14 +174,18 @@ class HTTP1Connection(asyncio.Protocol):
         """The client is connected."""
         self._transport = transport
         context = self._context
-        self._client = _client(transport)
+        passage = self._passage
+        self._client = passage.client if passage else _client(transport)
         self._server = self._server or _server(transport)
         self._trusted = context.proxies.trusts_peer(self._client)
         context.connections.add(self)
         if self._refused or len(context.connections) > context.config.max_connections:
             self.refuse()
         else:
-            self._set_deadline(context.config.header_timeout)
+            idle = context.config.keep_alive_timeout if self._requests else None
+            self._set_deadline(idle or context.config.header_timeout)
+            if passage and passage.received:
+                self.data_received(passage.received)
             if context.draining:
                 self.drain()
 
@@ -190,6 +222,8 @@ class HTTP1Connection(asyncio.Protocol):
         """What was written has gone out."""
         self.write_paused = False
         self._output.wake()
+        if self._leaving and not self.gone:
+            self._leave_to_successor()
 
     # What the request cycle asks for; see pounce.asgi.cycle.Stream.
 
@@ -206,18 +240,18 @@ class HTTP1Connection(asyncio.Protocol):
         try:
             event = reader.next_event()
         except BadRequest as error:
-            if not self._eof:
-                self._fail(error)
+            self._fail(error)
             return None
         if isinstance(event, Body):
             self.deadline = inf
             self._expects_continue = False
             self._throttle()
             return event.data, reader.in_body
-        if event is not NEED_DATA:
-            return b"", False
-        self._await_body()
-        return None
+        if event is NEED_DATA:
+            self._await_body()
+            return None
+        self._throttle()
+        return b"", False
 
     async def wait_input(self) -> None:
         """Wait for content, the client's end, or the response's completion."""
@@ -260,9 +294,12 @@ class HTTP1Connection(asyncio.Protocol):
     # Requests.
 
     def _next_request(self) -> None:
-        if self._cycle is not None or self.gone:
+        if self._cycle is not None or self.gone or self._leaving:
             return
         reader = self._reader
+        if self._may_leave() and not reader.in_body:
+            self._leave_to_successor()
+            return
         try:
             event = reader.next_event()
             while event is not NEED_DATA and not isinstance(event, RequestHead):
@@ -313,13 +350,16 @@ class HTTP1Connection(asyncio.Protocol):
             server=self._server,
             root_path=context.config.root_path,
             state=context.state,
+            extensions=context.extensions,
         )
 
     def _closes_after(self) -> bool:
         """Whether the response now due has to be the connection's last."""
         # A client that was not told to go on may or may not send its content: what follows on
         # the connection could be read as either (RFC 9110 section 10.1.1).
-        return self._expects_continue or (self._context.draining and not self._reader.buffered)
+        if self._expects_continue:
+            return True
+        return self._context.draining and not self._reader.buffered and not self._may_leave()
 
     def _finish(self, *, keep_alive: bool) -> None:
         self._cycle = None
@@ -335,7 +375,8 @@ class HTTP1Connection(asyncio.Protocol):
         if reader.buffered or reader.in_body or self._eof or self._context.draining:
             # Not from here: the application is still in its send().
             self._context.loop.call_soon(self._next_request)
-        self._throttle()
+        else:
+            self._throttle()
 
     def _await_request(self) -> None:
         if self._droppable < 0:
@@ -347,25 +388,62 @@ class HTTP1Connection(asyncio.Protocol):
                 self._head_begun = True
                 self._set_deadline(self._context.config.header_timeout)
             self._throttle()
-        elif self._eof or (self._context.draining and self._requests):
+        elif self._may_leave():
+            self._leave_to_successor()
+        elif self._eof or self._ends_idle():
             self._close()
+
+    def _ends_idle(self) -> bool:
+        # With a successor about, a connection that cannot go there is closed politely, by the
+        # response to its next request.
+        context = self._context
+        return context.draining and context.hand_over is None and self._requests > 0
+
+    def _may_leave(self) -> bool:
+        """Whether a successor can go on with this connection, between two requests.
+
+        It cannot with TLS, whose keys are in this process, nor with a client that has closed
+        its side.
+        """
+        return (
+            self._context.hand_over is not None
+            and not self._eof
+            and self._transport.get_extra_info("sslcontext") is None
+        )
+
+    def _leave_to_successor(self) -> None:
+        assert self._context.hand_over is not None  # noqa: S101 - asked before
+        if not self._leaving:
+            self._leaving = True
+            self.deadline = inf
+            # What the client sends from now on stays in the kernel, for the successor to read.
+            self._pause_reading(True)
+        if self._transport.get_write_buffer_size():
+            # Two writers would interleave: resume_writing tells when all has gone out.
+            self._transport.set_write_buffer_limits(high=0)
+        else:
+            self._context.hand_over(self)
 
     def _await_body(self) -> None:
         self._set_deadline(self._context.config.body_timeout)
         if self._expects_continue and not self._reader.buffered:
             self._expects_continue = False
             self._transport.write(_CONTINUE)
-        self._throttle()
+        # However much is here, it is not a whole chunk line yet.
+        self._pause_reading(False)
 
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
-        full = self._reader.buffered > RECEIVE_BUFFER and self._cycle is not None
-        if full != self._reading_paused and not self._eof and not self.gone:
-            self._reading_paused = full
-            if full:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
+        self._pause_reading(self._cycle is not None and self._reader.buffered > RECEIVE_BUFFER)
+
+    def _pause_reading(self, pause: bool) -> None:
+        if pause == self._reading_paused or self._eof or self.gone:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     # Ends.
 
@@ -396,14 +474,15 @@ class HTTP1Connection(asyncio.Protocol):
         if unsent < self._unsent:
             self._write_deadline = now + self._context.config.write_timeout
         elif now >= self._write_deadline:
-            self.reset()
+            self._retire()
+            self._transport.abort()
         self._unsent = unsent
 
     def _expire(self) -> None:
         if self.gone:
             self._transport.abort()
         elif self._cycle is not None:
-            self._fail(BadRequest(408, "the request's content came too slowly"))
+            self._expire_body()
         elif self._reader.in_body:
             self._linger()
         elif self._reader.buffered:
@@ -411,14 +490,21 @@ class HTTP1Connection(asyncio.Protocol):
         else:
             self._close()
 
+    def _expire_body(self) -> None:
+        if self._input:
+            self._fail(BadRequest(408, "the request's content came too slowly"))
+        else:
+            # The application has stopped waiting; what it does now has no limit.
+            self.deadline = inf
+
     def _linger(self) -> None:
         """Close the write side, and let the client read what it was sent."""
         if self._eof:
             self._close()
         else:
-            transport = self._transport
+            # In this order, so that a draining worker does not think that nobody is left.
+            LingeringClose(self._context, self._transport)
             self._leave()
-            LingeringClose(self._context, transport)
 
     def _close(self) -> None:
         """Close where the client is known to have sent nothing that is still unread."""

@@ -49,6 +49,10 @@ class RequestReader(ABC):
         """Whether a request has begun whose content was not yet read to its end."""
         return self._body is not None and not self._body.complete
 
+    def unread(self) -> bytes:
+        """The received bytes that were not yet turned into events, for another reader to feed."""
+        return bytes(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they were received."""
         self._buffer += data

@@ -7,6 +7,7 @@ from ssl import SSLContext
 from typing import Any, Literal, Protocol
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready
+from pounce.handover import Handover
 from pounce.lifecycle import (
     LifecycleEvent,
     WorkerHung,
@@ -73,6 +74,7 @@ class Crew:
         self._lifespan_state = lifespan_state
         self._abandoned: list[Target] = []
         self._scoreboard = Scoreboard(_ROWS)
+        self._handover = Handover()
         self._channels: set[Channel] = set()
         self._last_look = loop.now
         self._woken = 0.0
@@ -147,7 +149,8 @@ class Crew:
         return len(self._abandoned)
 
     def close(self) -> None:
-        """Give back the shared memory."""
+        """Give back what workers shared."""
+        self._handover.close()
         self._scoreboard.close()
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
@@ -173,6 +176,7 @@ class Crew:
                     listeners,
                     row,
                     theirs,
+                    self._handover,
                     self._ssl_context,
                 )
             )
@@ -250,7 +254,7 @@ class Crew:
         self._owner.worker_ready(worker)
 
     def _drain(self, worker: _WorkerHandle) -> None:
-        self.send(worker, Drain())
+        self.send(worker, Drain(hand_over=worker.generation.has_successor))
         self.set_deadline(worker, worker.generation.patience)
 
     def _terminate(self, worker: _WorkerHandle) -> None:

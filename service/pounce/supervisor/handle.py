@@ -64,8 +64,8 @@ class _Generation:
     host_handle: _WorkerHandle | None = None
     host: LifespanHost | None = None  # threads only: what loads the application for them
     failure: Failed | None = None
-    # Seconds that a worker may drain.
-    patience: float = 0.0
+    patience: float = 0.0  # seconds that a worker may drain
+    has_successor: bool = False  # its connections can be handed over
 
     @property
     def handles(self) -> list[_WorkerHandle]:

@@ -303,10 +303,10 @@ class Service:
         self._reload_queued = True
 
     def _end_reload(self) -> None:
-        self._drain_all(
-            self.config.reload_timeout,
-            [each for each in self._generations if each is not self._current],
-        )
+        old = [each for each in self._generations if each is not self._current]
+        for generation in old:
+            generation.has_successor = True
+        self._drain_all(self.config.reload_timeout, old)
         self._emit(ReloadCompleted(self._last_number))
         self._answer(None)
         self._next_reload()

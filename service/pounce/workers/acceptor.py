@@ -1,4 +1,4 @@
-"""Accepting connections from a listener that others accept from as well."""
+"""Taking in connections: from listeners that others accept from as well, and from other workers."""
 
 import asyncio
 import errno
@@ -9,16 +9,53 @@ from ssl import SSLContext
 
 logger = logging.getLogger("pounce.worker")
 
+ProtocolFactory = Callable[[], asyncio.Protocol]
+
 # What accept(2) says when descriptors or memory have run out: the connection stays in the
 # queue and the listener stays readable, so trying again at once would only burn the CPU.
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.5
 
 
-class Acceptor:
-    """Turns connections of *listener* into protocols made by *protocol_factory*.
+class Connector:
+    """Gives accepted sockets their transports; *on_settled* is called after each."""
 
-    *on_settled* is called when one that was arriving has its protocol, or was lost.
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_settled: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_settled = on_settled
+        self._arriving: set[asyncio.Task[None]] = set()
+
+    @property
+    def arriving(self) -> int:
+        """Connections that are accepted but not yet known to their protocol."""
+        return len(self._arriving)
+
+    def connect(
+        self, sock: socket.socket, factory: ProtocolFactory, ssl_context: SSLContext | None = None
+    ) -> None:
+        """Connect *sock* to a protocol that *factory* makes."""
+        sock.setblocking(False)
+        task = self._loop.create_task(self._connect(sock, factory, ssl_context))
+        self._arriving.add(task)
+        task.add_done_callback(self._settled)
+
+    async def _connect(
+        self, sock: socket.socket, factory: ProtocolFactory, ssl_context: SSLContext | None
+    ) -> None:
+        try:
+            await self._loop.connect_accepted_socket(factory, sock, ssl=ssl_context)
+        except OSError as error:  # the client left, or its TLS handshake failed
+            logger.debug("a connection ended before it began: %s", error)
+            sock.close()
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        self._on_settled()
+
+
+class Acceptor:
+    """Accepts from *listener* and gives each connection to *take*.
+
     The listener is shared with other workers and stays open when accepting stops, so it is
     watched with the loop's bare reader and one connection is taken a turn: a worker that has
     others to serve leaves the next one to its siblings.
@@ -28,23 +65,13 @@ class Acceptor:
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        protocol_factory: Callable[[], asyncio.Protocol],
-        on_settled: Callable[[], None],
-        ssl_context: SSLContext | None = None,
+        take: Callable[[socket.socket], None],
     ) -> None:
         self._loop = loop
         self._listener = listener
-        self._protocol_factory = protocol_factory
-        self._on_settled = on_settled
-        self._ssl_context = ssl_context
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._take = take
         self._resume: asyncio.TimerHandle | None = None
         self._open = False
-
-    @property
-    def arriving(self) -> int:
-        """Connections accepted but not yet known to their protocol."""
-        return len(self._arriving)
 
     def open(self) -> None:
         """Start accepting."""
@@ -69,23 +96,7 @@ class Acceptor:
                 raise
             self._pause(error)
             return
-        connection.setblocking(False)
-        task = self._loop.create_task(self._connect(connection))
-        self._arriving.add(task)
-        task.add_done_callback(self._settled)
-
-    def _settled(self, task: asyncio.Task[None]) -> None:
-        self._arriving.discard(task)
-        self._on_settled()
-
-    async def _connect(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(
-                self._protocol_factory, connection, ssl=self._ssl_context
-            )
-        except OSError as error:  # the client left, or its TLS handshake failed
-            logger.debug("a connection ended before it began: %s", error)
-            connection.close()
+        self._take(connection)
 
     def _pause(self, error: OSError) -> None:
         logger.warning(

@@ -19,6 +19,7 @@ from typing import Any
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve
 from pounce.config import ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
+from pounce.handover import Handover
 from pounce.log import identify
 from pounce.scoreboard import Row
 from pounce.workers.loops import new_event_loop
@@ -38,6 +39,7 @@ class Assignment:
     sockets: list[socket.socket]
     row: Row
     channel: Channel
+    handover: Handover
     ssl_context: SSLContext | None = None
 
 
@@ -90,7 +92,7 @@ class LoopWorker(ABC):
         """Start accepting."""
 
     @abstractmethod
-    def drain(self) -> None:
+    def drain(self, *, hand_over: bool) -> None:
         """Accept nothing new; call `end` when all is done."""
 
     @abstractmethod
@@ -142,7 +144,7 @@ class LoopWorker(ABC):
                 if isinstance(message, Serve):
                     self.serve()
                 elif isinstance(message, Drain):
-                    self._drain()
+                    self._drain(hand_over=message.hand_over)
         except ChannelClosed:
             self._orphaned()
 
@@ -152,10 +154,10 @@ class LoopWorker(ABC):
         self._drain()
         self.loop.call_later(self.config.shutdown_timeout, self._terminate)
 
-    def _drain(self) -> None:
+    def _drain(self, *, hand_over: bool = False) -> None:
         if not self.draining:
             self.draining = True
-            self.drain()
+            self.drain(hand_over=hand_over)
 
     def _terminate(self) -> None:
         if self.draining:

@@ -38,7 +38,7 @@ class LifespanHost(LoopWorker):
     def serve(self) -> None:
         """Nothing: it has no listeners."""
 
-    def drain(self) -> None:
+    def drain(self, *, hand_over: bool) -> None:
         """Nothing to wait for."""
         self.end()
 

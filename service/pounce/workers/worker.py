@@ -2,14 +2,17 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
+from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
-from pounce.workers.acceptor import Acceptor
+from pounce.workers.acceptor import Acceptor, Connector
 from pounce.workers.base import Assignment, LoopWorker
+from pounce.workers.passages import Arrivals, Departures
 
 
 class Worker(LoopWorker):
@@ -26,7 +29,9 @@ class Worker(LoopWorker):
         self._lifespan: Lifespan | None = None
         self._runs_lifespan = True
         self._context: ServerContext | None = None
-        self._acceptors: list[Acceptor] = []
+        self._connector = Connector(self.loop, self._check_drained)
+        self._departures = Departures(self.loop, assignment.handover)
+        self._sources: list[Acceptor | Arrivals] = []
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
         """Use *state*, of a lifespan that runs elsewhere; call it before `run`."""
@@ -35,9 +40,7 @@ class Worker(LoopWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        if self._context is None:
-            return True
-        return self._context.idle and not any(each.arriving for each in self._acceptors)
+        return self._context is None or (self._context.idle and not self._connector.arriving)
 
     def load(self) -> None:
         """Import the application."""
@@ -49,23 +52,32 @@ class Worker(LoopWorker):
             lifespan = Lifespan(self._app, self.config.lifespan, self._state)
             await lifespan.startup()
             self._lifespan = lifespan
-        context = ServerContext(
-            config=self.config, app=self._app, state=self._state, loop=self.loop
+        mine = self.assignment
+        about = {"worker": mine.slot, "generation": mine.generation}
+        self._context = context = ServerContext(
+            config=self.config,
+            app=self._app,
+            state=self._state,
+            loop=self.loop,
+            extensions={"pounce": about},
         )
-        self._context = context
-        self._acceptors = [self._acceptor(context, sock) for sock in self.assignment.sockets]
+        self._sources = [
+            Arrivals(self.loop, mine.handover, partial(self._take_over, context)),
+            *(self._acceptor(context, sock) for sock in mine.sockets),
+        ]
 
     def serve(self) -> None:
         """Accept, unless a drain came first."""
         if not self.draining:
-            for acceptor in self._acceptors:
-                acceptor.open()
+            for source in self._sources:
+                source.open()
 
-    def drain(self) -> None:
-        """Stop accepting and let every connection finish."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+    def drain(self, *, hand_over: bool) -> None:
+        """Take in nothing more, let every connection finish or give it away."""
+        for source in self._sources:
+            source.close()
         if self._context is not None:
+            self._context.hand_over = self._departures.hand_over if hand_over else None
             self._context.drain(self._check_drained)
         self._check_drained()
 
@@ -96,15 +108,24 @@ class Worker(LoopWorker):
 
     def _acceptor(self, context: ServerContext, listener: socket.socket) -> Acceptor:
         tls = self.assignment.ssl_context
+        scheme = "https" if tls else "http"
         server = _server_address(listener)
 
         def protocol() -> HTTP1Connection:
-            connection = HTTP1Connection(context, scheme="https" if tls else "http", server=server)
-            if len(context.connections) >= self.config.max_connections:
-                connection.refuse()
-            return connection
+            return HTTP1Connection(context, scheme=scheme, server=server)
 
-        return Acceptor(self.loop, listener, protocol, self._check_drained, tls)
+        def take(sock: socket.socket) -> None:
+            self._connector.connect(sock, protocol, tls)
+
+        return Acceptor(self.loop, listener, take)
+
+    def _take_over(self, context: ServerContext, sock: socket.socket, passage: Passage) -> None:
+        def protocol() -> HTTP1Connection:
+            return HTTP1Connection(
+                context, scheme=passage.scheme, server=passage.server, passage=passage
+            )
+
+        self._connector.connect(sock, protocol)
 
 
 def _server_address(listener: socket.socket) -> tuple[str, int | None]:

@@ -1,0 +1,63 @@
+"""A worker's two sides of the handover: connections that come, and connections that go."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from pounce.handover import Handover, Passage
+from pounce.http1.connection import HTTP1Connection
+
+
+class Arrivals:
+    """Takes connections of older generations while this worker serves."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handover: Handover,
+        take: Callable[[socket.socket, Passage], None],
+    ) -> None:
+        self._loop = loop
+        self._handover = handover
+        self._take = take
+
+    def open(self) -> None:
+        """Start taking them."""
+        self._loop.add_reader(self._handover.incoming, self._arrive)
+
+    def close(self) -> None:
+        """Leave what comes to others."""
+        self._loop.remove_reader(self._handover.incoming)
+
+    def _arrive(self) -> None:
+        # One a turn, so that all workers of the generation get their share.
+        taken = self._handover.take()
+        if taken is not None:
+            self._take(*taken)
+
+
+class Departures:
+    """Gives away connections while this worker drains."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, handover: Handover) -> None:
+        self._loop = loop
+        self._handover = handover
+        self._leaving: deque[HTTP1Connection] = deque()
+
+    def hand_over(self, connection: HTTP1Connection) -> None:
+        """Give *connection* away as soon as there is room for it."""
+        self._leaving.append(connection)
+        if len(self._leaving) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._leaving:
+            connection = self._leaving[0]
+            if not connection.gone:
+                if not self._handover.give(connection.descriptor, connection.passage()):
+                    self._loop.add_writer(self._handover.outgoing, self._flush)
+                    return
+                connection.depart()
+            self._leaving.popleft()
+        self._loop.remove_writer(self._handover.outgoing)
