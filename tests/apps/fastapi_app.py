@@ -52,6 +52,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 app = FastAPI(lifespan=lifespan)
+app.state.waiting = 0
 
 
 @app.post("/items", status_code=201)
@@ -78,8 +79,28 @@ async def who() -> dict[str, int]:
     return {"pid": os.getpid(), "thread": threading.get_native_id()}
 
 
+@app.get("/environment")
+async def environment() -> list[str]:
+    """The names of the environment's variables."""
+    return list(os.environ)
+
+
 @app.get("/wait/{seconds}")
 async def wait(seconds: float) -> dict[str, float]:
     """Answer after a while, without blocking anybody else."""
+    app.state.waiting += 1
     await asyncio.sleep(seconds)
+    app.state.waiting -= 1
     return {"waited": seconds}
+
+
+@app.get("/waiting")
+async def waiting() -> int:
+    """How many requests are in `wait` in this process."""
+    return int(app.state.waiting)
+
+
+@app.get("/fail")
+async def fail() -> None:
+    """Raise, as applications sometimes do."""
+    raise LookupError("nothing is there")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.systemd import rootfs
+from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine, build_wheel
 
 _names = itertools.count(1)
@@ -40,8 +41,8 @@ def machine(suite: str, wheel: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def instance(machine: Machine) -> Iterator[str]:
-    """An instance's name that no other test has, cleaned away afterwards."""
-    name = f"test{next(_names)}"
-    yield name
-    machine.forget(name)
+def instance(machine: Machine) -> Iterator[Instance]:
+    """An instance under a name that no other test has, cleaned away afterwards."""
+    instance = Instance(machine, f"test{next(_names)}")
+    yield instance
+    instance.remove()

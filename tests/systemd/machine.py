@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -169,38 +169,11 @@ class Machine:
         """A unit's property, as text."""
         return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
 
-    def drop_in(self, unit: str, text: str) -> None:
-        """Amend *unit*, as `systemctl edit` does."""
-        self.write(f"/etc/systemd/system/{unit}.d/test.conf", text)
-        self.systemctl("daemon-reload")
-
     def journal(self, unit: str, *matches: str) -> list[dict[str, Any]]:
         """The unit's journal entries, oldest first; a field is text."""
         self.run("journalctl", "--sync")
         lines = self.run("journalctl", "-u", unit, "-o", "json", "--all", *matches).stdout
         return [_as_text(json.loads(line)) for line in lines.splitlines()]
-
-    # -- pounce's instances ----------------------------------------------------------------
-
-    def configure(self, instance: str, settings: Mapping[str, Any] | str) -> None:
-        """Write /etc/pounce/INSTANCE.toml; a text is written as it is."""
-        text = settings if isinstance(settings, str) else toml(settings)
-        self.write(f"/etc/pounce/{instance}.toml", text)
-
-    def listen(self, instance: str, *addresses: str) -> None:
-        """Let the socket unit open *addresses* instead of its default one."""
-        streams = "".join(f"ListenStream={address}\n" for address in addresses)
-        self.drop_in(f"pounce@{instance}.socket", f"[Socket]\nListenStream=\n{streams}")
-
-    def forget(self, instance: str) -> None:
-        """Stop the instance and remove what belongs to it."""
-        units = [f"pounce@{instance}.socket", f"pounce@{instance}.service"]
-        self.systemctl("stop", *units)
-        self.run("systemctl", "reset-failed", *units, check=False)
-        for unit in units:
-            shutil.rmtree(self.path(f"/etc/systemd/system/{unit}.d"), ignore_errors=True)
-        self.path(f"/etc/pounce/{instance}.toml").unlink(missing_ok=True)
-        self.systemctl("daemon-reload")
 
     # -- clients -------------------------------------------------------------------------------
 
@@ -235,19 +208,6 @@ class Machine:
                 raise AssertionError(f"waited {deadline} s in vain for {what}")
             pause.wait(0.05)
         return value
-
-
-def toml(settings: Mapping[str, Any]) -> str:
-    """Settings as TOML: values, then tables, then arrays of tables."""
-    values, tables = [], []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            tables.append(f"[{key}]\n{toml(value)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            tables += [f"[[{key}]]\n{toml(entry)}" for entry in value]
-        else:
-            values.append(f"{key} = {json.dumps(value)}\n")  # JSON's scalars and lists are TOML's
-    return "".join(values + tables)
 
 
 def build_wheel(directory: Path) -> Path:

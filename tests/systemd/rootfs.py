@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SUITES = ("trixie", "forky")
@@ -48,14 +48,14 @@ class UnpreparedError(Exception):
     """This machine cannot make or boot a root file system; the message says what is missing."""
 
 
-def cached(suite: str) -> Path:
-    """The suite's root file system, made now if the cache has none for this package list."""
+def cached(suite: str, packages: Sequence[str] = PACKAGES, wheels: Sequence[str] = WHEELS) -> Path:
+    """The suite with *packages*, and *wheels*; made now if the cache has none with just these."""
     if os.geteuid() != 0:
         raise UnpreparedError("booting a container with systemd needs root")
-    root = _cache() / f"{suite}-{_fingerprint(suite)}"
+    root = _cache() / f"{suite}-{_fingerprint(suite, packages, wheels)}"
     with _locked(root.with_suffix(".lock")):
         if not root.exists():
-            _build(suite, root)
+            _build(suite, packages, wheels, root)
     return root
 
 
@@ -64,9 +64,9 @@ def _cache() -> Path:
     return Path(os.environ.get("POUNCE_TEST_CACHE") or default)
 
 
-def _fingerprint(suite: str) -> str:
+def _fingerprint(suite: str, packages: Sequence[str], wheels: Sequence[str]) -> str:
     """Changes whenever what the root file system is made from changes."""
-    contents = "\n".join((suite, VIRTUALENV, *PACKAGES, *WHEELS))
+    contents = "\n".join((suite, VIRTUALENV, *packages, *wheels))
     return hashlib.sha256(contents.encode()).hexdigest()[:12]
 
 
@@ -79,15 +79,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(suite: str, root: Path) -> None:
+def _build(suite: str, packages: Sequence[str], wheels: Sequence[str], root: Path) -> None:
     partial = root.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _bootstrap(suite, partial)
-    _install_wheels(partial)
+    _bootstrap(suite, packages, partial)
+    if wheels:
+        _install_wheels(wheels, partial)
     partial.rename(root)
 
 
-def _bootstrap(suite: str, root: Path) -> None:
+def _bootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
     for tool, package in HOST_TOOLS.items():
         if shutil.which(tool) is None:
             raise UnpreparedError(f"{tool} is missing: install the package {package}")
@@ -95,7 +96,7 @@ def _bootstrap(suite: str, root: Path) -> None:
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         # The index of a suite in development, or of a mirror that lags, may be out of date.
         '--aptopt=Acquire::Check-Valid-Until "false"',
         suite,
@@ -114,19 +115,19 @@ def _mirror() -> str:
     raise UnpreparedError("no Debian mirror in /etc/apt: is this host a Debian?")
 
 
-def _install_wheels(root: Path) -> None:
+def _install_wheels(wheels: Sequence[str], root: Path) -> None:
     wheelhouse = root / _WHEELHOUSE
     version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     _run(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),
-        *("--python-version", version, "--dest", str(wheelhouse), *WHEELS),
+        *("--python-version", version, "--dest", str(wheelhouse), *wheels),
     )
     pip = f"{VIRTUALENV}/bin/pip"
     inside = ("chroot", str(root))
     _run(*inside, "python3", "-m", "venv", "--system-site-packages", VIRTUALENV)
     _run(
         *(*inside, pip, "install", "--quiet", "--no-index"),
-        *("--find-links", f"/{_WHEELHOUSE}", *WHEELS),
+        *("--find-links", f"/{_WHEELHOUSE}", *wheels),
     )
     shutil.rmtree(wheelhouse)
 

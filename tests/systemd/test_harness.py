@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import Machine, toml
+from tests.systemd.instance import toml
+from tests.systemd.machine import Machine
 
 
 def test_commands_tell_status_and_output(machine: Machine) -> None:

@@ -22,7 +22,7 @@ from pounce.lifecycle import (
     WorkerFailed,
     WorkerReady,
 )
-from pounce.systemd.notify import SystemdNotifier, watchdog_interval
+from pounce.systemd.notify import SystemdNotifier
 
 READY = GenerationReady(generation=1, workers=4)
 STOPPING = Stopping(reason="SIGTERM", timeout=30)
@@ -64,6 +64,7 @@ def manager(
         sock.bind(address.replace("@", "\0"))
         sock.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
+        monkeypatch.setenv("WATCHDOG_USEC", "1")
         yield sock
 
 
@@ -113,7 +114,7 @@ def test_the_watchdog_is_fed_only_while_requests_can_be_served(tell: Tell) -> No
         ),
         (health(ready=2), "Degraded: serving generation 1, 2 of 4 workers"),
         (health(Phase.STARTING, ready=3), "Starting generation 1, 3 of 4 workers ready"),
-        (health(Phase.STOPPING, connections=1, draining=2), "Stopping, 3 connections left"),
+        (health(Phase.STOPPING, connections=3, draining=2), "Stopping, 3 connections left"),
     ],
 )
 def test_status(tell: Tell, event: LifecycleEvent, status: str) -> None:
@@ -218,25 +219,34 @@ def test_without_a_listening_manager_it_is_silent(
 
 
 @pytest.mark.parametrize(
-    ("microseconds", "pid", "interval"),
+    ("microseconds", "pid", "pings"),
     [
-        ("30000000", None, 30.0),
-        ("500000", str(os.getpid()), 0.5),
-        ("30000000", "1", None),
-        ("0", None, None),
-        ("soon", None, None),
-        (None, None, None),
+        ("1", None, 2),  # each health check is due
+        ("1", str(os.getpid()), 2),
+        ("3600000000", None, 1),
+        ("1", "1", 0),
+        ("soon", None, 0),
+        (None, None, 0),
     ],
 )
-def test_watchdog_interval(
+def test_the_watchdog_is_fed_as_often_as_it_asks(
     microseconds: str | None,
     pid: str | None,
-    interval: float | None,
+    pings: int,
+    manager: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {"WATCHDOG_USEC": microseconds, "WATCHDOG_PID": pid}.items():
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert watchdog_interval() == interval
+    notifier = SystemdNotifier()
+    for _ in range(2):
+        notifier.collect(health())
+    notifier.close()
+    sent = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += manager.recv(4096)
+    assert sent.count(b"WATCHDOG=1") == pings
     assert not {"WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()

@@ -29,30 +29,18 @@ _SEND_TIMEOUT = struct.pack("ll", 1, 0)
 _MAX_REASON = 200  # characters of an error in the status line; the journal has all of it
 
 
-def watchdog_interval() -> float | None:
-    """Seconds within which systemd wants a sign of life; None without WatchdogSec=.
-
-    sd_watchdog_enabled(3): call it once, it removes WATCHDOG_USEC and WATCHDOG_PID from the
-    environment. Health checks should come at half this interval.
-    """
-    microseconds = os.environ.pop("WATCHDOG_USEC", "")
-    pid = os.environ.pop("WATCHDOG_PID", "")
-    if pid not in ("", str(os.getpid())):
-        return None
-    if not (microseconds.isascii() and microseconds.isdigit() and int(microseconds)):
-        return None
-    return int(microseconds) / 1_000_000
-
-
 class SystemdNotifier:
-    """The lifecycle collector that talks to NOTIFY_SOCKET (and removes it from the environment).
+    """The lifecycle collector that tells systemd, through NOTIFY_SOCKET.
 
-    Without that variable it says nothing. It never raises: a service manager that does not
-    listen is no reason to stop serving.
+    It takes its variables out of the environment, so that no child speaks for the service,
+    and without them says nothing. It never raises: a service manager that does not listen is
+    no reason to stop serving.
     """
 
     def __init__(self) -> None:
         self._socket = _notify_socket()
+        self._watchdog = _watchdog_interval()
+        self._next_ping = 0.0
         self._ready = False
         self._stopping = False
         self._generation = 1
@@ -97,12 +85,20 @@ class SystemdNotifier:
 
     def _on_health_checked(self, event: HealthChecked) -> None:
         self._generation, self._workers = event.generation, event.workers
-        states = ["WATCHDOG=1"] if event.can_serve else []
+        states = ["WATCHDOG=1"] if event.can_serve and self._is_ping_due() else []
         # The unit's own timeout is unknown here, and an extension never shortens it
         # (sd_notify(3)): so it is sent from the beginning, until pounce's own deadline.
         if event.phase is not Phase.SERVING and event.phase_elapsed < event.phase_timeout:
             states.append(_EXTENSION)
         self._send(*states, status=self._health(event))
+
+    def _is_ping_due(self) -> bool:
+        """Four pings an interval are plenty; health checks come far more often than that."""
+        now = time.monotonic()
+        if self._watchdog is None or now < self._next_ping:
+            return False
+        self._next_ping = now + self._watchdog / 4
+        return True
 
     def _on_budget_spent(self, event: BudgetSpent) -> None:
         self._budget_spent = f"{event.restarts} restarts in {event.window:g} s, no more for now"
@@ -175,6 +171,19 @@ def _notify_socket() -> socket.socket | None:
         sock.close()
         return None
     return sock
+
+
+def _watchdog_interval() -> float | None:
+    """Seconds within which systemd wants a sign of life; None if it wants none.
+
+    See sd_watchdog_enabled(3).
+    """
+    microseconds = os.environ.pop("WATCHDOG_USEC", "")
+    pid = os.environ.pop("WATCHDOG_PID", "")
+    is_ours = pid in ("", str(os.getpid()))
+    if is_ours and microseconds.isascii() and microseconds.isdigit():
+        return int(microseconds) / 1_000_000
+    return None
 
 
 def _count(number: int, noun: str) -> str:
