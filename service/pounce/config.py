@@ -150,6 +150,33 @@ class ServerConfig:
     restart_window: float = option(
         "workers", Seconds(), 60.0, "the time in which max_restarts are counted"
     )
+    max_requests: int = option(
+        "workers",
+        Integer(0),
+        0,
+        "the requests after which a worker is replaced",
+        details="Up to a tenth more, at random, so that workers take turns. 0 is never.",
+    )
+    max_memory: int = option(
+        "workers",
+        Integer(0, unit="bytes"),
+        0,
+        "the resident memory above which a worker process is replaced",
+        details="0 is unlimited. Threads share their memory, so it does not apply to them.",
+    )
+    max_draining: int = option(
+        "workers",
+        Integer(1, 100),
+        3,
+        "how many old generations may drain at once; the oldest is cut off first",
+    )
+    control: str = option(
+        "workers",
+        FilePath(),
+        "",
+        "the path of the control socket",
+        details="Empty is `control` in the runtime directory that systemd made, else none.",
+    )
 
     keep_alive_timeout: float = option(
         "timeouts", Seconds(), 75.0, "how long an idle connection is kept open"

@@ -17,7 +17,10 @@ class LifecycleEvent:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent(LifecycleEvent):
-    """Something that happened to one worker; *target_id* is its pid, or its thread's id."""
+    """Something that happened to one worker; *target_id* is its pid, or its thread's id.
+
+    *slot* -1 is the thread in which the lifespan of a generation of threads runs.
+    """
 
     generation: int
     slot: int
@@ -45,11 +48,12 @@ class WorkerFailed(WorkerEvent):
 class WorkerCrashed(WorkerEvent):
     """The worker ended though nobody asked it to.
 
-    *respawn_in* is the delay in seconds before its slot is filled again.
+    *respawn_in* is the delay in seconds before its slot is filled again; None for a lifespan's
+    thread, which is not started again.
     """
 
     reason: str
-    respawn_in: float
+    respawn_in: float | None
 
 
 @dataclass(frozen=True, slots=True)

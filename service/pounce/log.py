@@ -142,7 +142,8 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
 
 
 def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
-    who = f"worker {event.slot} ({event.target_id})"
+    who = f"worker {event.slot}" if event.slot >= 0 else "the lifespan"
+    who = f"{who} ({event.target_id})"
     match event:
         case WorkerStarted():
             return logging.DEBUG, f"{who} started"
@@ -151,9 +152,8 @@ def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
         case WorkerFailed():
             return logging.ERROR, f"{who} did not become ready: {event.reason}"
         case WorkerCrashed():
-            return logging.ERROR, (
-                f"{who} ended unasked: {event.reason}; next one in {event.respawn_in:g} s"
-            )
+            follows = "" if event.respawn_in is None else f"; next one in {event.respawn_in:g} s"
+            return logging.ERROR, f"{who} ended unasked: {event.reason}{follows}"
         case WorkerHung():
             return logging.ERROR, (
                 f"{who} was silent for {event.silent_for:.1f} s and is replaced; "

@@ -8,17 +8,18 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from pounce import log
-from pounce.config import Listen, ServerConfig
+from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ApplicationError, PounceError
 from pounce.lifecycle import Collectors
-from pounce.net.address import Address
 from pounce.net.listeners import close_listener, open_listeners
 from pounce.supervisor import Supervisor
 from pounce.systemd.activation import InheritedSocket, inherited_sockets
+from pounce.systemd.directories import runtime_directory
 from pounce.systemd.journal import JournalHandler, stderr_is_journal
 from pounce.systemd.notify import SystemdNotifier
 
-DEFAULT_ADDRESS = Address(kind="tcp", host="127.0.0.1", port=8000)
+CONTROL = "control"
+"""The control socket's name in the runtime directory."""
 
 logger = logging.getLogger("pounce.server")
 
@@ -79,6 +80,7 @@ class Server:
                 app_path=self._config.app,
                 lifecycle_collector=Collectors(log.LogCollector(), notifier),
                 reload_config=self._reload_config if self._read_config else None,
+                control=_control_path(self._config),
             )
             supervisor.run(listeners.stream, listeners.datagram)
         finally:
@@ -131,7 +133,7 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
             if sock.fileno() not in wanted:
                 logger.warning("%s was inherited but is in no [[listen]] entry", describe(sock))
     elif not inherited:
-        own = open_listeners(DEFAULT_ADDRESS)
+        own = open_listeners(DEFAULT_LISTEN.address)
     for sock in stream:
         sock.setblocking(False)
     return Listeners(stream + own, datagram, own)
@@ -152,6 +154,13 @@ def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
         return name[0] in every_interface
     found = socket.getaddrinfo(entry.address.host, entry.address.port, type=socket.SOCK_STREAM)
     return name[0] in {info[4][0] for info in found}
+
+
+def _control_path(config: ServerConfig) -> Path | None:
+    if config.control:
+        return Path(config.control)
+    directory = runtime_directory()
+    return directory / CONTROL if directory else None
 
 
 def describe(sock: socket.socket) -> str:

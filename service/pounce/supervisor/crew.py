@@ -50,25 +50,25 @@ class Owner(Protocol):
 
 
 class Crew:
-    """All running workers, of every generation."""
+    """All running workers, of every generation. Set `owner` before anything is started."""
+
+    owner: Owner
 
     def __init__(
         self,
         application: Application,
         mode: WorkerMode,
         loop: Loop,
-        owner: Owner,
         emit: Callable[[LifecycleEvent], None],
         ssl_context: SSLContext | None,
         lifespan_state: dict[str, Any] | None,
     ) -> None:
         self.listeners: Groups = []
         # What a forked child must not share, besides what the crew itself knows.
-        self.undo_in_child: Callable[[], None] = lambda: None
+        self.undo_in_child: list[Callable[[], None]] = []
         self._application = application
         self._mode = mode
         self._loop = loop
-        self._owner = owner
         self._emit = emit
         self._ssl_context = ssl_context
         self._lifespan_state = lifespan_state
@@ -123,10 +123,15 @@ class Crew:
 
     def spawn_worker(self, generation: _Generation, slot: int) -> None:
         """Start a worker in *slot*."""
-        start = self._fork if self._mode == "process" else partial(self._start_thread, generation)
-        worker = self._spawn(generation, slot, start)
+        worker = self._spawn(generation, slot, self._starter(generation))
         if worker is not None:
             generation.workers[slot] = worker
+
+    def spawn_replacement(self, generation: _Generation, slot: int) -> None:
+        """Start a worker that may take over *slot* from the one that holds it."""
+        worker = self._spawn(generation, slot, self._starter(generation))
+        if worker is not None:
+            generation.replacements[slot] = worker
 
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
@@ -183,7 +188,7 @@ class Crew:
         except OSError as error:  # fork(2): EAGAIN at TasksMax=, ENOMEM
             self._release(ours, row)
             theirs.close()
-            self._owner.spawn_failed(generation, slot, f"it could not be started: {error}")
+            self.owner.spawn_failed(generation, slot, f"it could not be started: {error}")
             return None
         worker = _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
         self.set_deadline(worker, generation.config.startup_timeout)
@@ -191,6 +196,9 @@ class Crew:
         self._loop.watch(ours.fileno(), partial(self._read, worker))
         self._emit(WorkerStarted(*worker.identity))
         return worker
+
+    def _starter(self, generation: _Generation) -> Callable[[Assignment], Target]:
+        return self._fork if self._mode == "process" else partial(self._start_thread, generation)
 
     def _fork(self, assignment: Assignment) -> Target:
         def main() -> int:
@@ -220,7 +228,8 @@ class Crew:
         for channel in self._channels:
             channel.close()
         self._loop.close()
-        self.undo_in_child()
+        for undo in self.undo_in_child:
+            undo()
 
     # Hearing from workers
 
@@ -251,10 +260,10 @@ class Crew:
         worker.cancel_deadline()
         worker.ready_at = self._loop.now
         self._emit(WorkerReady(*worker.identity))
-        self._owner.worker_ready(worker)
+        self.owner.worker_ready(worker)
 
     def _drain(self, worker: _WorkerHandle) -> None:
-        self.send(worker, Drain(hand_over=worker.generation.has_successor))
+        self.send(worker, Drain(hand_over=worker.generation.hands_over))
         self.set_deadline(worker, worker.generation.patience)
 
     def _terminate(self, worker: _WorkerHandle) -> None:
@@ -282,14 +291,14 @@ class Crew:
 
     def _lose(self, worker: _WorkerHandle) -> None:
         self._forget(worker)
-        self._owner.worker_lost(worker)
-        self._owner.worker_gone(worker)
+        self.owner.worker_lost(worker)
+        self.owner.worker_gone(worker)
         self._close(worker)
 
     def _retire(self, worker: _WorkerHandle) -> None:
         self._forget(worker)
         self._emit(WorkerStopped(*worker.identity, worker.target.outcome(), worker.forced))
-        self._owner.worker_gone(worker)
+        self.owner.worker_gone(worker)
         self._close(worker)
 
     def _forget(self, worker: _WorkerHandle) -> None:

@@ -27,6 +27,7 @@ class _WorkerHandle:
     failure: Failed | None = None
     ready_at: float | None = None
     condemned: float | None = None  # seconds it was silent, or took to start
+    request_limit: int = 0  # after how many requests it is replaced; 0 is not drawn yet
     forced: bool = False
     deadline: Timer | None = None
 
@@ -60,6 +61,10 @@ class _Generation:
     config: ServerConfig
     state: GenerationState = GenerationState.STARTING
     workers: dict[int, _WorkerHandle] = field(default_factory=dict)
+    # While it serves: by slot, those that will take over from a worker, and those that drain
+    # because one did or because there are to be fewer.
+    replacements: dict[int, _WorkerHandle] = field(default_factory=dict)
+    leaving: set[_WorkerHandle] = field(default_factory=set)
     respawns: dict[int, Timer] = field(default_factory=dict)
     host_handle: _WorkerHandle | None = None
     host: LifespanHost | None = None  # threads only: what loads the application for them
@@ -71,7 +76,17 @@ class _Generation:
     def handles(self) -> list[_WorkerHandle]:
         """All that runs, the lifespan host last."""
         host = [self.host_handle] if self.host_handle is not None else []
-        return [*self.workers.values(), *host]
+        return [*self.all_workers, *host]
+
+    @property
+    def all_workers(self) -> list[_WorkerHandle]:
+        """Every worker, whether it holds a slot or not."""
+        return [*self.workers.values(), *self.replacements.values(), *self.leaving]
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether somebody is there to go on with the connections of a draining worker."""
+        return self.has_successor or self.state is GenerationState.SERVING
 
     @property
     def ready(self) -> list[_WorkerHandle]:
@@ -82,8 +97,12 @@ class _Generation:
         """Drop a worker, or the host, that has ended."""
         if worker is self.host_handle:
             self.host_handle = None
-        elif self.workers.get(worker.slot) is worker:
-            del self.workers[worker.slot]
+        elif worker in self.leaving:
+            self.leaving.remove(worker)
+        else:
+            for holders in (self.workers, self.replacements):
+                if holders.get(worker.slot) is worker:
+                    del holders[worker.slot]
 
     def cancel_respawns(self) -> None:
         """Leave the empty slots empty."""

@@ -49,7 +49,7 @@ def status(generations: Sequence[_Generation], phase: Phase, now: float) -> dict
                 "number": each.number,
                 "state": each.state.name.lower(),
                 "size": each.size,
-                "workers": [_worker(worker, now) for worker in each.workers.values()],
+                "workers": [_worker(worker, now) for worker in each.all_workers],
             }
             for each in generations
         ],
@@ -71,4 +71,4 @@ def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
 
 
 def _connections(generations: Sequence[_Generation]) -> int:
-    return sum(worker.row.connections for each in generations for worker in each.workers.values())
+    return sum(worker.row.connections for each in generations for worker in each.all_workers)

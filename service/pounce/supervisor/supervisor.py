@@ -11,15 +11,18 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from ssl import SSLContext
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.errors import ConfigError
+from pounce.errors import ConfigError, ListenError
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
 from pounce.supervisor.crew import WorkerMode
+from pounce.supervisor.interface import open_control
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.service import Service
 from pounce.supervisor.signals import Signals
@@ -38,6 +41,7 @@ class Supervisor:
     the application is imported where it runs, by each process or each generation of threads;
     otherwise *app* itself is shared. *lifecycle_collector* hears what happens, on the
     supervisor's thread. *reload_config* gives each new generation its configuration.
+    *control* is the path of the control socket.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Supervisor:
         app_path: str | None = None,
         sync_app: object | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
+        control: Path | None = None,
     ) -> None:
         if sync_app is not None:
             raise ConfigError(
@@ -64,6 +69,7 @@ class Supervisor:
         self._size = config.worker_count
         self._ssl_context = ssl_context
         self._collector = lifecycle_collector
+        self._control_path = control
         self._lifespan_state: dict[str, Any] | None = None
         self._lifecycle_lock = threading.Lock()
         self._service: Service | None = None
@@ -103,12 +109,13 @@ class Supervisor:
                 raise RuntimeError("a supervisor runs only once")
             self._thread = threading.current_thread()
             self._service = service = self._make_service()
-        with self._install_signals(service) as signals:
-            service.crew.undo_in_child = signals.close_in_child
-            service.begin(group_by_address(sockets))
-            self._loop.run(lambda: service.finished)
-        service.crew.close()
-        self._loop.close()
+        try:
+            with self._install_signals(service), self._open_control(service):
+                service.begin(group_by_address(sockets))
+                self._loop.run(lambda: service.finished)
+        finally:
+            service.crew.close()
+            self._loop.close()
         if service.error is not None:
             raise service.error
 
@@ -163,14 +170,36 @@ class Supervisor:
         def asks(what: ServiceInput) -> Any:
             return lambda: service.request(what)
 
-        return Signals(
+        signals = Signals(
             self._loop,
             {
                 signal.SIGTERM: asks(ServiceInput.TERMINATE),
                 signal.SIGINT: asks(ServiceInput.TERMINATE),
                 signal.SIGHUP: asks(ServiceInput.RELOAD),
+                signal.SIGTTIN: lambda: service.scale_by(1),
+                signal.SIGTTOU: lambda: service.scale_by(-1),
             },
         )
+        service.crew.undo_in_child.append(signals.close_in_child)
+        return signals
+
+    @contextmanager
+    def _open_control(self, service: Service) -> Iterator[None]:
+        if self._control_path is None:
+            yield
+            return
+        try:
+            control = open_control(self._loop, self._control_path, service)
+        except OSError as error:
+            raise ListenError(
+                f"cannot open the control socket {self._control_path}: {error.strerror}",
+                hint="set `control` to a path whose directory the service's user may write in",
+            ) from error
+        service.crew.undo_in_child.append(control.close_in_child)
+        try:
+            yield
+        finally:
+            control.close()
 
     def _emit(self, event: LifecycleEvent) -> None:
         if self._collector is not None:

@@ -1,0 +1,259 @@
+"""The generations of a service: steps GENERATION_TABLE."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Protocol
+
+from pounce.channel import Failed, Serve
+from pounce.config import ServerConfig
+from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
+from pounce.lifecycle import (
+    BudgetSpent,
+    GenerationReady,
+    GenerationRetired,
+    LifecycleEvent,
+    WorkerCrashed,
+    WorkerFailed,
+)
+from pounce.supervisor.budget import RestartBudget
+from pounce.supervisor.crew import Crew, WorkerMode
+from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.loop import Loop
+from pounce.supervisor.renewal import Renewal
+from pounce.supervisor.states import (
+    GENERATION_TABLE,
+    GenerationAction,
+    GenerationInput,
+    GenerationState,
+    ServiceInput,
+    WorkerInput,
+    WorkerState,
+)
+
+Outcome = Literal[
+    ServiceInput.GENERATION_READY,
+    ServiceInput.GENERATION_FAILED,
+    ServiceInput.EXHAUSTED,
+    ServiceInput.EMPTY,
+]
+
+
+class Teller(Protocol):
+    """Hears what became of a generation; *cause* is the reason of a failure."""
+
+    def __call__(self, outcome: Outcome, cause: PounceError | None = None) -> None:
+        """Take note; returns at once."""
+
+
+class Generations:
+    """All generations that still have workers, the oldest first. It is the crew's owner."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        mode: WorkerMode,
+        loop: Loop,
+        emit: Callable[[LifecycleEvent], None],
+        tell: Teller,
+        budget: RestartBudget,
+    ) -> None:
+        self.all: list[_Generation] = []
+        self.current: _Generation | None = None
+        self.last_number = 0
+        self.renewal = Renewal(crew, mode)
+        self._crew = crew
+        self._mode = mode
+        self._loop = loop
+        self._emit = emit
+        self._tell = tell
+        self._budget = budget
+        self._budget_told = False
+        self._actions: dict[GenerationAction, Callable[[_Generation], None]] = {
+            GenerationAction.NOTHING: lambda _: None,
+            GenerationAction.SWITCH: self._switch,
+            GenerationAction.FAIL: self._fail,
+            GenerationAction.DRAIN: self._drain,
+            GenerationAction.RETIRE: self._retire,
+        }
+
+    @property
+    def newest(self) -> _Generation:
+        """The current generation; before there is one, the first."""
+        return self.current or self.all[-1]
+
+    @property
+    def draining(self) -> list[_Generation]:
+        """Those that drain, the oldest first."""
+        return [each for each in self.all if each.state is GenerationState.DRAINING]
+
+    def begin(self, config: ServerConfig) -> None:
+        """Start the next generation."""
+        self.last_number += 1
+        generation = _Generation(self.last_number, config.worker_count, config)
+        self.all.append(generation)
+        if self._mode == "thread":
+            self._crew.spawn_host(generation)
+        else:
+            self._spawn_workers(generation)
+
+    def supersede(self, patience: float, most: int) -> None:
+        """Drain all but the current one for *patience* seconds; *most* at once, the newest."""
+        old = [each for each in self.all if each is not self.current]
+        for generation in old:
+            generation.has_successor = True
+        self.drain(old, patience)
+        for generation in self.draining[:-most]:
+            self.cut_off(generation)
+
+    def drain(self, generations: list[_Generation], patience: float) -> None:
+        """Drain *generations*, those that do already as well, for *patience* seconds from now."""
+        for generation in generations:
+            generation.patience = patience
+            for worker in generation.handles:
+                if worker.state is WorkerState.DRAINING:
+                    self._crew.set_deadline(worker, patience)
+            self._feed(generation, GenerationInput.DRAIN)
+
+    def cut_off(self, generation: _Generation) -> int:
+        """Stop every worker of *generation* now; returns how many those are."""
+        workers = generation.handles
+        for worker in workers:
+            self._crew.feed(worker, WorkerInput.STOP)
+        return len(workers)
+
+    # What the crew tells (crew.Owner)
+
+    def worker_ready(self, worker: _WorkerHandle) -> None:
+        """Count it in; the last one completes its generation."""
+        generation = worker.generation
+        if worker.is_host:
+            self._spawn_workers(generation)
+            return
+        if generation.replacements.get(worker.slot) is worker:
+            self.renewal.ready(worker)
+        self._budget.succeeded(worker.slot)
+        if generation.state is GenerationState.SERVING:
+            self._crew.send(worker, Serve())
+        if len(generation.ready) == generation.size:
+            self._feed(generation, GenerationInput.COMPLETE)
+
+    def worker_lost(self, worker: _WorkerHandle) -> None:
+        """It ended unasked: what follows is its generation's matter."""
+        generation = worker.generation
+        failure = worker.failure or Failed(worker.why(), EX_SOFTWARE)
+        if worker.slot in generation.workers:
+            # A replacement that failed, and whose slot is still held.
+            self._emit(WorkerFailed(*worker.identity, failure.reason))
+        elif worker.is_host and generation.state is GenerationState.SERVING:
+            # What it loaded is still there; only the lifespan's shutdown will be missed.
+            self._emit(WorkerCrashed(*worker.identity, failure.reason, respawn_in=None))
+        else:
+            was_ready = worker.ready_at is not None
+            self._lose(generation, worker.identity, failure, was_ready=was_ready)
+
+    def spawn_failed(self, generation: _Generation, slot: int, reason: str) -> None:
+        """As if it had started and ended at once."""
+        identity = (generation.number, slot, 0)
+        if slot in generation.workers:
+            self._emit(WorkerFailed(*identity, reason))
+        else:
+            self._lose(generation, identity, Failed(reason, EX_SOFTWARE), was_ready=False)
+            self._check_empty(generation)
+
+    def worker_gone(self, worker: _WorkerHandle) -> None:
+        """See whether it was the last one."""
+        self._check_empty(worker.generation)
+
+    # Steps and actions
+
+    def _feed(self, generation: _Generation, what: GenerationInput) -> None:
+        generation.state, action = GENERATION_TABLE[generation.state, what]
+        self._actions[action](generation)
+
+    def _spawn_workers(self, generation: _Generation) -> None:
+        for slot in range(generation.size):
+            if generation.state is GenerationState.STARTING:
+                self._crew.spawn_worker(generation, slot)
+
+    def _lose(
+        self,
+        generation: _Generation,
+        identity: tuple[int, int, int],
+        failure: Failed,
+        *,
+        was_ready: bool,
+    ) -> None:
+        generation.failure = generation.failure or failure
+        generation.state, action = GENERATION_TABLE[generation.state, GenerationInput.WORKER_LOST]
+        if action is GenerationAction.RESPAWN:
+            slot = identity[1]
+            delay = self._budget.delay(slot, was_ready=was_ready)
+            self._emit(
+                WorkerCrashed(*identity, failure.reason, delay)
+                if was_ready
+                else WorkerFailed(*identity, failure.reason)
+            )
+            self._respawn_worker(generation, slot, delay)
+        else:
+            self._emit(WorkerFailed(*identity, failure.reason))
+            self._actions[action](generation)
+
+    def _respawn_worker(self, generation: _Generation, slot: int, delay: float) -> None:
+        generation.respawns[slot] = self._loop.call_later(
+            delay, partial(self._refill, generation, slot)
+        )
+
+    def _refill(self, generation: _Generation, slot: int) -> None:
+        del generation.respawns[slot]
+        now = self._loop.now
+        if self._budget.spend(now):
+            self._budget_told = False
+            self._crew.spawn_worker(generation, slot)
+            return
+        self._respawn_worker(generation, slot, self._budget.wait(now))
+        if not self._budget_told:
+            self._budget_told = True
+            self._emit(BudgetSpent(self._budget.restarts, self._budget.window))
+        if not generation.workers:
+            reason = "no worker is left and the restart budget (max_restarts) is spent"
+            self._tell(ServiceInput.EXHAUSTED, PounceError(reason))
+
+    def _switch(self, generation: _Generation) -> None:
+        self.current = generation
+        for worker in generation.ready:
+            self._crew.send(worker, Serve())
+        self._emit(GenerationReady(generation.number, generation.size))
+        self._tell(ServiceInput.GENERATION_READY)
+
+    def _fail(self, generation: _Generation) -> None:
+        self.cut_off(generation)
+        self._tell(ServiceInput.GENERATION_FAILED, _application_error(generation.failure))
+
+    def _drain(self, generation: _Generation) -> None:
+        generation.cancel_respawns()
+        for worker in generation.all_workers:
+            self._crew.feed(worker, WorkerInput.DRAIN)
+        self._check_empty(generation)
+
+    def _check_empty(self, generation: _Generation) -> None:
+        if generation.all_workers:
+            return
+        if generation.host_handle is None:
+            self._feed(generation, GenerationInput.EMPTY)
+        elif generation.state in (GenerationState.DRAINING, GenerationState.FAILED):
+            # The lifespan ends after the last request that may use what it made.
+            self._crew.feed(generation.host_handle, WorkerInput.DRAIN)
+
+    def _retire(self, generation: _Generation) -> None:
+        self.all.remove(generation)
+        self._emit(GenerationRetired(generation.number))
+        if not self.all:
+            self._tell(ServiceInput.EMPTY)
+
+
+def _application_error(failure: Failed | None) -> ApplicationError:
+    if failure is None:
+        return ApplicationError("a worker ended while it started")
+    error = ApplicationError(failure.reason)
+    error.exit_code = failure.exit_code
+    return error

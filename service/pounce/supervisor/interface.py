@@ -1,0 +1,105 @@
+"""What the control socket offers: the Varlink interface io.pounce.Service."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from pounce import __version__
+from pounce.errors import PounceError
+from pounce.supervisor.control import CallFailed, ControlServer, Fail, Method, Parameters, Reply
+from pounce.supervisor.loop import Loop
+from pounce.supervisor.service import Service
+from pounce.supervisor.states import ServiceInput
+
+MOST_WORKERS = 1024
+NAME = "io.pounce.Service"
+
+DESCRIPTION = """\
+# A running pounce
+interface io.pounce.Service
+
+# id: the process, or the thread where workers are threads; ages in seconds
+type Worker (
+  slot: int,
+  id: int,
+  state: string,
+  age: float,
+  connections: int,
+  busy: int,
+  requests: int,
+  heartbeat_age: ?float
+)
+
+type Generation (
+  number: int,
+  state: string,
+  size: int,
+  workers: []Worker
+)
+
+# Every generation that is starting, serving or draining
+method Status() -> (phase: string, generations: []Generation)
+
+# Replace the workers by a new generation; answers when it serves
+method Reload() -> (generation: int)
+
+# Stop what is still draining, now; answers how many workers that are
+method StopDraining() -> (workers: int)
+
+# Change the number of workers until the next reload
+method Scale(workers: int) -> (workers: int)
+
+error ReloadFailed (reason: string)
+error ScaleFailed (reason: string)
+"""
+
+
+def open_control(loop: Loop, path: Path, service: Service) -> ControlServer:
+    """Offer *service* on the socket *path*; raises OSError."""
+    information = {
+        "vendor": "pounce",
+        "product": "pounce",
+        "version": __version__,
+        "url": "https://pypi.org/project/pounce/",
+    }
+    return ControlServer(loop, path, DESCRIPTION, _methods(service), information)
+
+
+def _methods(service: Service) -> dict[str, Method]:
+    def status(_: Parameters, reply: Reply, __: Fail) -> None:
+        reply(service.status())
+
+    def reload(_: Parameters, reply: Reply, fail: Fail) -> None:
+        outcome: Future[None] = Future()
+        outcome.add_done_callback(lambda done: _tell(done, service, reply, fail))
+        service.request(ServiceInput.RELOAD, outcome)
+
+    def stop_draining(_: Parameters, reply: Reply, __: Fail) -> None:
+        reply({"workers": service.stop_draining()})
+
+    def scale(parameters: Parameters, reply: Reply, __: Fail) -> None:
+        workers = parameters.get("workers")
+        if not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+            raise CallFailed("org.varlink.service.InvalidParameter", {"parameter": "workers"})
+        try:
+            service.scale(workers)
+        except PounceError as error:
+            raise CallFailed(f"{NAME}.ScaleFailed", {"reason": str(error)}) from error
+        reply({"workers": workers})
+
+    methods: dict[str, Callable[[Parameters, Reply, Fail], None]] = {
+        "Status": status,
+        "Reload": reload,
+        "StopDraining": stop_draining,
+        "Scale": scale,
+    }
+    return {f"{NAME}.{name}": method for name, method in methods.items()}
+
+
+def _tell(outcome: Future[None], service: Service, reply: Reply, fail: Fail) -> None:
+    error = outcome.exception()
+    if error is None:
+        reply({"generation": service.generation})
+    else:
+        reason = str(error) if isinstance(error, PounceError) else repr(error)
+        fail(CallFailed(f"{NAME}.ReloadFailed", {"reason": reason}))

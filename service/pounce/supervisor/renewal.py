@@ -1,0 +1,89 @@
+"""Replacing single workers of a serving generation, and changing how many it has.
+
+A replacement is started beside the worker it replaces, which drains only when the new one is
+ready: the same start-before-stop as a reload, one slot at a time.
+"""
+
+import os
+import random
+from pathlib import Path
+
+from pounce.config import ServerConfig
+from pounce.supervisor.crew import Crew, WorkerMode
+from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.states import GenerationState, WorkerInput
+
+# A tenth, at most, above max_requests.
+_JITTER = 0.1
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Seconds until a replacement that failed is tried again.
+_RETRY = 30.0
+
+
+class Renewal:
+    """Decides when a worker is worn out, and carries out replacements."""
+
+    def __init__(self, crew: Crew, mode: WorkerMode) -> None:
+        self._crew = crew
+        self._mode = mode
+        self._not_before = 0.0
+
+    def check(self, generation: _Generation, now: float) -> None:
+        """Begin to replace the first worn-out worker of *generation*, if none is being."""
+        if generation.state is not GenerationState.SERVING or generation.replacements:
+            return
+        if now < self._not_before:
+            return
+        for worker in generation.ready:
+            if self._is_worn_out(worker, generation.config):
+                self._not_before = now + _RETRY
+                self._crew.spawn_replacement(generation, worker.slot)
+                return
+
+    def ready(self, replacement: _WorkerHandle) -> None:
+        """*replacement* takes its slot; the worker that held it drains."""
+        generation, slot = replacement.generation, replacement.slot
+        self._not_before = 0.0
+        del generation.replacements[slot]
+        old = generation.workers.get(slot)
+        generation.workers[slot] = replacement
+        if old is not None:
+            self._let_go(old)
+
+    def resize(self, generation: _Generation, size: int) -> None:
+        """Give *generation* *size* workers: the highest slots drain, or new ones are filled."""
+        old, generation.size = generation.size, size
+        for slot in range(old, size):
+            self._crew.spawn_worker(generation, slot)
+        for slot in range(size, old):
+            timer = generation.respawns.pop(slot, None)
+            if timer is not None:
+                timer.cancel()
+            worker = generation.workers.pop(slot, None)
+            if worker is not None:
+                self._let_go(worker)
+
+    def _let_go(self, worker: _WorkerHandle) -> None:
+        generation = worker.generation
+        generation.leaving.add(worker)
+        generation.patience = generation.config.reload_timeout
+        self._crew.feed(worker, WorkerInput.DRAIN)
+
+    def _is_worn_out(self, worker: _WorkerHandle, config: ServerConfig) -> bool:
+        if config.max_requests:
+            if not worker.request_limit:
+                extra = random.randint(0, int(config.max_requests * _JITTER))  # noqa: S311
+                worker.request_limit = config.max_requests + extra
+            if worker.row.requests >= worker.request_limit:
+                return True
+        if config.max_memory and self._mode == "process":
+            return _resident_memory(worker.target.id) > config.max_memory
+        return False
+
+
+def _resident_memory(pid: int) -> int:
+    """Bytes (the second field of /proc/pid/statm, proc_pid_statm(5)); 0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except (OSError, IndexError):
+        return 0
