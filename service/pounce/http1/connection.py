@@ -26,7 +26,7 @@ from pounce.asgi.scope import build_scope
 from pounce.handover import Passage
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.gate import Gate
-from pounce.http1.linger import LingeringClose
+from pounce.http1.linger import LingeringClose, reset
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.http1.rules import to_origin_form
 from pounce.http1.strict_reader import StrictReader
@@ -141,7 +141,7 @@ class HTTP1Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
         self._retire()
-        self._transport.abort()
+        reset(self._transport)
         if self._task is not None:
             self._task.cancel()
 
@@ -283,8 +283,8 @@ class HTTP1Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Drop the connection; the client sees an error, never a clean end."""
         if not self.gone:
-            self._transport.abort()
             self._retire()
+            reset(self._transport)
 
     def released(self) -> None:
         """The application has returned; nothing of its task needs to be kept."""
@@ -330,9 +330,10 @@ class HTTP1Connection(asyncio.Protocol):
         if self._task is not None:
             context.adopt(self._task)
         self._cycle = cycle = RequestCycle(self, self._scope(head), context)
+        # Before the application starts, for it may wait for more at once.
+        self._throttle()
         task = start_task(cycle.run(), context.loop)
         self._task = None if task.done() else task
-        self._throttle()
 
     def _scope(self, head: RequestHead) -> dict[str, Any]:
         context = self._context
@@ -475,7 +476,7 @@ class HTTP1Connection(asyncio.Protocol):
             self._write_deadline = now + self._context.config.write_timeout
         elif now >= self._write_deadline:
             self._retire()
-            self._transport.abort()
+            reset(self._transport)
         self._unsent = unsent
 
     def _expire(self) -> None:

@@ -1,4 +1,4 @@
-"""Closing a connection without taking the last response away from the client.
+"""The two ends a connection can have: one that lets the client read all, and a reset.
 
 Closing a socket that has unread input makes the kernel send a reset, and a reset lets the
 client's kernel drop what it has received but not yet read (RFC 9112 section 9.6). So the
@@ -6,11 +6,31 @@ write side is closed first, and input is read and dropped for a while.
 """
 
 import asyncio
+import socket
+import struct
 
 from pounce.asgi.context import ServerContext
 
 LINGER = 2.0
 """How long, in seconds, the client's input is dropped after all output has left."""
+
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Drop a connection so that the client sees an error.
+
+    What ends a response of unknown length is the end of the connection; one that fails must
+    not look like that. Closing with a linger time of zero sends a TCP reset (socket(7)); a unix
+    socket has none, there the client sees the end.
+    """
+    sock = transport.get_extra_info("socket")
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    except OSError:
+        pass  # it is closed already
+    transport.abort()
 
 
 class LingeringClose(asyncio.Protocol):
@@ -56,7 +76,7 @@ class LingeringClose(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close now."""
-        self._transport.abort()
+        reset(self._transport)
 
     def _set_deadline(self, now: float) -> None:
         patience = self._context.config.write_timeout if self._unsent else LINGER

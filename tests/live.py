@@ -1,0 +1,204 @@
+"""The HTTP/1.1 engine on a real socket, and a client that controls every byte, in one loop."""
+
+import asyncio
+import functools
+import inspect
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import pytest
+import uvloop
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.types import ASGIApp, Receive, Scope, Send
+from pounce.config import ServerConfig
+from pounce.http1.connection import HTTP1Connection
+
+PATIENCE = 10.0
+"""Seconds after which whatever a test waits for has failed."""
+
+SWEEP = 0.02
+
+
+def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an asynchronous test on asyncio's loop and on uvloop."""
+
+    @functools.wraps(test)
+    def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
+        async def main() -> None:
+            async with asyncio.timeout(PATIENCE):
+                await test(**arguments)
+            await until(lambda: len(asyncio.all_tasks()) == 1)
+
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(main())
+
+    parameters = list(inspect.signature(test).parameters.values())
+    loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
+    run.__signature__ = inspect.Signature([*parameters, loop])  # type: ignore[attr-defined]
+    factories = [asyncio.new_event_loop, uvloop.new_event_loop]
+    return pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])(run)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once *condition* holds; the test's own deadline ends the wait."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+class Client:
+    """One connection, read and written exactly as told."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = b""
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.sock.close()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.sock, data)
+
+    async def get(self, target: str = "/", *fields: str) -> bytes:
+        lines = [f"GET {target} HTTP/1.1", "host: a.example", *fields]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+        return await self.response()
+
+    async def read_until(self, end: bytes) -> bytes:
+        """All bytes up to and including *end*."""
+        while end not in self.received:
+            assert await self._more(), f"closed after {self.received!r}"
+        taken, _, self.received = self.received.partition(end)
+        return taken + end
+
+    async def response(self, *, no_body: bool = False) -> bytes:
+        """A response with a Content-Length or in chunks."""
+        head = await self.read_until(b"\r\n\r\n")
+        if no_body:
+            return head
+        if b"\r\ntransfer-encoding: chunked\r\n" in head:
+            return head + await self.read_until(b"0\r\n\r\n")
+        length = int(head.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
+        while len(self.received) < length:
+            assert await self._more(), f"closed after {head + self.received!r}"
+        body, self.received = self.received[:length], self.received[length:]
+        return head + body
+
+    async def rest(self) -> bytes:
+        """Everything until the server ends the connection cleanly."""
+        while await self._more():
+            pass
+        taken, self.received = self.received, b""
+        return taken
+
+    async def is_reset(self) -> bool:
+        """Whether the connection ends with a reset rather than cleanly."""
+        try:
+            await self.rest()
+        except ConnectionResetError:
+            return True
+        return False
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    async def _more(self) -> bool:
+        data = await self._loop.sock_recv(self.sock, 65536)
+        self.received += data
+        return data != b""
+
+
+class LiveServer:
+    """The engine, swept as a worker would."""
+
+    def __init__(self, context: ServerContext, family: Any, address: Any) -> None:
+        self.context = context
+        self.address = address
+        self._family = family
+
+    async def connect(self, *, receive_buffer: int = 0) -> Client:
+        sock = socket.socket(self._family)
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, self.address)
+        except BaseException:
+            sock.close()
+            raise
+        return Client(sock)
+
+    async def connection(self) -> HTTP1Connection:
+        """The server's side of the only client there is."""
+        await until(lambda: bool(self.context.connections))
+        (connection,) = self.context.connections
+        assert isinstance(connection, HTTP1Connection)
+        return connection
+
+    async def departures(self) -> None:
+        """Return once no client is connected."""
+        await until(lambda: self.context.idle)
+
+
+@asynccontextmanager
+async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterator[LiveServer]:
+    """Serve *app* on the loopback, or on a unix socket at *path*, with configuration *options*."""
+    loop = asyncio.get_running_loop()
+    state = options.pop("state", {})
+    context = ServerContext(config=ServerConfig(**options), app=app, state=state, loop=loop)
+    listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
+    listener.bind(path or ("127.0.0.1", 0))
+    server = await loop.create_server(
+        lambda: HTTP1Connection(context, server=(path, None) if path else None), sock=listener
+    )
+
+    async def sweep() -> None:
+        while True:
+            for connection in list(context.connections):
+                connection.sweep(loop.time())
+            await asyncio.sleep(SWEEP)
+
+    sweeper = asyncio.create_task(sweep())
+    try:
+        yield LiveServer(context, listener.family, listener.getsockname())
+    finally:
+        context.abort()
+        await until(lambda: context.idle)
+        sweeper.cancel()
+        server.close()
+        await server.wait_closed()
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request with ``hello``."""
+    await respond(send, b"hello")
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the request's content."""
+    body = await read_body(receive)
+    if body is not None:
+        await respond(send, body)
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole content, or None when the client goes first."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message["body"]
+        if not message["more_body"]:
+            return body
+
+
+async def respond(send: Send, body: bytes, status: int = 200) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body})
