@@ -12,7 +12,11 @@ import click
 from pounce import __version__
 from pounce.cli.check import check
 from pounce.cli.config import config
+from pounce.cli.reload import reload
+from pounce.cli.scale import scale
 from pounce.cli.serve import serve
+from pounce.cli.status import status
+from pounce.cli.stop_draining import stop_draining
 from pounce.errors import PounceError
 
 
@@ -22,7 +26,7 @@ def pounce() -> None:
     """Serve Python ASGI applications as native systemd services."""
 
 
-for _command in (serve, check, config):
+for _command in (serve, check, config, reload, status, stop_draining, scale):
     pounce.add_command(_command)
 
 

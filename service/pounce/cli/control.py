@@ -1,0 +1,74 @@
+"""Calling a running service on its control socket."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pounce.errors import PounceError
+from pounce.server import CONTROL
+from pounce.supervisor.interface import NAME
+
+RUNTIME_DIRECTORY = Path("/run/pounce")
+
+service = click.argument("name", required=False, metavar="[NAME]")
+control = click.option(
+    "control_socket",
+    "--control",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help=f"The control socket, if it is not {RUNTIME_DIRECTORY}/NAME/{CONTROL}.",
+)
+
+
+def call(
+    name: str | None, path: Path | None, method: str, parameters: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Call *method* of the service *name*, or of the one at *path*, and wait for the answer.
+
+    Raises PounceError when the service is not there or answers with an error.
+    """
+    if (name is None) == (path is None):
+        raise click.UsageError("Say which service: its NAME, or --control PATH.")
+    where = path or RUNTIME_DIRECTORY / str(name) / CONTROL
+    answer = _exchange(where, {"method": f"{NAME}.{method}", "parameters": parameters or {}})
+    if "error" in answer:
+        said = answer.get("parameters", {})
+        raise PounceError(str(said.get("reason") or f"{answer['error']} {said}"))
+    found: dict[str, Any] = answer["parameters"]
+    return found
+
+
+def _exchange(path: Path, message: dict[str, Any]) -> dict[str, Any]:
+    # No timeout: a reload takes as long as the application takes to start, and the service
+    # answers or hangs up in any case.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+            sock.sendall(json.dumps(message).encode() + b"\0")
+            answer = _receive(sock)
+        except PermissionError:
+            raise PounceError(
+                f"{path} is for root and the service's user only", hint="call it with sudo"
+            ) from None
+        except OSError as error:
+            raise PounceError(
+                f"no service answers at {path}: {error.strerror}",
+                hint="is it running? systemctl status pounce@NAME",
+            ) from None
+    if answer is None:
+        raise PounceError(f"the service at {path} ended the connection without an answer")
+    return answer
+
+
+def _receive(sock: socket.socket) -> dict[str, Any] | None:
+    received = b""
+    while not received.endswith(b"\0"):
+        data = sock.recv(65536)
+        if not data:
+            return None
+        received += data
+    answer: dict[str, Any] = json.loads(received[:-1])
+    return answer
