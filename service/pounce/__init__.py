@@ -1,7 +1,5 @@
 """pounce: Python ASGI applications as native Linux services."""
 
-from importlib.metadata import version
-
 __all__ = ["__version__"]
 
-__version__ = version("pounce")
+__version__ = "0.1.0"
