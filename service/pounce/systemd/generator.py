@@ -1,0 +1,143 @@
+"""The generator that opens each instance's addresses in its socket unit: systemd.generator(7).
+
+It reads /etc/pounce/NAME.toml and amends pounce@NAME.socket, so that an address is written
+once. It runs early at boot and at every daemon-reload, while systemd waits, for all instances
+at once: whatever is wrong with one file is logged, and the others are served all the same.
+"""
+
+import contextlib
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pounce.config import Listen, ServerConfig
+from pounce.config_file import CONFIG_DIRECTORY, ConfigFile
+from pounce.errors import ConfigError
+from pounce.kinds import Invalid
+from pounce.net.address import Address
+from pounce.options import options
+
+INSTANCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""The names an instance may have: letters that systemd.unit(5) would not escape."""
+
+# Sorts before the override.conf of `systemctl edit`, which therefore has the last word.
+_DROP_IN = "10-listen.conf"
+
+_LISTEN = next(option.kind for option in options(ServerConfig) if option.key == "listen")
+_KMSG_LIMIT = 900  # bytes; the kernel refuses a record of more than 976 with its prefix
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Generate into the first directory of *arguments*, as systemd calls generators."""
+    if not arguments:
+        sys.exit("usage: pounce-generator DIRECTORY [EARLY_DIRECTORY LATE_DIRECTORY]")
+    for path in sorted(CONFIG_DIRECTORY.glob("[!.]*.toml")):
+        generate(path, Path(arguments[0]))
+
+
+def generate(path: Path, directory: Path) -> None:
+    """Write the drop-in of the instance configured at *path* below *directory*.
+
+    Nothing is raised; what cannot be used is logged, with the file and, if any, the line.
+    """
+    try:
+        text = drop_in(path)
+        if text:
+            target = directory / f"pounce@{path.stem}.socket.d" / _DROP_IN
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(text)
+    except ConfigError as error:
+        _log(error.message)
+    except Exception as error:  # one instance never takes the others with it
+        _log(f"{path}: {error!r}")
+
+
+def drop_in(path: Path) -> str:
+    """The text of the socket unit's drop-in; "" where its own default address is right.
+
+    Raises ConfigError for a file that cannot be read at all.
+    """
+    if not INSTANCE_NAME.fullmatch(path.stem):
+        raise ConfigError(f"{path}: {path.stem!r} cannot be the name of an instance")
+    if not path.is_file():
+        # Reading a pipe, say, would keep systemd waiting.
+        raise ConfigError(f"{path}: not a regular file")
+    streams = list(_streams(path, _entries(ConfigFile(path))))
+    if not streams:
+        return ""
+    # SourcePath= lets systemctl tell that a file was edited and a daemon-reload is due.
+    # The empty ListenStream= takes away the template's default.
+    lines = ["[Unit]", f"SourcePath={path}", "", "[Socket]", "ListenStream="]
+    return "\n".join([*lines, *(f"ListenStream={stream}" for stream in streams)]) + "\n"
+
+
+def _entries(file: ConfigFile) -> tuple[Listen, ...]:
+    """The file's [[listen]] entries.
+
+    A mistake elsewhere is logged, and no more: it keeps the service from starting, but a
+    daemon-reload must not move the sockets of an instance that runs.
+    """
+    try:
+        file.values()
+    except ConfigError as error:
+        for line in error.message.splitlines():
+            _log(line)
+    try:
+        entries: tuple[Listen, ...] = _LISTEN.check(file.data.get("listen", ()))
+    except Invalid:
+        return ()
+    return entries
+
+
+def _streams(path: Path, entries: Sequence[Listen]) -> Iterator[str]:
+    for entry in entries:
+        # A named socket is one that some other unit passes, a descriptor is there already.
+        if entry.name or entry.address.kind == "fd":
+            continue
+        try:
+            yield listen_stream(entry.address)
+        except ValueError as error:
+            _log(f"{path}: {entry.address} is left to pounce to open: {error}")
+
+
+def listen_stream(address: Address) -> str:
+    """The value of ListenStream= for a TCP or unix *address*.
+
+    Raises ValueError, with the reason, for what systemd.socket(5) cannot open.
+    """
+    if address.kind == "unix":
+        if not address.path.isprintable() or address.path != address.path.strip().rstrip("\\"):
+            raise ValueError("a unit file cannot hold this path")
+        return address.path.replace("%", "%%")
+    if not address.port:
+        raise ValueError("a socket unit needs a port")
+    if not address.host:
+        return str(address.port)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        raise ValueError("a socket unit needs an IP address, not a name") from None
+    return str(address).replace("%", "%%")
+
+
+def _log(text: str) -> None:
+    """Log to the kernel's buffer: a generator must not use the journal, which may wait for it.
+
+    Run by hand, where systemd has not set SYSTEMD_SCOPE, it speaks to a person.
+    """
+    if "SYSTEMD_SCOPE" not in os.environ:
+        print(text, file=sys.stderr)  # noqa: T201 - a command's output
+        return
+    record = f"<3>pounce-generator[{os.getpid()}]: {text}".encode("utf-8", "backslashreplace")
+    # A container's /dev/kmsg may be a pipe that nobody reads.
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/dev/kmsg", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "wb", buffering=0) as kmsg:  # noqa: PTH123 - a descriptor
+            kmsg.write(record[:_KMSG_LIMIT])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,127 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from pounce.net.address import Address
+from pounce.systemd.generator import drop_in, generate, listen_stream
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYSTEMD_SCOPE", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("address", "stream"),
+    [
+        ("127.0.0.1:8000", "127.0.0.1:8000"),
+        ("[::1]:8000", "[::1]:8000"),
+        ("[fe80::1%eth0]:80", "[fe80::1%%eth0]:80"),
+        (":80", "80"),
+        ("unix:/run/shop.sock", "/run/shop.sock"),
+        ("/srv/100%/a b", "/srv/100%%/a b"),
+    ],
+)
+def test_what_a_socket_unit_is_told(address: str, stream: str) -> None:
+    assert listen_stream(Address.parse(address)) == stream
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("localhost:8000", "not a name"),
+        ("127.0.0.1:0", "needs a port"),
+        ("/run/a\n[Service]", "cannot hold"),
+        ("/run/a\\", "cannot hold"),
+        ("/run/a ", "cannot hold"),
+    ],
+)
+def test_what_a_socket_unit_cannot_open(address: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        listen_stream(Address.parse(address))
+
+
+def listening(*addresses: str) -> str:
+    return "".join(f"[[listen]]\naddress = {address!r}\n" for address in addresses)
+
+
+def configure(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_drop_in_names_every_address(tmp_path: Path) -> None:
+    path = configure(tmp_path / "shop.toml", listening("127.0.0.1:80", "/run/shop.sock"))
+    assert drop_in(path) == (
+        f"[Unit]\nSourcePath={path}\n\n"
+        "[Socket]\nListenStream=\nListenStream=127.0.0.1:80\nListenStream=/run/shop.sock\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        listening("fd:3"),
+        "[[listen]]\naddress = ':80'\nname = 'theirs'\n",
+    ],
+)
+def test_without_an_address_to_open_the_template_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    path = configure(tmp_path / "shop.toml", text)
+    assert drop_in(path) == ""
+    generate(path, tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_mistake_elsewhere_does_not_move_the_sockets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = configure(tmp_path / "shop.toml", "wokers = 2\n" + listening(":80"))
+    assert "ListenStream=80\n" in drop_in(path)
+    assert f"{path}:1: wokers: unknown key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("app = \n", ":1: not TOML"),
+        ("\n[[listen]]\naddress = 80\n", ":3: listen[0].address: found 80"),
+        ("\n[[listen]]\n", ":2: listen[0]: address is missing"),
+        ("listen = 3\n", ":1: listen: found 3"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, complaint: str
+) -> None:
+    path = configure(tmp_path / "shop.toml", text)
+    generate(path, tmp_path)
+    assert f"{path}{complaint}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("pipe", "folder", "gone"):
+        generate(tmp_path / f"{name}.toml", tmp_path)
+    assert capsys.readouterr().err.count("not a regular file") == 3
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a@b", "a:b", "ü"])
+def test_names_that_systemd_would_escape_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = configure(tmp_path / f"{name}.toml", listening(":80"))
+    generate(path, tmp_path)
+    assert "cannot be the name of an instance" in capsys.readouterr().err
+
+
+def test_an_unwritable_directory_is_logged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = configure(tmp_path / "shop.toml", listening(":80"))
+    generate(path, tmp_path / "missing")
+    assert "FileNotFoundError" in capsys.readouterr().err
