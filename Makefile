@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd lint types format clean
+.PHONY: serve test test-systemd lint types format deb clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
@@ -25,6 +25,10 @@ types: $(VENV)/lint.stamp $(VENV)/test.stamp
 format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# A Debian package, built and judged in a root file system of its own; the result is in dist/.
+deb:
+	$(PYTHON) packaging/build.py deb
 
 clean:
 	rm -rf $(VENV) build dist service/*.egg-info

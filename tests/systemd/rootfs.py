@@ -32,6 +32,10 @@ PACKAGES = (
     "python3-aiosqlite",
     "python3-fastapi",
     "python3-sqlalchemy",
+    # The project's own tests run in there, too.
+    "python3-hypothesis",
+    "python3-pytest",
+    "python3-pytest-timeout",
 )
 
 # Applications that Debian does not have, installed into a virtual environment.
