@@ -39,7 +39,9 @@ def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
     run.__signature__ = inspect.Signature([*parameters, loop])  # type: ignore[attr-defined]
     factories = [asyncio.new_event_loop, uvloop.new_event_loop]
-    return pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])(run)
+    mark = pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])
+    marked: Callable[..., None] = mark(run)
+    return marked
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -194,7 +196,7 @@ async def read_body(receive: Receive) -> bytes | None:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message["body"]
+        body += bytes(message["body"])
         if not message["more_body"]:
             return body
 

@@ -223,11 +223,12 @@ async def test_receive_and_send_learn_that_the_client_is_gone() -> None:
         await read_body(receive)
         await send({"type": "http.response.start", "status": 200})
         outcome.append((await receive())["type"])
-        with pytest.raises(ClientDisconnected):
+        try:
             while True:
                 await send({"type": "http.response.body", "body": b"x", "more_body": True})
                 await asyncio.sleep(0)
-        outcome.append("raised")
+        except ClientDisconnected:
+            outcome.append("raised")
 
     async with serve(app) as server:
         async with await server.connect() as client:

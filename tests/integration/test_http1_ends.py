@@ -68,7 +68,9 @@ async def test_an_application_may_take_longer_than_any_timeout() -> None:
         await asyncio.sleep(0.4)
         await hello(scope, receive, send)
 
-    limits = dict.fromkeys(("header_timeout", "body_timeout", "keep_alive_timeout"), 0.1)
+    limits: dict[str, Any] = dict.fromkeys(
+        ("header_timeout", "body_timeout", "keep_alive_timeout"), 0.1
+    )
     async with serve(app, **limits) as server, await server.connect() as client:
         await client.send(POST + b"hello")
         assert (await client.response()).endswith(b"hello")
@@ -138,7 +140,7 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
         (b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 5 + b"\r\n", b"431"),
         (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n", b"413"),
         (
-            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n",
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nexpect:100-continue\r\n\r\n",
             b"413",
         ),
         (CHUNKED + b"5\r\nhello\r\n4\r\n", b"413"),
@@ -148,7 +150,7 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
     ],
 )
 async def test_limits(sent: bytes, status: bytes) -> None:
-    limits = {
+    limits: dict[str, Any] = {
         "max_request_line": 64,
         "max_header_size": 256,
         "max_header_count": 4,

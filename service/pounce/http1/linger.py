@@ -8,6 +8,7 @@ write side is closed first, and input is read and dropped for a while.
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 
 from pounce.asgi.context import ServerContext
 
@@ -26,10 +27,8 @@ def reset(transport: asyncio.Transport) -> None:
     socket has none, there the client sees the end.
     """
     sock = transport.get_extra_info("socket")
-    try:
+    with suppress(OSError):  # it is closed already
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    except OSError:
-        pass  # it is closed already
     transport.abort()
 
 

@@ -1,0 +1,251 @@
+"""The request cycle on a stream that is not HTTP/1.1: what the application may do, and when."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import RequestCycle, start_task
+from pounce.asgi.types import ASGIApp, ClientDisconnected, MessageError, Receive, Scope, Send
+from pounce.config import ServerConfig
+
+START: dict[str, Any] = {"type": "http.response.start", "status": 200}
+BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}
+PART: dict[str, Any] = {**BODY, "more_body": True}
+
+
+class Wire:
+    """A stream that notes what is done to it."""
+
+    def __init__(self, *content: bytes) -> None:
+        self.content = list(content) or [b""]
+        self.log: list[Any] = []
+        self.gone = False
+        self.write_paused = False
+        self.input_ended = False
+        self.changed = asyncio.Event()
+
+    def read_body(self) -> tuple[bytes, bool] | None:
+        return (self.content.pop(0), bool(self.content)) if self.content else None
+
+    async def wait_input(self) -> None:
+        self.changed.clear()
+        await self.changed.wait()
+
+    async def wait_writable(self) -> None:
+        while self.write_paused and not self.gone:
+            await self.wait_input()
+
+    def start_response(self, status: int, headers: Any) -> None:
+        if headers == "bad":
+            raise MessageError("bad headers")
+        self.log.append(status)
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        self.log.append((data, more))
+        if not more:
+            self.changed.set()
+
+    def reset(self) -> None:
+        self.log.append("reset")
+        self.gone = True
+
+    def released(self) -> None:
+        self.log.append("released")
+
+
+def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) -> list[Any]:
+    """What happens to the wire when *app* serves one request."""
+
+    async def main() -> list[Any]:
+        wire = Wire(*content)
+
+        async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(receive, send, wire)
+
+        await asyncio.wait_for(cycle_of(wire, asgi).run(), 5)
+        return wire.log
+
+    return asyncio.run(main())
+
+
+def cycle_of(wire: Wire, app: ASGIApp) -> RequestCycle:
+    loop = asyncio.get_running_loop()
+    context = ServerContext(config=ServerConfig(), app=app, state={}, loop=loop)
+    return RequestCycle(wire, {"method": "GET", "path": "/p", "client": None}, context)
+
+
+def test_a_response() -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        assert await receive() == {"type": "http.request", "body": b"a", "more_body": True}
+        assert await receive() == {"type": "http.request", "body": b"b", "more_body": False}
+        await send(START)
+        await send({**PART, "body": bytearray(b"y")})
+        await send({"type": "http.response.body"})
+        assert await receive() == {"type": "http.disconnect"}
+        assert await receive() == {"type": "http.disconnect"}
+
+    assert run(app, b"a", b"b") == [200, (b"y", True), (b"", False), "released"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "complaint"),
+    [
+        ([BODY], "before http.response.start"),
+        ([START, START], "second time"),
+        ([START, BODY, BODY], "after the response was complete"),
+        ([START, BODY, START], "second time"),
+        ([{"type": "http.response.trailers"}], "unknown message type"),
+        ([{"type": "http.response.start"}], "status"),
+        ([{**START, "status": "200"}], "status"),
+        ([{**START, "headers": "bad"}], "bad headers"),
+        ([START, {**BODY, "body": "text"}], "str, not bytes"),
+    ],
+)
+def test_a_message_that_is_wrong(messages: list[dict[str, Any]], complaint: str) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        for message in messages[:-1]:
+            await send(message)
+        with pytest.raises(RuntimeError, match=complaint):
+            await send(messages[-1])
+
+    run(app)
+
+
+def test_receive_waits_for_the_end_of_the_response() -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await receive()
+        listening = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        await send(START)
+        assert not listening.done()
+        await send(BODY)
+        assert await listening == {"type": "http.disconnect"}
+
+    run(app)
+
+
+@pytest.mark.parametrize("attribute", ["gone", "input_ended"])
+def test_receive_waits_for_the_client_to_leave(attribute: str) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await receive()
+        listening = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        assert not listening.done()
+        setattr(wire, attribute, True)
+        wire.changed.set()
+        assert await listening == {"type": "http.disconnect"}
+
+    run(app)
+
+
+def test_send_to_nobody() -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await send(START)
+        wire.gone = True
+        with pytest.raises(ClientDisconnected) as caught:
+            await send(BODY)
+        assert isinstance(caught.value, OSError)
+        raise caught.value
+
+    assert run(app) == [200, "released"]
+
+
+def test_send_waits_while_enough_is_unsent() -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await send(START)
+        wire.write_paused = True
+        sending = asyncio.ensure_future(send(PART))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        wire.write_paused = False
+        wire.changed.set()
+        await sending
+        await send(BODY)
+
+    assert run(app)[-1] == "released"
+
+
+ERRORS = [ValueError("why"), SystemExit(1), ExceptionGroup("group", [ValueError()])]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    ("messages", "outcome"),
+    [
+        ([], [500, (b"500 Internal Server Error\n", False)]),
+        ([START], [200, 500, (b"500 Internal Server Error\n", False)]),
+        ([START, PART], [200, (b"x", True), "reset"]),
+        ([START, BODY], [200, (b"x", False)]),
+    ],
+)
+def test_an_application_that_fails(
+    messages: list[Any],
+    outcome: list[Any],
+    error: BaseException,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        for message in messages:
+            await send(message)
+        raise error
+
+    assert run(app) == [*outcome, "released"]
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("pounce.error", logging.ERROR)
+    assert record.getMessage() == "the application failed on GET '/p' from a local peer"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize(
+    ("messages", "outcome", "complaint"),
+    [
+        ([], [500, (b"500 Internal Server Error\n", False)], "without sending a response"),
+        ([START, PART], [200, (b"x", True), "reset"], "without sending the whole response"),
+    ],
+)
+def test_an_application_that_returns_early(
+    messages: list[Any], outcome: list[Any], complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        for message in messages:
+            await send(message)
+
+    assert run(app) == [*outcome, "released"]
+    assert complaint in caplog.text
+
+
+def test_an_application_that_stops_when_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await receive()
+        wire.input_ended = True
+        assert await receive() == {"type": "http.disconnect"}
+
+    assert run(app) == ["reset", "released"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_cancellation_ends_the_task(*, gone: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[Any]:
+        wire = Wire()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        task = start_task(cycle_of(wire, app).run(), asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        wire.gone = gone
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return wire.log
+
+    # Cancelled by itself while its client waits, the application has failed.
+    answer = [] if gone else [500, (b"500 Internal Server Error\n", False)]
+    assert asyncio.run(main()) == [*answer, "released"]
+    assert bool(caplog.records) is not gone
