@@ -13,7 +13,7 @@ import json
 import os
 import socket
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 # What a message may be at most: what a connection had received and not yet parsed, and a few
 # hundred bytes about it. A sender's buffer (net.core.wmem_default, 208 KiB) holds it.
@@ -47,6 +47,25 @@ class Passage:
         for name in ("server", "client"):
             about[name] = tuple(about[name]) if about[name] is not None else None
         return cls(**{**about, "received": received})
+
+
+class Keeper(Protocol):
+    """Where connections outlive the service, until its next run."""
+
+    requests: int
+    """How many requests earlier runs have answered."""
+
+    def recover(self) -> list[tuple[socket.socket, Passage]]:
+        """The connections that an earlier run has left."""
+
+    def forget(self) -> None:
+        """They have new owners."""
+
+    def keep(self, connection: socket.socket, passage: Passage) -> None:
+        """Take *connection* over."""
+
+    def finish(self, requests: int) -> None:
+        """Nothing more comes; this run has answered *requests*."""
 
 
 class Handover:

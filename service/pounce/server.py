@@ -13,8 +13,9 @@ from pounce.errors import ApplicationError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.net.listeners import close_listener, open_listeners
 from pounce.supervisor import Supervisor
-from pounce.systemd.activation import InheritedSocket, inherited_sockets
+from pounce.systemd.activation import InheritedSocket, inherited_descriptors
 from pounce.systemd.directories import runtime_directory
+from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.journal import JournalHandler, stderr_is_journal
 from pounce.systemd.notify import SystemdNotifier
 
@@ -71,7 +72,9 @@ class Server:
 
     def _serve(self) -> None:
         notifier = SystemdNotifier()
-        listeners = collect_listeners(self._config.listen, inherited_sockets())
+        inherited = inherited_descriptors()
+        keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
+        listeners = collect_listeners(self._config.listen, inherited.sockets)
         try:
             self._announce(listeners)
             supervisor = Supervisor(
@@ -81,6 +84,7 @@ class Server:
                 lifecycle_collector=Collectors(log.LogCollector(), notifier),
                 reload_config=self._reload_config if self._read_config else None,
                 control=_control_path(self._config),
+                keeper=keeper,
             )
             supervisor.run(listeners.stream, listeners.datagram)
         finally:

@@ -28,9 +28,9 @@ os.execv(sys.executable, [sys.executable, "-c", child])
 SERVICE = """
 import json, os, sys
 from pounce.errors import ListenError
-from pounce.systemd.activation import inherited_sockets
+from pounce.systemd.activation import inherited_descriptors
 try:
-    found = inherited_sockets()
+    found = inherited_descriptors().sockets
 except ListenError as error:
     sys.exit(f"{error.exit_code}: {error}")
 described = [
@@ -38,7 +38,7 @@ described = [
     for s in found
 ]
 variables = [name for name in os.environ if name.startswith("LISTEN_")]
-print(json.dumps({"sockets": described, "second call": len(inherited_sockets()),
+print(json.dumps({"sockets": described, "second call": len(inherited_descriptors().sockets),
                   "variables": variables}))
 """
 

@@ -74,7 +74,8 @@ class Crew:
         self._lifespan_state = lifespan_state
         self._abandoned: list[Target] = []
         self._scoreboard = Scoreboard(_ROWS)
-        self._handover = Handover()
+        self.handover = Handover()
+        self.past_requests = 0  # answered by workers that are gone
         self._channels: set[Channel] = set()
         self._last_look = loop.now
         self._woken = 0.0
@@ -155,7 +156,7 @@ class Crew:
 
     def close(self) -> None:
         """Give back what workers shared."""
-        self._handover.close()
+        self.handover.close()
         self._scoreboard.close()
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
@@ -181,7 +182,7 @@ class Crew:
                     listeners,
                     row,
                     theirs,
-                    self._handover,
+                    self.handover,
                     self._ssl_context,
                 )
             )
@@ -309,6 +310,7 @@ class Crew:
 
     def _close(self, worker: _WorkerHandle) -> None:
         worker.channel.close()
+        self.past_requests += worker.row.requests
         if worker.target not in self._abandoned:
             worker.target.close()
             self._scoreboard.release(worker.row)

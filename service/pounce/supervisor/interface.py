@@ -37,8 +37,9 @@ type Generation (
   workers: []Worker
 )
 
-# Every generation that is starting, serving or draining
-method Status() -> (phase: string, generations: []Generation)
+# Every generation that is starting, serving or draining; requests counts those of workers,
+# and of earlier runs, that are gone, too
+method Status() -> (phase: string, requests: int, generations: []Generation)
 
 # Replace the workers by a new generation; answers when it serves
 method Reload() -> (generation: int)

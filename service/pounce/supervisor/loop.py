@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 @dataclass(order=True, slots=True)
@@ -47,6 +47,10 @@ class Loop:
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Call *callback* whenever *descriptor* is readable."""
         self._selector.register(descriptor, selectors.EVENT_READ, callback)
+
+    def watch_writable(self, descriptor: int, callback: Callback) -> None:
+        """Call *callback* whenever *descriptor* is writable."""
+        self._selector.register(descriptor, selectors.EVENT_WRITE, callback)
 
     def unwatch(self, descriptor: int) -> None:
         """Stop watching; call it before *descriptor* is closed."""

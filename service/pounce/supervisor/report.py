@@ -37,13 +37,18 @@ def health(
     )
 
 
-def status(generations: Sequence[_Generation], phase: Phase, now: float) -> dict[str, Any]:
+def status(
+    generations: Sequence[_Generation], phase: Phase, past_requests: int, now: float
+) -> dict[str, Any]:
     """Every generation and worker, as the control socket's Status method answers.
 
-    Ages are in seconds; *now* is CLOCK_MONOTONIC.
+    *past_requests* were answered by workers that are gone. Ages are in seconds; *now* is
+    CLOCK_MONOTONIC.
     """
+    present = sum(worker.row.requests for each in generations for worker in each.all_workers)
     return {
         "phase": phase.value,
+        "requests": past_requests + present,
         "generations": [
             {
                 "number": each.number,

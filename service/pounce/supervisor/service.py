@@ -8,6 +8,7 @@ from typing import Any
 
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
+from pounce.handover import Keeper
 from pounce.lifecycle import (
     LifecycleEvent,
     Phase,
@@ -21,6 +22,7 @@ from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import Crew, WorkerMode
 from pounce.supervisor.generations import Generations
+from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
@@ -46,7 +48,7 @@ class Service:
 
     *lifespan_state* is that of a lifespan that runs elsewhere; with None each process, or each
     generation of threads, runs the application's own. *reload_config* reads the configuration
-    anew; it raises PounceError.
+    anew; it raises PounceError. *keeper* holds connections from one run to the next.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Service:
         *,
         ssl_context: SSLContext | None,
         lifespan_state: dict[str, Any] | None,
+        keeper: Keeper | None,
     ) -> None:
         self.config = config
         self.error: PounceError | None = None
@@ -67,6 +70,7 @@ class Service:
         budget = RestartBudget(config.max_restarts, config.restart_window)
         self._generations = Generations(self.crew, mode, loop, emit, self._told, budget)
         self.crew.owner = self._generations
+        self._keeping = Keeping(loop, self.crew.handover, keeper) if keeper else None
         self._reload_config = reload_config
         self._loop = loop
         self._emit = emit
@@ -89,7 +93,7 @@ class Service:
             ServiceAction.BEGIN_AGAIN: lambda: self._generations.begin(self.config),
             ServiceAction.STOP: lambda: self._stop("as asked"),
             ServiceAction.FORCE: self._force,
-            ServiceAction.FINISH: lambda: self._emit(Stopped()),
+            ServiceAction.FINISH: self._finish,
         }
 
     @property
@@ -120,7 +124,10 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Every generation and worker."""
-        return report.status(self._generations.all, self._phase, self._loop.now)
+        before = self.crew.past_requests
+        if self._keeping:
+            before += self._keeping.earlier_requests
+        return report.status(self._generations.all, self._phase, before, self._loop.now)
 
     def stop_draining(self) -> int:
         """Stop every worker that still drains; returns how many those are."""
@@ -164,6 +171,8 @@ class Service:
     # The actions of SERVICE_TABLE
 
     def _open(self) -> None:
+        if self._keeping and self.generation == 1:
+            self._keeping.begin()
         self._answer(None)
         self._next_reload()
 
@@ -208,12 +217,21 @@ class Service:
 
     def _stop(self, reason: str) -> None:
         self._emit(Stopping(reason, self.config.shutdown_timeout))
+        if self._keeping:
+            self._keeping.end()
+            for generation in self._generations.all:
+                generation.has_successor = True
         self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
         self._answer_all(PounceError("the service is stopping"))
 
     def _force(self) -> None:
         for generation in list(self._generations.all):
             self._generations.cut_off(generation)
+
+    def _finish(self) -> None:
+        if self._keeping:
+            self._keeping.finish(self.crew.past_requests)
+        self._emit(Stopped())
 
     def _answer_all(self, error: PounceError) -> None:
         self._waiting += self._queued

@@ -20,6 +20,7 @@ from typing import Any
 
 from pounce.config import ServerConfig
 from pounce.errors import ConfigError, ListenError
+from pounce.handover import Keeper
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
 from pounce.supervisor.crew import WorkerMode
 from pounce.supervisor.interface import open_control
@@ -41,7 +42,8 @@ class Supervisor:
     the application is imported where it runs, by each process or each generation of threads;
     otherwise *app* itself is shared. *lifecycle_collector* hears what happens, on the
     supervisor's thread. *reload_config* gives each new generation its configuration.
-    *control* is the path of the control socket.
+    *control* is the path of the control socket. *keeper* holds idle connections from one run
+    to the next.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Supervisor:
         sync_app: object | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
         control: Path | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         if sync_app is not None:
             raise ConfigError(
@@ -70,6 +73,7 @@ class Supervisor:
         self._ssl_context = ssl_context
         self._collector = lifecycle_collector
         self._control_path = control
+        self._keeper = keeper
         self._lifespan_state: dict[str, Any] | None = None
         self._lifecycle_lock = threading.Lock()
         self._service: Service | None = None
@@ -164,6 +168,7 @@ class Supervisor:
             self._emit,
             ssl_context=self._ssl_context,
             lifespan_state=self._lifespan_state,
+            keeper=self._keeper,
         )
 
     def _install_signals(self, service: Service) -> Signals:

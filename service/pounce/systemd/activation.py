@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pounce.errors import ListenError
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
+STORED = "pounce-store-"
+"""How the names of descriptors begin that pounce itself put into the store."""
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -28,24 +30,35 @@ class InheritedSocket:
     name: str
 
 
-def inherited_sockets() -> list[InheritedSocket]:
-    """The sockets systemd passed to this process, in the order of the socket unit.
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What systemd passed: listeners, and what an earlier run put into the descriptor store."""
+
+    sockets: list[InheritedSocket]
+    stored: list[tuple[str, int]]  # name and descriptor
+
+
+def inherited_descriptors() -> Inherited:
+    """What systemd passed to this process, listeners in the order of the socket unit.
 
     The variables are removed from the environment, so that no child takes the descriptors
     for its own: a second call returns nothing. Every descriptor becomes close-on-exec.
-    Raises ListenError for a descriptor that is not open, is no socket, or cannot be served.
+    Raises ListenError for a listener that is not open, is no socket, or cannot be served.
     """
     environment = {name: os.environ.pop(name, "") for name in _VARIABLES}
+    inherited = Inherited([], [])
     if environment["LISTEN_PID"] != str(os.getpid()):
-        return []
+        return inherited
     descriptors = _descriptors(environment["LISTEN_FDS"])
     names = _names(environment["LISTEN_FDNAMES"], len(descriptors))
-    for descriptor in descriptors:
-        _check(descriptor)
-    return [
-        InheritedSocket(socket.socket(fileno=descriptor), name)
-        for descriptor, name in zip(descriptors, names, strict=True)
-    ]
+    for descriptor, name in zip(descriptors, names, strict=True):
+        if name.startswith(STORED):
+            os.set_inheritable(descriptor, False)
+            inherited.stored.append((name, descriptor))
+        else:
+            _check(descriptor)
+            inherited.sockets.append(InheritedSocket(socket.socket(fileno=descriptor), name))
+    return inherited
 
 
 def _descriptors(count: str) -> range:

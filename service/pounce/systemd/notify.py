@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Sequence
 
 from pounce.lifecycle import (
     BudgetSpent,
@@ -66,6 +67,12 @@ class SystemdNotifier:
                 self._on_reload_ended(event)
             case Stopping():
                 self._on_stopping(event)
+
+    def send(self, states: str, descriptors: Sequence[int] = ()) -> None:
+        """Send *states*, lines of NAME=value, with *descriptors* (FDSTORE=1, BARRIER=1)."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._socket, [states.encode()], descriptors)
 
     def close(self) -> None:
         """Close the socket; nothing is sent afterwards."""

@@ -1,0 +1,68 @@
+"""Connections on their way between two runs of the service."""
+
+import socket
+from collections import deque
+
+from pounce.handover import Handover, Keeper, Passage
+from pounce.supervisor.loop import Loop
+
+
+class Keeping:
+    """Feeds an earlier run's connections into the handover, and keeps this run's at its end.
+
+    The workers' side is the same as in a reload: connections come out of the handover when
+    they begin to serve, and go into it when they drain.
+    """
+
+    def __init__(self, loop: Loop, handover: Handover, keeper: Keeper) -> None:
+        self._loop = loop
+        self._handover = handover
+        self._keeper = keeper
+        self._recovered: deque[tuple[socket.socket, Passage]] = deque(keeper.recover())
+        self._feeding = False
+
+    @property
+    def earlier_requests(self) -> int:
+        """How many requests earlier runs have answered."""
+        return self._keeper.requests
+
+    def begin(self) -> None:
+        """Workers serve: give them the connections that were kept."""
+        if self._recovered:
+            self._feeding = True
+            self._loop.watch_writable(self._handover.outgoing, self._feed)
+        self._keeper.forget()
+
+    def end(self) -> None:
+        """Workers drain: keep what they give away."""
+        self._stop_feeding()
+        self._loop.watch(self._handover.incoming, self._keep)
+
+    def finish(self, requests: int) -> None:
+        """The last worker is gone, after this run has answered *requests*."""
+        while self._keep():
+            pass
+        for connection, passage in self._recovered:
+            self._keeper.keep(connection, passage)
+        self._loop.unwatch(self._handover.incoming)
+        self._keeper.finish(requests)
+
+    def _feed(self) -> None:
+        while self._recovered:
+            connection, passage = self._recovered[0]
+            if not self._handover.give(connection.fileno(), passage):
+                return
+            connection.close()
+            self._recovered.popleft()
+        self._stop_feeding()
+
+    def _stop_feeding(self) -> None:
+        if self._feeding:
+            self._feeding = False
+            self._loop.unwatch(self._handover.outgoing)
+
+    def _keep(self) -> bool:
+        taken = self._handover.take()
+        if taken is not None:
+            self._keeper.keep(*taken)
+        return taken is not None
