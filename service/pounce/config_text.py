@@ -1,8 +1,9 @@
 """The configuration as text for people: a commented template, and the effective values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pounce.config import DEFAULT_LISTEN, SECTIONS, ServerConfig
 from pounce.config_file import Settings
@@ -15,8 +16,8 @@ remove the # in front of it. The options of [tables] come last, as TOML wants it
 """
 
 
-def template() -> str:
-    """Write a TOML file that has every option commented out.
+def template(chosen: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Write a TOML file that sets the *chosen* options and has every other one commented out.
 
     A line that starts with ``#`` and no space is an option, so that removing those gives
     the defaults.
@@ -28,10 +29,10 @@ def template() -> str:
         if members:
             lines += ["", f"# --- {heading} ---"]
         for each in members:
-            lines += ["", *_comment(each), f"#{each.key} = {toml(each.default)}"]
+            lines += ["", *_comment(each), _assignment(each, chosen)]
     for each in options(ServerConfig):
         if _is_table(each):
-            lines += ["", *_comment(each), *_table(each)]
+            lines += ["", *_comment(each), *_tables(each, chosen.get(each.key))]
     return "\n".join(lines) + "\n"
 
 
@@ -46,14 +47,25 @@ def _comment(option: Option) -> Iterator[str]:
     yield from wrap(text, width=88, initial_indent="# ", subsequent_indent="# ")
 
 
-def _table(option: Option) -> Iterator[str]:
+def _assignment(option: Option, chosen: Mapping[str, Any]) -> str:
+    if option.key in chosen:
+        return f"{option.key} = {toml(chosen[option.key])}"
+    return f"#{option.key} = {toml(option.default)}"
+
+
+def _tables(option: Option, chosen: Any) -> Iterator[str]:
+    mark = "" if chosen else "#"
     if isinstance(option.kind, Records):
-        yield f"#[[{option.key}]]"
-        for each in options(option.kind.owner):
-            yield from _comment(each)
-            yield f"#{each.key} = {toml(getattr(DEFAULT_LISTEN, each.key))}"
+        for record in chosen or (DEFAULT_LISTEN,):
+            yield f"{mark}[[{option.key}]]"
+            for each in options(option.kind.owner):
+                value = getattr(record, each.key)
+                yield from _comment(each)
+                yield f"{'#' if value == each.default else mark}{each.key} = {toml(value)}"
     else:
-        yield f"#[{option.key}]"
+        yield f"{mark}[{option.key}]"
+        for name, value in (chosen or {}).items():
+            yield f"{dotted((name,))} = {toml(value)}"
         yield '# NAME = "value"'
 
 

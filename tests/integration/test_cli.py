@@ -38,7 +38,8 @@ def test_version() -> None:
 def test_help_lists_the_subcommands(flag: str) -> None:
     outcome = run(flag)
     assert outcome.returncode == 0
-    assert re.findall(r"^  (\w+)  ", outcome.stdout, re.MULTILINE) == ["check", "config", "serve"]
+    listed = re.findall(r"^  ([\w-]+)  ", outcome.stdout, re.MULTILINE)
+    assert listed == sorted(command.commands)
 
 
 @pytest.mark.parametrize("subcommand", ["serve", "check", "config"])
@@ -158,6 +159,7 @@ def test_every_plain_option_can_be_given_as_a_flag_and_reaches_the_configuration
         "lifespan": "off",
         "root_path": "/shop",
         "forwarded_allow": "unix",
+        "max_draining": "5",
         "access_log": "on",
         "log_level": "debug",
         "log_format": "json",

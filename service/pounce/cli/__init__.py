@@ -12,6 +12,7 @@ import click
 from pounce import __version__
 from pounce.cli.check import check
 from pounce.cli.config import config
+from pounce.cli.init import init
 from pounce.cli.reload import reload
 from pounce.cli.scale import scale
 from pounce.cli.serve import serve
@@ -26,7 +27,7 @@ def pounce() -> None:
     """Serve Python ASGI applications as native systemd services."""
 
 
-for _command in (serve, check, config, reload, status, stop_draining, scale):
+for _command in (serve, init, check, config, reload, status, stop_draining, scale):
     pounce.add_command(_command)
 
 

@@ -56,19 +56,27 @@ def _shared() -> Iterator[click.Parameter]:
 
 
 def _flags() -> Iterator[click.Option]:
-    """One flag an option. All are text to click: what is allowed is declared once, elsewhere."""
-    for option in _OPTIONS.values():
-        if isinstance(option.kind, Boolean):
-            pair = f"{option.flag}/{_negative(option)}"
-            yield click.Option([option.key, pair], default=None, help=_help(option))
-        else:
-            yield click.Option(
-                [option.key, option.flag],
-                type=str,
-                multiple=option.kind.repeatable,
-                metavar=option.kind.metavar,
-                help=_help(option),
-            )
+    """One flag an option."""
+    return (_flag(option, option.flag) for option in _OPTIONS.values())
+
+
+def configuration_flag(key: str) -> click.Option:
+    """The flag, named for the key itself, that gives the configuration's option *key*."""
+    return _flag(_OPTIONS[key], f"--{key}")
+
+
+def _flag(option: Option, name: str) -> click.Option:
+    """A flag. All are text to click: what is allowed is declared once, elsewhere."""
+    if isinstance(option.kind, Boolean):
+        pair = f"{name}/{_negative(option)}"
+        return click.Option([option.key, pair], default=None, help=_help(option))
+    return click.Option(
+        [option.key, name],
+        type=str,
+        multiple=option.kind.repeatable,
+        metavar=option.kind.metavar,
+        help=_help(option),
+    )
 
 
 def _help(option: Option) -> str:

@@ -1,0 +1,81 @@
+"""``pounce init``: begin a service's configuration."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from pounce.cli.arguments import configuration_flag
+from pounce.config_file import CONFIG_DIRECTORY, Given, Invocation
+from pounce.config_text import template
+from pounce.errors import ConfigError, PounceError
+from pounce.systemd.generator import INSTANCE_NAME
+
+_KEYS = ("app", "directory", "virtualenv", "listen")
+
+
+@click.command(params=[configuration_flag(key) for key in _KEYS])
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Replace a configuration that is there.")
+def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> None:
+    """Write the configuration of the service NAME and check it.
+
+    The file, /etc/pounce/NAME.toml, has every option with its meaning; those given here are
+    set. Exits with 78 and writes nothing where they cannot be, or where there is a file; with
+    the exit code of pounce check where the file is written, but the service could not start.
+    """
+    text = template(_values(words))
+    path = _path(name)
+    _write(path, text, force=force)
+    click.echo(f"{path} is written; what it can say is explained there")
+    _check(path)
+    click.echo("next:")
+    click.echo(f"  systemctl enable --now pounce@{name}.socket")
+    click.echo(f"  systemctl start pounce@{name}")
+
+
+def _values(words: dict[str, str | tuple[str, ...] | None]) -> dict[str, object]:
+    given = {
+        key: Given(f"--{key}", (word,) if isinstance(word, str) else word)
+        for key, word in words.items()
+        if word
+    }
+    settings = Invocation(None, given, Path.cwd()).load()
+    if not settings.config.app:
+        raise ConfigError("no application is named", hint="--app MODULE:ATTRIBUTE")
+    return dict(settings.given_values)
+
+
+def _path(name: str) -> Path:
+    if not INSTANCE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a service",
+            hint="letters, digits, dots, hyphens and underscores; a letter or digit first",
+        )
+    return CONFIG_DIRECTORY / f"{name}.toml"
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w" if force else "x") as file:
+            # The service reads it as a user of its own, whatever the administrator's umask.
+            path.chmod(0o644)
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already", hint="--force replaces it") from None
+    except OSError as error:
+        raise PounceError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _check(path: Path) -> None:
+    """Run ``pounce check`` as a process: it may go on in the application's own interpreter.
+
+    It starts where systemd starts services: what is found from here is not found from there.
+    """
+    command = [sys.executable, "-P", "-m", "pounce", "check", "--config", str(path)]
+    outcome = subprocess.run(command, cwd="/", check=False)  # noqa: S603 - this very program
+    if outcome.returncode:
+        click.echo(f"correct this and try again: pounce check {path.stem}", err=True)
+        sys.exit(outcome.returncode)

@@ -1,0 +1,125 @@
+"""``pounce init``: what it writes, what it refuses, what it says."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import click.testing
+import pytest
+import tomli
+
+from pounce.cli import pounce as command
+from pounce.config_file import ConfigFile
+from pounce.config_text import template
+
+# The package's attribute of this name is the command.
+MODULE = importlib.import_module("pounce.cli.init")
+APPLICATIONS = Path(__file__).parents[1] / "apps"
+DEMO = ("--app", "demo:app", "--directory", str(APPLICATIONS))
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of configurations, which is not there yet."""
+    monkeypatch.setattr(MODULE, "CONFIG_DIRECTORY", tmp_path / "pounce")
+    return tmp_path / "pounce"
+
+
+def init(*arguments: str) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(command, ["init", *arguments])
+
+
+def test_the_file_says_what_was_given(directory: Path) -> None:
+    addresses = ("--listen", "127.0.0.1:8000", "--listen", "unix:/run/shop.sock")
+    outcome = init("shop", *DEMO, *addresses)
+    assert outcome.exit_code == 0
+    assert outcome.output.endswith(
+        "next:\n  systemctl enable --now pounce@shop.socket\n  systemctl start pounce@shop\n"
+    )
+    text = (directory / "shop.toml").read_text()
+    assert tomli.loads(text) == {
+        "app": "demo:app",
+        "directory": str(APPLICATIONS),
+        "listen": [{"address": "127.0.0.1:8000"}, {"address": "unix:/run/shop.sock"}],
+    }
+    assert "#workers = 1\n" in text
+
+
+def test_a_chosen_option_replaces_its_comment() -> None:
+    assert template({"workers": 3}) == template().replace("#workers = 1\n", "workers = 3\n")
+    environment = tomli.loads(template({"environment": {"A": "1", "B.C": '"'}}))
+    assert environment == {"environment": {"A": "1", "B.C": '"'}}
+
+
+def test_everybody_may_read_it(directory: Path) -> None:
+    init("shop", *DEMO)
+    assert (directory / "shop.toml").stat().st_mode & 0o777 == 0o644
+
+
+def test_relative_paths_are_taken_from_here(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(APPLICATIONS.parent)
+    assert init("shop", "--app", "demo:app", "--directory", "apps").exit_code == 0
+    assert ConfigFile(directory / "shop.toml").data["directory"] == str(APPLICATIONS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("shop",), "no application is named"),
+        (("shop", "--app", "demo"), "--app: found"),
+        (("shop", *DEMO, "--listen", "80"), "--listen: '80' is not an address"),
+        (("a/b", *DEMO), "'a/b' cannot be the name of a service"),
+        (("a@b", *DEMO), "cannot be the name"),
+    ],
+)
+def test_what_cannot_be_is_not_written(
+    directory: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = init(*arguments)
+    assert getattr(outcome.exception, "exit_code", None) == 78
+    assert message in str(outcome.exception)
+    assert not directory.exists()
+
+
+def test_a_file_is_replaced_only_by_force(directory: Path) -> None:
+    directory.mkdir()
+    path = directory / "shop.toml"
+    path.write_text("mine")
+    assert "is there already" in str(init("shop", *DEMO).exception)
+    assert path.read_text() == "mine"
+    assert init("shop", *DEMO, "--force").exit_code == 0
+    assert ConfigFile(path).data["app"] == "demo:app"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (("--app", "demo:missing", "--directory", str(APPLICATIONS)), 70, "missing"),
+        # From here it would be found; from where systemd starts the service it is not.
+        (("--app", "demo:app"), 70, "demo"),
+        (("--app", "demo:app", "--virtualenv", "/nowhere"), 78, "/nowhere is not a directory"),
+    ],
+)
+def test_a_service_that_could_not_start_is_told(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    status: int,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(APPLICATIONS)
+    outcome = init("shop", *arguments)
+    assert outcome.exit_code == status
+    assert complaint in capfd.readouterr().err
+    assert "try again: pounce check shop" in outcome.output
+    assert (directory / "shop.toml").exists()
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULE, "CONFIG_DIRECTORY", Path(sys.executable) / "pounce")
+    assert "cannot be written: Not a directory" in str(init("shop", *DEMO).exception)
