@@ -38,7 +38,7 @@ def test_version() -> None:
 def test_help_lists_the_subcommands(flag: str) -> None:
     outcome = run(flag)
     assert outcome.returncode == 0
-    listed = re.findall(r"^  ([\w-]+)  ", outcome.stdout, re.MULTILINE)
+    listed = re.findall(r"^  (\w[\w-]*)  ", outcome.stdout, re.MULTILINE)
     assert listed == sorted(command.commands)
 
 
