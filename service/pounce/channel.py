@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 # A message must fit the socket's send buffer (net.core.wmem_default, 208 KiB) even if every
-# character takes four bytes; a traceback longer than this loses its middle.
-_MAX_TEXT = 40_000
+# character takes six bytes, as an escaped control character does in JSON; a traceback longer
+# than this loses its middle.
+_MAX_TEXT = 34_000
 _MAX_MESSAGE = 256 * 1024
 
 
