@@ -1,0 +1,69 @@
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pounce.scoreboard import Scoreboard
+
+
+@pytest.fixture
+def scoreboard() -> Iterator[Scoreboard]:
+    scoreboard = Scoreboard(3)
+    yield scoreboard
+    scoreboard.close()
+
+
+def test_a_new_row_is_blank(scoreboard: Scoreboard) -> None:
+    row = scoreboard.acquire()
+    assert (row.heartbeat, row.connections, row.busy, row.requests) == (0.0, 0, 0, 0)
+
+
+def test_a_beat_is_the_time_and_the_numbers(scoreboard: Scoreboard) -> None:
+    row = scoreboard.acquire()
+    before = time.monotonic()
+    row.beat(connections=3, busy=2, requests=2**40)
+    assert before <= row.heartbeat <= time.monotonic()
+    assert (row.connections, row.busy, row.requests) == (3, 2, 2**40)
+
+
+def test_rows_do_not_touch_each_other(scoreboard: Scoreboard) -> None:
+    one, two, three = (scoreboard.acquire() for _ in range(3))
+    two.beat(connections=1, busy=1, requests=1)
+    assert one.heartbeat == three.heartbeat == 0.0
+    one.beat(connections=9, busy=9, requests=9)
+    assert two.requests == 1
+
+
+def test_what_a_forked_child_writes_is_read_here(scoreboard: Scoreboard) -> None:
+    row = scoreboard.acquire()
+    pid = os.fork()
+    if pid == 0:
+        row.beat(connections=5, busy=4, requests=3)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert (row.connections, row.busy, row.requests) == (5, 4, 3)
+    assert row.heartbeat <= time.monotonic()
+
+
+def test_a_released_row_is_used_again_and_cleared(scoreboard: Scoreboard) -> None:
+    rows = [scoreboard.acquire() for _ in range(3)]
+    rows[1].beat(connections=5, busy=4, requests=3)
+    scoreboard.release(rows[1])
+    again = scoreboard.acquire()
+    assert (again.heartbeat, again.connections, again.busy, again.requests) == (0.0, 0, 0, 0)
+
+
+def test_all_rows_in_use(scoreboard: Scoreboard) -> None:
+    for _ in range(3):
+        scoreboard.acquire()
+    with pytest.raises(IndexError):
+        scoreboard.acquire()
+
+
+def test_a_row_outlives_the_closed_board() -> None:
+    scoreboard = Scoreboard(1)
+    row = scoreboard.acquire()
+    scoreboard.close()
+    row.beat(connections=1, busy=0, requests=7)
+    assert row.requests == 7
