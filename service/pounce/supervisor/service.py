@@ -116,7 +116,8 @@ class Service:
     def request(self, what: ServiceInput, outcome: Outcome | None = None) -> None:
         """Let somebody outside (a signal, a caller) ask for *what*; *outcome* is answered."""
         if outcome is not None:
-            later = self._state in (ServiceState.STARTING, ServiceState.RELOADING)
+            busy = self._state in (ServiceState.STARTING, ServiceState.RELOADING)
+            later = busy and what is ServiceInput.RELOAD  # a restart does not wait its turn
             (self._queued if later else self._waiting).append(outcome)
         self._feed(what)
         if self._phase is Phase.STOPPING:
