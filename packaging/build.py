@@ -1,9 +1,10 @@
 """Build the native packages in a clean Debian root file system: `make deb`, `make rpm`.
 
-    python packaging/build.py deb|rpm [SUITE]
+    python packaging/build.py deb|rpm [SUITE [DIRECTORY]]
 
-The result goes to dist/. Building has no network: all that a build may use is what
-debian/control names. The root file system is made once and kept in the tests' cache.
+The result goes to DIRECTORY, dist/ by default. Building has no network: all that a build may
+use is what debian/control names. The root file system is made once and kept in the tests'
+cache.
 """
 
 import os
@@ -23,16 +24,18 @@ TOOLS = ("build-essential", "lintian", "rpm", "rpmlint")
 EPOCH = "1767225600"  # 2026-01-01: equal sources give an equal archive
 
 
-def main(kind: str, suite: str = "trixie") -> None:
-    """Build the packages of *kind* for *suite* and print their paths."""
+def main(kind: str, suite: str = "trixie", directory: str = "dist") -> None:
+    """Build the packages of *kind* in *suite*, put them into *directory*, print their paths."""
+    result = Path(directory)
+    result.mkdir(parents=True, exist_ok=True)
     root = rootfs.cached(suite, (*build_dependencies(), *TOOLS), wheels=())
-    with tempfile.TemporaryDirectory(prefix="pounce-build-") as directory:
-        work = Path(directory)
+    with tempfile.TemporaryDirectory(prefix="pounce-build-") as scratch:
+        work = Path(scratch)
         work.chmod(0o755)  # lintian works as another user
         export(work)
         run_inside(root, work, f"pounce/packaging/{kind}/build")
         for package in sorted((work / "result").iterdir()):
-            print(shutil.copy(package, PROJECT / "dist"))  # noqa: T201 - the answer for a person
+            print(shutil.copy(package, result))  # noqa: T201 - the answer for a person
 
 
 def build_dependencies() -> list[str]:
@@ -55,7 +58,6 @@ def export(work: Path) -> None:
         shutil.copy(PROJECT / name, target)
     pack(work, "pounce.orig.tar.gz")
     (work / "result").mkdir()
-    (PROJECT / "dist").mkdir(exist_ok=True)
 
 
 def pack(work: Path, name: str) -> None:

@@ -1,0 +1,127 @@
+"""The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.systemd import rootfs
+from tests.systemd.instance import Instance
+from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
+
+# Building in a root file system that is not there yet takes minutes.
+pytestmark = pytest.mark.timeout(600)
+
+UNITS = ("pounce.service", "pounce@x.service", "pounce@x.socket")
+
+# What any installation changes, and any package's does.
+UNRELATED = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/systemd/")
+
+
+@pytest.fixture(scope="module")
+def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    directory = tmp_path_factory.mktemp("packages")
+    command = [sys.executable, "packaging/build.py", "deb", suite, str(directory)]
+    # The project's tests run elsewhere.
+    environment = os.environ | {"DEB_BUILD_OPTIONS": "nocheck"}
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
+    return sorted(directory.glob("*.deb"))
+
+
+@pytest.fixture
+def plain(suite: str) -> Iterator[Machine]:
+    """A machine without pounce."""
+    with Machine(rootfs.cached(suite)) as machine:
+        shutil.copytree(REPOSITORY / "tests/apps", machine.path(APPLICATIONS))
+        yield machine
+
+
+@pytest.fixture
+def packaged(plain: Machine, packages: list[Path]) -> Machine:
+    install(plain, packages)
+    return plain
+
+
+def install(machine: Machine, packages: list[Path]) -> None:
+    for package in packages:
+        shutil.copy(package, machine.path("/root"))
+    paths = [f"/root/{package.name}" for package in packages]
+    # Where dependencies were missing, this would fail: there is no network.
+    apt(machine, "install", *paths)
+    for package in packages:
+        machine.path(f"/root/{package.name}").unlink()
+
+
+def apt(machine: Machine, *arguments: str) -> None:
+    machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", *arguments)
+
+
+def newer(packages: list[Path], directory: Path) -> list[Path]:
+    """The same packages under a version that comes after."""
+    for package in packages:
+        content = directory / package.stem
+        subprocess.run(["dpkg-deb", "--raw-extract", package, content], check=True)
+        control = content / "DEBIAN/control"
+        control.write_text(control.read_text().replace("0.1.0-1", "0.1.0-2"))
+        subprocess.run(["dpkg-deb", "--build", content, directory], check=True)
+    return sorted(directory.glob("*.deb"))
+
+
+def files(machine: Machine) -> set[str]:
+    """Every file of the machine but those in /run, /tmp and the like, and those UNRELATED."""
+    found = machine.run("find", "/", "-xdev").stdout.splitlines()
+    return {path for path in found if not path.startswith(UNRELATED)}
+
+
+def test_a_service_s_life(packaged: Machine) -> None:
+    script = "/root/service"
+    shutil.copy(REPOSITORY / "debian/tests/service", packaged.path(script))
+    packaged.run(script)
+
+
+def test_installed_it_is_ready_for_services(packaged: Machine) -> None:
+    assert packaged.run("systemctl", "is-enabled", "pounce.service").stdout == "enabled\n"
+    assert packaged.show("pounce.service", "ActiveState") == "active"
+    for page in ("man1/pounce.1", "man5/pounce.toml.5", "man8/pounce@.service.8"):
+        assert packaged.path(f"/usr/share/man/{page}.gz").exists()
+    verified = packaged.run("systemd-analyze", "verify", "--man=no", *UNITS)
+    assert verified.stderr == ""
+
+
+def test_purged_it_leaves_nothing_behind(plain: Machine, packages: list[Path]) -> None:
+    before = files(plain)
+    install(plain, packages)
+    instance = Instance(plain, "shop")
+    plain.run("pounce", "init", "shop", "--app", "demo:app", "--directory", APPLICATIONS)
+    plain.systemctl("enable", "--now", instance.socket)
+    plain.systemctl("enable", "--now", instance.service)
+    assert instance.curl("/", "--fail").returncode == 0
+    apt(plain, "remove", "pounce", "python3-pounce")
+    for unit in (instance.socket, instance.service, "pounce.service"):
+        assert plain.show(unit, "ActiveState") in ("inactive", "failed")
+    assert plain.path("/etc/pounce/shop.toml").exists()
+    apt(plain, "purge", "pounce", "python3-pounce")
+    assert files(plain) - before == set()
+    assert not plain.path("/run/pounce").exists()
+
+
+def test_an_upgrade_restarts_what_runs(
+    packaged: Machine, packages: list[Path], tmp_path: Path
+) -> None:
+    instances = [Instance(packaged, name) for name in ("one", "two")]
+    running, stopped = instances
+    for instance in instances:
+        instance.configure("demo:app")
+        packaged.systemctl("enable", "--now", instance.socket)
+    running.start()
+    supervisor = running.show("MainPID")
+    install(packaged, newer(packages, tmp_path))
+    assert running.show("ActiveState") == "active"
+    assert running.show("MainPID") != supervisor
+    assert stopped.show("ActiveState") == "inactive"
+    for instance in instances:
+        assert instance.curl("/", "--fail").returncode == 0
