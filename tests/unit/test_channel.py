@@ -66,9 +66,12 @@ def test_using_an_end_closed_here(ends: Ends) -> None:
 
 
 def test_nobody_reads(ends: Ends) -> None:
-    with pytest.raises(ChannelClosed):
+    def send_on_and_on() -> None:
         for _ in range(100_000):
             ends[0].send(Serve())
+
+    with pytest.raises(ChannelClosed):
+        send_on_and_on()
 
 
 @given(reason=st.text(st.characters(codec=None), max_size=200))

@@ -58,7 +58,7 @@ def test_the_last_state_is_for_ever_and_can_be_reached_from_everywhere(
     table: Table, states: type[Enum], inputs: type[Enum], actions: type[Enum]
 ) -> None:
     last = list(states)[-1]
-    nothing = list(actions)[0]
+    nothing = next(iter(actions))
     assert {table[last, each] for each in inputs} == {(last, nothing)}
     leading = {last}
     while more := {state for (state, _), (to, _) in table.items() if to in leading} - leading:
@@ -105,7 +105,9 @@ W, I, A = WorkerState, WorkerInput, WorkerAction  # noqa: E741 - as in the modul
         pytest.param(W.CONDEMNED, I.DRAIN, (W.STOPPING, A.NOTHING), id="not replaced in a stop"),
     ],
 )
-def test_worker(state: W, what: I, expected: tuple[W, A]) -> None:
+def test_worker(
+    state: WorkerState, what: WorkerInput, expected: tuple[WorkerState, WorkerAction]
+) -> None:
     assert WORKER_TABLE[state, what] == expected
 
 
@@ -120,13 +122,19 @@ G, J, B = GenerationState, GenerationInput, GenerationAction
         pytest.param(G.SERVING, J.WORKER_LOST, (G.SERVING, B.RESPAWN), id="a crash is mended"),
         pytest.param(G.SERVING, J.COMPLETE, (G.SERVING, B.NOTHING), id="mended"),
         pytest.param(G.SERVING, J.EMPTY, (G.SERVING, B.NOTHING), id="respawns are on their way"),
-        pytest.param(G.DRAINING, J.WORKER_LOST, (G.DRAINING, B.NOTHING), id="no respawn in a drain"),
+        pytest.param(
+            G.DRAINING, J.WORKER_LOST, (G.DRAINING, B.NOTHING), id="no respawn in a drain"
+        ),
         pytest.param(G.DRAINING, J.EMPTY, (G.RETIRED, B.RETIRE), id="a drain ends"),
         pytest.param(G.FAILED, J.COMPLETE, (G.FAILED, B.NOTHING), id="ready too late"),
         pytest.param(G.FAILED, J.EMPTY, (G.RETIRED, B.RETIRE), id="torn down"),
     ],
 )
-def test_generation(state: G, what: J, expected: tuple[G, B]) -> None:
+def test_generation(
+    state: GenerationState,
+    what: GenerationInput,
+    expected: tuple[GenerationState, GenerationAction],
+) -> None:
     assert GENERATION_TABLE[state, what] == expected
 
 
@@ -158,5 +166,7 @@ S, K, C = ServiceState, ServiceInput, ServiceAction
         pytest.param(S.FORCED, K.EMPTY, (S.STOPPED, C.FINISH), id="the forced end"),
     ],
 )
-def test_service(state: S, what: K, expected: tuple[S, C]) -> None:
+def test_service(
+    state: ServiceState, what: ServiceInput, expected: tuple[ServiceState, ServiceAction]
+) -> None:
     assert SERVICE_TABLE[state, what] == expected

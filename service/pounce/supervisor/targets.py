@@ -21,6 +21,7 @@ Main = Callable[[], int]
 
 # The worker's faulthandler answers this signal with the stacks of all of its threads.
 STACKS_SIGNAL = signal.SIGUSR1
+_TAKEN_OVER = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, STACKS_SIGNAL)
 
 
 class Target(Protocol):
@@ -73,12 +74,21 @@ class ProcessTarget:
         def child() -> None:
             undo()
             _take_over_signals(self._dump)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # A daemonic process may not start processes of its own, but an application may.
+            multiprocessing.current_process().daemon = False
             sys.exit(main())
 
         self._process: BaseProcess = multiprocessing.get_context("fork").Process(
             target=child, name=name, daemon=True
         )
-        self._process.start()
+        # Until the child has undone what it inherits, a signal to it would be written into the
+        # supervisor's wakeup descriptor, and be lost to the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN_OVER)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Unlike Process.sentinel (a pipe), a pidfd is not kept open by the worker's own children.
         self._pidfd = os.pidfd_open(self.id)
 
@@ -129,6 +139,7 @@ class ProcessTarget:
 
     def close(self) -> None:
         """Close pidfd and dump; reap the process if it ended."""
+        self._process.join(timeout=0)
         os.close(self._pidfd)
         self._dump.close()
 

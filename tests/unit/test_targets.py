@@ -1,0 +1,387 @@
+"""Processes and threads as the supervisor sees them: real ones, started, ended, stuck."""
+
+import multiprocessing
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pounce.supervisor.targets import (
+    ProcessTarget,
+    Target,
+    ThreadTarget,
+    _parallel_join_targets,
+    _target_id,
+)
+
+PATIENCE = 10.0
+Start = Callable[..., ProcessTarget]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def fork(stack: ExitStack) -> Start:
+    def start(main: Callable[[], int], undo: Callable[[], None] = lambda: None) -> ProcessTarget:
+        target = ProcessTarget(main, name="pounce-test", undo=undo)
+        stack.callback(close_process, target)
+        return target
+
+    return start
+
+
+def close_process(target: ProcessTarget) -> None:
+    target.kill()
+    target.join(PATIENCE)
+    target.close()
+
+
+def wait_for_end(target: Target) -> None:
+    assert select.select([target.sentinel], [], [], PATIENCE)[0], "it did not end"
+
+
+def has_ended(target: Target) -> bool:
+    return bool(select.select([target.sentinel], [], [], 0)[0])
+
+
+class Signpost:
+    """A pipe by which a worker says that it has come somewhere."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._reader, self._writer = os.pipe()
+        stack.callback(os.close, self._reader)
+        stack.callback(os.close, self._writer)
+
+    def reach(self, text: bytes = b"!") -> None:
+        os.write(self._writer, text)
+
+    def wait(self) -> bytes:
+        assert select.select([self._reader], [], [], PATIENCE)[0], "it did not come so far"
+        return os.read(self._reader, 4096)
+
+
+def for_ever() -> int:
+    while True:
+        signal.pause()
+
+
+def until_stacks(target: Target, text: str) -> str:
+    """Ask for stacks until they have *text*: the first may come while it is on its way there."""
+    deadline = time.monotonic() + PATIENCE
+    while text not in target.stacks():
+        assert time.monotonic() < deadline, target.stacks()
+        target.request_stacks()
+        select.select([target.sentinel], [], [], 0.02)
+    return target.stacks()
+
+
+# Processes
+
+
+def test_a_process_has_its_pid_for_id(fork: Start, stack: ExitStack) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        signpost.reach(str(os.getpid()).encode())
+        return for_ever()
+
+    target = fork(main)
+    assert _target_id(target) == target.id == int(signpost.wait()) != os.getpid()
+
+
+@pytest.mark.parametrize("status", [0, 1, 70, 78])
+def test_a_process_tells_its_exit_status(fork: Start, status: int) -> None:
+    target = fork(lambda: status)
+    wait_for_end(target)
+    assert target.outcome() == f"exited with status {status}"
+    assert not target.is_alive()
+
+
+def test_a_process_that_raises(fork: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise ValueError("out of luck")
+
+    target = fork(main)
+    wait_for_end(target)
+    assert target.outcome() == "exited with status 1"
+    assert "out of luck" in capfd.readouterr().err
+
+
+def test_a_process_runs_until_it_ends(fork: Start) -> None:
+    target = fork(for_ever)
+    assert target.is_alive()
+    assert not has_ended(target)
+    assert target.kill()
+    wait_for_end(target)
+    assert target.outcome() == "was killed by SIGKILL"
+
+
+def test_the_sentinel_tells_the_process_end_though_its_own_child_lives(
+    fork: Start, stack: ExitStack
+) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        if (grandchild := os.fork()) == 0:
+            for_ever()
+        signpost.reach(str(grandchild).encode())
+        return 0
+
+    target = fork(main)
+    grandchild = int(signpost.wait())
+    stack.callback(os.kill, grandchild, signal.SIGKILL)
+    wait_for_end(target)
+    assert Path(f"/proc/{grandchild}").exists()
+
+
+def test_terminating_a_process_before_its_loop_runs_ends_it(fork: Start) -> None:
+    target = fork(for_ever)
+    target.terminate()
+    wait_for_end(target)
+    assert target.outcome() == "was killed by SIGTERM"
+
+
+def test_a_process_leaves_the_terminals_signals_to_the_supervisor(
+    fork: Start, stack: ExitStack
+) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        signpost.reach()
+        return for_ever()
+
+    target = fork(main)
+    signpost.wait()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(target.id, number)
+    target.terminate()
+    wait_for_end(target)
+    assert target.outcome() == "was killed by SIGTERM"
+
+
+def test_a_signal_to_a_newborn_process_is_its_own(fork: Start, stack: ExitStack) -> None:
+    """It must neither get lost nor appear at the parent, whose wakeup descriptor is inherited."""
+    ours, theirs = socket.socketpair()
+    stack.enter_context(ours)
+    stack.enter_context(theirs)
+    theirs.setblocking(False)
+    stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(theirs.fileno()))
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    target = fork(for_ever, undo=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    wait_for_end(target)
+    assert target.outcome() == "was killed by SIGTERM"
+    assert not select.select([ours], [], [], 0)[0]
+
+
+def test_starting_a_process_leaves_the_parents_signals_unblocked(fork: Start) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    fork(for_ever)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_what_must_not_be_shared_is_dropped_first(fork: Start, stack: ExitStack) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        signpost.reach(b" main")
+        return 0
+
+    target = fork(main, undo=lambda: signpost.reach(b"undo"))
+    wait_for_end(target)
+    assert signpost.wait() == b"undo main"
+
+
+def test_an_application_may_start_processes(fork: Start) -> None:
+    def main() -> int:
+        child = multiprocessing.get_context("fork").Process(target=time.monotonic)
+        child.start()
+        child.join()
+        return child.exitcode or 0
+
+    target = fork(main)
+    wait_for_end(target)
+    assert target.outcome() == "exited with status 0"
+
+
+def test_where_a_busy_process_stands(fork: Start) -> None:
+    def spin_for_ever() -> int:
+        while True:
+            pass
+
+    target = fork(spin_for_ever)
+    assert "spin_for_ever" in until_stacks(target, "spin_for_ever")
+    assert target.is_alive()
+
+
+def test_where_a_process_stuck_in_c_stands(fork: Start, stack: ExitStack) -> None:
+    """Python's own signal handlers would wait for the C code to return."""
+    signpost = Signpost(stack)
+
+    def blocked_in_c() -> int:
+        signpost.reach()
+        time.sleep(3600)
+        return 0
+
+    target = fork(blocked_in_c)
+    signpost.wait()
+    assert "blocked_in_c" in until_stacks(target, "blocked_in_c")
+    target.kill()
+    wait_for_end(target)
+    assert "blocked_in_c" in target.stacks(), "they outlive the process"
+
+
+def test_the_stacks_are_those_of_every_thread(fork: Start) -> None:
+    def waits_in_a_thread() -> None:
+        threading.Event().wait()
+
+    def main() -> int:
+        threading.Thread(target=waits_in_a_thread, daemon=True).start()
+        return for_ever()
+
+    assert "for_ever" in until_stacks(fork(main), "waits_in_a_thread")
+
+
+def test_signalling_a_process_that_has_ended(fork: Start) -> None:
+    target = fork(lambda: 0)
+    wait_for_end(target)
+    target.outcome()
+    target.terminate()
+    target.request_stacks()
+    assert target.kill()
+    assert target.outcome() == "exited with status 0"
+
+
+def test_closing_reaps_the_process() -> None:
+    target = ProcessTarget(lambda: 0, name="pounce-test", undo=lambda: None)
+    wait_for_end(target)
+    target.close()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(target.id, os.WNOHANG)
+
+
+# Threads
+
+
+@pytest.fixture
+def thread(stack: ExitStack) -> Callable[[Callable[[], int]], ThreadTarget]:
+    def start(main: Callable[[], int], stop: Callable[[], None] = lambda: None) -> ThreadTarget:
+        target = ThreadTarget(main, name="pounce-test", stop=stop)
+        stack.callback(target.close)
+        return target
+
+    return start
+
+
+@pytest.fixture
+def gate(stack: ExitStack) -> threading.Event:
+    """What a thread may wait for; opened at the test's end, so that no thread is left."""
+    gate = threading.Event()
+    stack.callback(gate.set)
+    return gate
+
+
+Threads = Callable[..., ThreadTarget]
+
+
+def test_a_thread_has_its_kernel_id(thread: Threads, gate: threading.Event) -> None:
+    target = thread(lambda: int(gate.wait(PATIENCE)))
+    assert _target_id(target) == target.id
+    assert Path(f"/proc/self/task/{target.id}").exists()
+    gate.set()
+    target.join(PATIENCE)
+
+
+def test_a_thread_tells_its_result(thread: Threads) -> None:
+    target = thread(lambda: 70)
+    wait_for_end(target)
+    assert target.outcome() == "ended with status 70"
+    target.join(PATIENCE)
+    assert not target.is_alive()
+
+
+def test_a_thread_that_raises(thread: Threads) -> None:
+    def main() -> int:
+        raise ValueError("out of luck")
+
+    target = thread(main)
+    wait_for_end(target)
+    assert target.outcome().startswith("ended with an exception:\n")
+    assert target.outcome().endswith("ValueError: out of luck\n")
+    target.join(PATIENCE)
+
+
+def test_a_thread_runs_until_it_ends_as_told(thread: Threads, gate: threading.Event) -> None:
+    target = thread(lambda: int(gate.wait(PATIENCE)), stop=gate.set)
+    assert target.is_alive()
+    assert not has_ended(target)
+    target.terminate()
+    wait_for_end(target)
+    assert target.outcome() == "ended with status 1"
+    target.join(PATIENCE)
+
+
+def test_a_thread_cannot_be_killed(thread: Threads, gate: threading.Event) -> None:
+    target = thread(lambda: int(gate.wait(PATIENCE)))
+    assert target.kill() is False
+    assert target.is_alive()
+    gate.set()
+    target.join(PATIENCE)
+
+
+def test_where_a_thread_stands(thread: Threads, gate: threading.Event) -> None:
+    def waits_at_the_gate() -> int:
+        return int(gate.wait(PATIENCE))
+
+    target = thread(waits_at_the_gate)
+    assert "waits_at_the_gate" in until_stacks(target, "waits_at_the_gate")
+    gate.set()
+    target.join(PATIENCE)
+    target.request_stacks()
+    assert target.stacks() == "", "one that has ended stands nowhere"
+
+
+# Joining
+
+
+def test_joining_side_by_side_takes_no_longer_than_one(fork: Start) -> None:
+    targets = [fork(for_ever) for _ in range(3)]
+    began = time.monotonic()
+    assert _parallel_join_targets(targets, 0.2) == targets
+    assert 0.2 <= time.monotonic() - began < 0.5
+
+
+def test_each_has_its_own_full_timeout(
+    fork: Start, thread: Threads, gate: threading.Event, stack: ExitStack
+) -> None:
+    """A stuck one before it takes nothing from the time of one that ends late."""
+    signpost = Signpost(stack)
+
+    def ends_late() -> int:
+        signpost.wait()
+        return 0
+
+    late, stuck = fork(ends_late), thread(lambda: int(gate.wait(PATIENCE)))
+    timer = threading.Timer(0.3, signpost.reach)
+    timer.start()
+    assert _parallel_join_targets([stuck, late], 1.0) == [stuck]
+    timer.join()
+    gate.set()
+    stuck.join(PATIENCE)
+
+
+def test_joining_those_that_end_does_not_wait(fork: Start) -> None:
+    began = time.monotonic()
+    assert _parallel_join_targets([fork(lambda: 0), fork(lambda: 0)], PATIENCE) == []
+    assert time.monotonic() - began < PATIENCE / 2
