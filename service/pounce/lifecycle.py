@@ -135,6 +135,7 @@ class Phase(Enum):
 
     STARTING = "starting"
     SERVING = "serving"
+    RELOADING = "reloading"  # serving, while the next generation starts
     STOPPING = "stopping"
 
 

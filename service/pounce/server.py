@@ -80,7 +80,6 @@ class Server:
             supervisor = Supervisor(
                 self._config,
                 None,
-                app_path=self._config.app,
                 lifecycle_collector=Collectors(log.LogCollector(), notifier),
                 reload_config=self._reload_config if self._read_config else None,
                 control=_control_path(self._config),

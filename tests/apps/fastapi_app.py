@@ -74,9 +74,14 @@ def items(request: Request) -> list[NewItem]:
 
 
 @app.get("/who")
-async def who() -> dict[str, int]:
-    """Which process and thread answers."""
-    return {"pid": os.getpid(), "thread": threading.get_native_id()}
+async def who(request: Request) -> dict[str, int]:
+    """Which generation, process and thread answers."""
+    service = request.scope["extensions"].get("pounce", {})
+    return {
+        "generation": service.get("generation", 0),
+        "pid": os.getpid(),
+        "thread": threading.get_native_id(),
+    }
 
 
 @app.get("/environment")

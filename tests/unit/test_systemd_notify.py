@@ -161,7 +161,8 @@ def test_a_reload(tell: Tell) -> None:
     tell(READY)
     before = time.monotonic_ns() // 1000
     reloading, clock, status = tell(ReloadStarted(generation=2))
-    assert (reloading, status) == ("RELOADING=1", "STATUS=Reloading: starting generation 2")
+    assert reloading == "RELOADING=1"
+    assert status == "STATUS=Serving generation 1, 4 workers; starting generation 2"
     assert before <= int(clock.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
     assert tell(GenerationReady(generation=2, workers=3)) == []
     assert tell(ReloadCompleted(generation=2)) == [
@@ -194,11 +195,12 @@ def test_stopping_is_final(tell: Tell) -> None:
 
 def test_a_full_queue_delays_and_never_raises(manager: socket.socket) -> None:
     notifier = SystemdNotifier()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
-        flood.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                flood.sendto(b"x", manager.getsockname())
+    for _ in range(8):  # a sender's own buffer may fill before the receiver's queue does
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
+            flood.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    flood.sendto(b"x", manager.getsockname())
     start = time.monotonic()
     notifier.collect(READY)
     assert 0.5 < time.monotonic() - start < 5

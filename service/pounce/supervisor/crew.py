@@ -303,6 +303,7 @@ class Crew:
         self._close(worker)
 
     def _forget(self, worker: _WorkerHandle) -> None:
+        self.past_requests += worker.row.requests
         worker.cancel_deadline()
         self._loop.unwatch(worker.target.sentinel)
         self._unwatch_channel(worker)
@@ -310,7 +311,6 @@ class Crew:
 
     def _close(self, worker: _WorkerHandle) -> None:
         worker.channel.close()
-        self.past_requests += worker.row.requests
         if worker.target not in self._abandoned:
             worker.target.close()
             self._scoreboard.release(worker.row)

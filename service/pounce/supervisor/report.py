@@ -20,6 +20,7 @@ def health(
     ready = len(current.ready)
     timeouts = {
         Phase.STARTING: config.startup_timeout,
+        Phase.RELOADING: config.startup_timeout,
         Phase.STOPPING: config.shutdown_timeout,
         Phase.SERVING: 0.0,
     }

@@ -34,7 +34,7 @@ _HEALTH_INTERVAL = 0.5
 _PHASES = {
     ServiceState.STARTING: Phase.STARTING,
     ServiceState.SERVING: Phase.SERVING,
-    ServiceState.RELOADING: Phase.SERVING,
+    ServiceState.RELOADING: Phase.RELOADING,
     ServiceState.RESTARTING: Phase.STARTING,
 }
 

@@ -38,12 +38,12 @@ class Supervisor:
     """Runs `config.worker_count` workers that serve *app* until told to stop.
 
     *mode* None follows ``config.worker_mode``, and "auto" there asks the interpreter: threads
-    where it runs without a global lock, else processes. With *app_path* ("module:attribute")
-    the application is imported where it runs, by each process or each generation of threads;
-    otherwise *app* itself is shared. *lifecycle_collector* hears what happens, on the
-    supervisor's thread. *reload_config* gives each new generation its configuration.
-    *control* is the path of the control socket. *keeper* holds idle connections from one run
-    to the next.
+    where it runs without a global lock, else processes. With *app_path* ("module:attribute"),
+    or without *app* and by ``config.app``, the application is imported where it runs, by each
+    process or each generation of threads; otherwise *app* itself is shared.
+    *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
+    each new generation its configuration. *control* is the path of the control socket. *keeper*
+    holds idle connections from one run to the next.
     """
 
     def __init__(

@@ -48,6 +48,7 @@ class SystemdNotifier:
         self._workers = 0
         self._budget_spent = ""
         self._reload_failed = ""
+        self._starting = ""  # the generation that a reload starts
         self._status = ""  # as sent last
 
     def collect(self, event: LifecycleEvent) -> None:
@@ -112,14 +113,16 @@ class SystemdNotifier:
 
     def _on_reload_started(self, event: ReloadStarted) -> None:
         self._reload_failed = ""
+        self._starting = f"starting generation {event.generation}"
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send(
             "RELOADING=1",
             f"MONOTONIC_USEC={now}",
-            status=f"Reloading: starting generation {event.generation}",
+            status=self._serving(self._workers),
         )
 
     def _on_reload_ended(self, event: ReloadCompleted | ReloadFailed) -> None:
+        self._starting = ""
         if isinstance(event, ReloadFailed):
             self._reload_failed = f"reload failed: {_first_line(event.reason)}"
         else:
@@ -153,7 +156,8 @@ class SystemdNotifier:
             status = f"Cannot serve: no worker of generation {self._generation} is ready"
         if draining:
             status += f", {_count(draining, 'connection')} draining"
-        return "; ".join(filter(None, (status, self._budget_spent, self._reload_failed)))
+        notes = (status, self._starting, self._budget_spent, self._reload_failed)
+        return "; ".join(filter(None, notes))
 
     def _send(self, *states: str, status: str) -> None:
         lines = list(states)

@@ -38,7 +38,8 @@ class TCPWorker(Protocol):
 class Application:
     """What is to be served: an object, or the path it is to be imported from.
 
-    With a *path* each process worker, and each generation of threads, imports it afresh.
+    With a *path*, or with neither and ``config.app``, each process worker and each generation
+    of threads imports it afresh.
     """
 
     app: ASGIApp | None

@@ -121,6 +121,7 @@ class LoopWorker(ABC):
                 self._channel.send(Ready())
                 await self._ended.wait()
                 await self.finish()
+                self.tick(self.loop.time())
         finally:
             self.loop.remove_reader(self._channel.fileno())
         return 0
