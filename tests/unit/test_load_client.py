@@ -264,6 +264,10 @@ def test_one_request(serve: Serve, expected: dict[str, int]) -> None:
     assert bool(result.problems) == bool(expected)
 
 
+def test_a_response_to_another_request_is_told_apart() -> None:
+    assert "the response to b'" in against(answers_somebody_else).problems[0]
+
+
 @pytest.mark.parametrize("serve", [never_answers, never_ends_its_answer])
 def test_a_request_times_out(serve: Serve) -> None:
     result = against(serve, timeout=0.1)
@@ -455,6 +459,8 @@ class Broken(Echo):
 def test_a_mistake_of_the_client_is_not_taken_for_the_servers() -> None:
     with pytest.raises(ZeroDivisionError):
         against(good, work=Broken())
+    with pytest.raises(OverflowError):
+        run(Plan(address=Address(kind="tcp", host="127.0.0.1", port=70_000), duration=0.2))
 
 
 # The result
