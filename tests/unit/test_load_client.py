@@ -459,8 +459,8 @@ class Broken(Echo):
 def test_a_mistake_of_the_client_is_not_taken_for_the_servers() -> None:
     with pytest.raises(ZeroDivisionError):
         against(good, work=Broken())
-    with pytest.raises(OverflowError):
-        run(Plan(address=Address(kind="tcp", host="127.0.0.1", port=70_000), duration=0.2))
+    with pytest.raises(TypeError):
+        against(good, connect_timeout="soon")
 
 
 # The result
