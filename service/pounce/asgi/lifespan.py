@@ -11,9 +11,13 @@ from pounce.errors import ApplicationError
 
 logger = logging.getLogger("pounce.error")
 
+# Seconds in which the application should return after its last answer.
+_LAST_WORDS = 1.0
+
 
 class _Phase(Enum):
     STARTING = auto()
+    FAILED = auto()  # its startup; it may still say more, by raising
     RUNNING = auto()
     STOPPING = auto()
     ENDED = auto()
@@ -51,7 +55,7 @@ class Lifespan:
             self._task.cancel()
             raise
         if self._failure:
-            await self._task
+            await self._let_end(self._task)
             raise ApplicationError("the application's startup failed", hint=self._failure)
 
     async def shutdown(self) -> None:
@@ -62,7 +66,13 @@ class Lifespan:
         self._answered.clear()
         self._events.put_nowait({"type": "lifespan.shutdown"})
         await self._answered.wait()
-        await self._task
+        await self._let_end(self._task)
+
+    async def _let_end(self, task: asyncio.Task[None]) -> None:
+        # Frameworks raise after a failure's message, and the exception says more than the
+        # message. But one that goes on to wait for another event would wait for ever.
+        await asyncio.wait((task,), timeout=_LAST_WORDS)
+        task.cancel()
 
     async def _run(self) -> None:
         scope: Scope = {
@@ -81,18 +91,17 @@ class Lifespan:
             self._answered.set()
 
     def _raised(self, report: str) -> None:
-        if self._phase is _Phase.STARTING and not self._failure:
-            if self._mode == "on":
-                self._failure = report
-            else:
-                logger.info("the application has no lifespan; it raised:\n%s", report)
+        if self._phase is _Phase.FAILED:
+            self._failure = f"{self._failure}\n{report}"
         elif self._phase is not _Phase.STARTING:
             logger.error("the application's lifespan ended with an exception:\n%s", report)
+        elif self._mode == "on":
+            self._failure = report
         else:
-            self._failure = f"{self._failure}\n{report}".strip()
+            logger.info("the application has no lifespan; it raised:\n%s", report)
 
     def _returned(self) -> None:
-        if self._phase is _Phase.STARTING and self._mode == "on" and not self._failure:
+        if self._phase is _Phase.STARTING and self._mode == "on":
             self._failure = "the application returned without answering lifespan.startup"
 
     async def _send(self, message: Message) -> None:
@@ -101,9 +110,9 @@ class Lifespan:
             self._phase = _Phase.RUNNING
             self._answered.set()
         elif (self._phase, kind) == (_Phase.STARTING, "lifespan.startup.failed"):
-            # Waiting for the task's end as well: frameworks raise after this message, and the
-            # exception says more than the message.
+            self._phase = _Phase.FAILED
             self._failure = str(message.get("message") or "it gave no reason")
+            self._answered.set()
         elif (self._phase, kind) == (_Phase.STOPPING, "lifespan.shutdown.complete"):
             self._answered.set()
         elif (self._phase, kind) == (_Phase.STOPPING, "lifespan.shutdown.failed"):
