@@ -14,12 +14,15 @@ from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError
 
+# The directories that applications were imported from in this process, the last one current.
+_entered: list[str] = []
+
 
 def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     """Import ``config.app`` in this process, in its directory and with its environment.
 
-    *afresh* imports again what was imported from the directory before, as the next generation
-    of a process that lives on needs it.
+    *afresh* imports again what was imported before, from this directory or an earlier one, as
+    the next generation of a process that lives on needs it.
 
     The application is "module:attribute", or "module:factory()" where the factory takes no
     arguments. Raises ConfigError if the directory or the reference is unusable, and
@@ -29,7 +32,7 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     enter_directory(config.directory)
     os.environ.update(config.environment)
     if afresh:
-        _forget_modules(Path.cwd())
+        _forget_modules()
     module = _import(module_name)
     application = _resolve(module, attribute, config.app)
     if is_factory:
@@ -52,25 +55,33 @@ def enter_directory(directory: str) -> None:
             f"directory {str(path)!r} cannot be entered: {error.strerror}",
             hint="set `directory` to where the application's modules are",
         ) from error
-    if str(path) not in sys.path:
-        sys.path.insert(0, str(path))
+    # An earlier release's directory must not be searched any more, nor before this one.
+    for entry in (*_entered, str(path)):
+        if entry in sys.path:
+            sys.path.remove(entry)
+    sys.path.insert(0, str(path))
+    _entered.append(str(path))
 
 
-def _forget_modules(directory: Path) -> None:
-    """Drop the modules that live under *directory*, and only those.
+def _forget_modules() -> None:
+    """Drop the modules that live under the directories entered so far, and only those.
 
     Objects that already refer to them, those of an older generation, keep them alive.
     """
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(directory) and not _is_installed(file):
+        if file and _is_applications(name, Path(file)):
             del sys.modules[name]
+    del _entered[:-1]
     importlib.invalidate_caches()
 
 
-def _is_installed(file: str) -> bool:
+def _is_applications(name: str, file: Path) -> bool:
+    if name.partition(".")[0] in ("__main__", "pounce"):
+        return False  # the server itself, run from its own source tree
     # A virtual environment often lies within the application's directory.
-    return "site-packages" in file or "dist-packages" in file
+    installed = "site-packages" in file.parts or "dist-packages" in file.parts
+    return not installed and any(file.is_relative_to(directory) for directory in _entered)
 
 
 def _parse(reference: str) -> tuple[str, str, bool]:
@@ -128,7 +139,7 @@ def _call(factory: object, reference: str) -> object:
 
 
 def _failed(what: str, error: BaseException) -> ApplicationError:
-    summary = traceback.format_exception_only(error)[-1].strip()
+    summary = f"{type(error).__name__}: {error}".removesuffix(": ")
     return ApplicationError(f"{what}: {summary}", hint=_application_traceback(error))
 
 
