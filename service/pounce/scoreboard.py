@@ -6,6 +6,7 @@ operations, and a reader sees either the old value or the new one. Cells of a ro
 consistent with each other, which counters and a heartbeat do not need.
 """
 
+import heapq
 import mmap
 import os
 import time
@@ -20,6 +21,9 @@ _HEARTBEAT: Final = 0
 _CONNECTIONS: Final = 1
 _REQUESTS: Final = 2
 _BUSY: Final = 3
+_SERVING: Final = 4
+
+_HIGHEST: Final = 0  # in row 0
 
 
 class Row:
@@ -39,6 +43,14 @@ class Row:
         cells[_BUSY] = busy
         cells[_REQUESTS] = requests
         cells[_HEARTBEAT] = time.monotonic_ns()
+
+    def hold(self, connections: int) -> None:
+        """Written when a connection is accepted: others look at it before they accept one."""
+        self._cells[_CONNECTIONS] = connections
+
+    def serve(self, generation: int) -> None:
+        """Written when the worker starts to accept, as one of *generation*; 0 when it stops."""
+        self._cells[_SERVING] = generation
 
     @property
     def heartbeat(self) -> float:
@@ -64,6 +76,8 @@ class Row:
 class Scoreboard:
     """Rows in one memfd, inherited by forked workers; *capacity* bounds the rows in use.
 
+    Row 0 is the supervisor's own: it says which is the highest row ever used.
+
     Pages come into being when a row is first written, so a generous capacity costs nothing.
     """
 
@@ -73,12 +87,14 @@ class Scoreboard:
         os.ftruncate(self._descriptor, size)
         self._memory = mmap.mmap(self._descriptor, size)
         self._cells = memoryview(self._memory).cast("q")
-        self._free = list(range(capacity - 1, -1, -1))
+        # The lowest first (a sorted list is a heap), so that readers have few rows to look at.
+        self._free = list(range(1, capacity))
         self._rows: dict[Row, int] = {}
 
     def acquire(self) -> Row:
         """A cleared row for a new worker; raises IndexError when all rows are in use."""
-        index = self._free.pop()
+        index = heapq.heappop(self._free)
+        self._cells[_HIGHEST] = max(index, self._cells[_HIGHEST])
         row = Row(self._cells[index * _CELLS : (index + 1) * _CELLS])
         row.clear()
         self._rows[row] = index
@@ -86,7 +102,19 @@ class Scoreboard:
 
     def release(self, row: Row) -> None:
         """Give back the row of a worker that is gone (an abandoned thread keeps its row)."""
-        self._free.append(self._rows.pop(row))
+        row.clear()
+        heapq.heappush(self._free, self._rows.pop(row))
+
+    def least_connections(self, generation: int) -> int:
+        """The fewest connections that a worker holds which accepts as one of *generation*."""
+        cells = self._cells
+        end = cells[_HIGHEST] * _CELLS
+        held = [
+            cells[row + _CONNECTIONS]
+            for row in range(_CELLS, end + 1, _CELLS)
+            if cells[row + _SERVING] == generation
+        ]
+        return min(held, default=0)
 
     def close(self) -> None:
         """Close the descriptor; the memory itself lives until the last row is dropped."""

@@ -25,6 +25,9 @@ class Connection(Protocol):
     def drain(self) -> None:
         """Serve what is here, accept no further request, then close."""
 
+    def disconnect(self) -> None:
+        """Have the application end its response: it is told that the client is gone."""
+
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
 
@@ -70,6 +73,11 @@ class ServerContext:
         self._on_departure = on_departure
         for connection in list(self.connections):
             connection.drain()
+
+    def disconnect(self) -> None:
+        """Tell every request's application that its client is gone."""
+        for connection in list(self.connections):
+            connection.disconnect()
 
     def abort(self) -> None:
         """Drop every connection and cancel every task."""

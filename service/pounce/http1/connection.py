@@ -56,6 +56,7 @@ class HTTP1Connection(asyncio.Protocol):
         "_context",
         "_cycle",
         "_droppable",
+        "_ending",
         "_eof",
         "_expects_continue",
         "_head_begun",
@@ -101,7 +102,7 @@ class HTTP1Connection(asyncio.Protocol):
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._requests = passage.requests if passage else 0
-        self._leaving = False
+        self._leaving = self._ending = False
         self._droppable = UNREAD_BODY
         self._head_begun = self._expects_continue = self._eof = False
         self._reading_paused = self._refused = False
@@ -137,6 +138,14 @@ class HTTP1Connection(asyncio.Protocol):
             self._close()
         else:
             self.deadline = min(self.deadline, self._context.loop.time() + FIRST_REQUEST)
+
+    def disconnect(self) -> None:
+        """Have the application end its response: it is told that the client is gone."""
+        self._ending = True
+        if self._cycle is None:
+            self._close()
+        else:
+            self._input.wake()
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
@@ -206,7 +215,8 @@ class HTTP1Connection(asyncio.Protocol):
             self._next_request()
         else:
             self._input.wake()
-        return True
+        # TLS has no half-closed connections: there the answer must be no (asyncio says so aloud).
+        return self._transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is closed."""
@@ -229,8 +239,8 @@ class HTTP1Connection(asyncio.Protocol):
 
     @property
     def input_ended(self) -> bool:
-        """Whether the client will send nothing more."""
-        return self._eof
+        """Whether the client will send nothing more, or time is up."""
+        return self._eof or self._ending
 
     def read_body(self) -> tuple[bytes, bool] | None:
         """The next piece of the request's content, as far as it is here."""
@@ -465,7 +475,9 @@ class HTTP1Connection(asyncio.Protocol):
 
     def _answer(self, status: int, reason: str, extra: Any = ()) -> None:
         """Answer in the application's place, and close."""
-        if self._context.access_log is not None and self._cycle is None:
+        if self._cycle is not None:
+            self._cycle.answered(status)
+        elif self._context.access_log is not None:
             self._context.access_log.refusal(self._client, status)
         self._transport.write(error_response(self._context.defaults, status, reason, extra))
         self._linger()

@@ -73,6 +73,9 @@ class LingeringClose(asyncio.Protocol):
     def drain(self) -> None:
         """Nothing to add: it is closing already."""
 
+    def disconnect(self) -> None:
+        """Nothing to add: no application is behind it."""
+
     def abort(self) -> None:
         """Close now."""
         reset(self._transport)

@@ -181,6 +181,7 @@ class Crew:
                     slot,
                     listeners,
                     row,
+                    self._scoreboard,
                     theirs,
                     self.handover,
                     self._ssl_context,

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from ssl import SSLContext
 
@@ -15,6 +16,9 @@ ProtocolFactory = Callable[[], asyncio.Protocol]
 # queue and the listener stays readable, so trying again at once would only burn the CPU.
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.5
+
+# Long enough for a sibling whose loop turns, and short beside any request.
+_STEP_BACK = 0.002
 
 
 class Connector:
@@ -53,40 +57,75 @@ class Connector:
         self._on_settled()
 
 
-class Acceptor:
+class Source(ABC):
+    """A descriptor from which several workers take connections, one a turn of their loops.
+
+    A worker whose turn it is not steps back for a moment, and leaves what is there to those
+    who hold fewer connections; after that it takes one in any case.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, descriptor: int, is_my_turn: Callable[[], bool]
+    ) -> None:
+        self._loop = loop
+        self._descriptor = descriptor
+        self._is_my_turn = is_my_turn
+        self._return: asyncio.TimerHandle | None = None
+        self._open = False
+
+    def open(self) -> None:
+        """Start taking."""
+        self._open = True
+        self._loop.add_reader(self._descriptor, self._ready)
+
+    def close(self) -> None:
+        """Stop taking; the descriptor itself stays as it is."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._descriptor)
+            if self._return is not None:
+                self._return.cancel()
+
+    @abstractmethod
+    def take_one(self) -> None:
+        """Take a connection, if there is still one."""
+
+    def pause(self, seconds: float) -> None:
+        """Leave the descriptor alone for a while, though it is readable."""
+        self._loop.remove_reader(self._descriptor)
+        self._return = self._loop.call_later(seconds, self._come_back)
+
+    def _ready(self) -> None:
+        if self._is_my_turn():
+            self.take_one()
+        else:
+            self.pause(_STEP_BACK)
+
+    def _come_back(self) -> None:
+        self.open()
+        self.take_one()
+
+
+class Acceptor(Source):
     """Accepts from *listener* and gives each connection to *take*.
 
     The listener is shared with other workers and stays open when accepting stops, so it is
-    watched with the loop's bare reader and one connection is taken a turn: a worker that has
-    others to serve leaves the next one to its siblings.
+    watched with the loop's bare reader.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
+        is_my_turn: Callable[[], bool],
         take: Callable[[socket.socket], None],
     ) -> None:
-        self._loop = loop
+        super().__init__(loop, listener.fileno(), is_my_turn)
         self._listener = listener
         self._take = take
-        self._resume: asyncio.TimerHandle | None = None
-        self._open = False
 
-    def open(self) -> None:
-        """Start accepting."""
-        self._open = True
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def close(self) -> None:
-        """Stop accepting; the listener itself stays as it is."""
-        if self._open:
-            self._open = False
-            self._loop.remove_reader(self._listener.fileno())
-            if self._resume is not None:
-                self._resume.cancel()
-
-    def _accept(self) -> None:
+    def take_one(self) -> None:
+        """accept(2)."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -94,15 +133,11 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
-            self._pause(error)
+            logger.warning(
+                "accepting pauses for %s s: %s; raise LimitNOFILE= or lower max_connections",
+                _PAUSE,
+                error.strerror,
+            )
+            self.pause(_PAUSE)
             return
         self._take(connection)
-
-    def _pause(self, error: OSError) -> None:
-        logger.warning(
-            "accepting pauses for %s s: %s; raise LimitNOFILE= or lower max_connections",
-            _PAUSE,
-            error.strerror,
-        )
-        self._loop.remove_reader(self._listener.fileno())
-        self._resume = self._loop.call_later(_PAUSE, self.open)

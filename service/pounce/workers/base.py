@@ -21,7 +21,7 @@ from pounce.config import ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.handover import Handover
 from pounce.log import identify
-from pounce.scoreboard import Row
+from pounce.scoreboard import Row, Scoreboard
 from pounce.workers.loops import new_event_loop
 
 # Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
@@ -38,6 +38,7 @@ class Assignment:
     slot: int
     sockets: list[socket.socket]
     row: Row
+    scoreboard: Scoreboard
     channel: Channel
     handover: Handover
     ssl_context: SSLContext | None = None
@@ -97,7 +98,7 @@ class LoopWorker(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Drop what is still here; `end` follows."""
+        """Drop what is still here, soon; then call `end`."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -163,7 +164,6 @@ class LoopWorker(ABC):
     def _terminate(self) -> None:
         if self.draining:
             self.stop()
-            self.end()
         else:
             self._drain()
 

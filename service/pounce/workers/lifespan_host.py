@@ -44,6 +44,7 @@ class LifespanHost(LoopWorker):
 
     def stop(self) -> None:
         """Nothing to drop."""
+        self.end()
 
     async def finish(self) -> None:
         """Run the lifespan's shutdown."""

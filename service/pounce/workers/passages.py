@@ -7,31 +7,25 @@ from collections.abc import Callable
 
 from pounce.handover import Handover, Passage
 from pounce.http1.connection import HTTP1Connection
+from pounce.workers.acceptor import Source
 
 
-class Arrivals:
+class Arrivals(Source):
     """Takes connections of older generations while this worker serves."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         handover: Handover,
+        is_my_turn: Callable[[], bool],
         take: Callable[[socket.socket, Passage], None],
     ) -> None:
-        self._loop = loop
+        super().__init__(loop, handover.incoming, is_my_turn)
         self._handover = handover
         self._take = take
 
-    def open(self) -> None:
-        """Start taking them."""
-        self._loop.add_reader(self._handover.incoming, self._arrive)
-
-    def close(self) -> None:
-        """Leave what comes to others."""
-        self._loop.remove_reader(self._handover.incoming)
-
-    def _arrive(self) -> None:
-        # One a turn, so that all workers of the generation get their share.
+    def take_one(self) -> None:
+        """Take one out of the queue."""
         taken = self._handover.take()
         if taken is not None:
             self._take(*taken)

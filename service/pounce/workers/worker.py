@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from functools import partial
+from ssl import SSLContext
 from typing import Any
 
 from pounce.asgi.context import ServerContext
@@ -10,9 +11,17 @@ from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
-from pounce.workers.acceptor import Acceptor, Connector
+from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.passages import Arrivals, Departures
+
+# Long responses, such as server-sent events, get http.disconnect, and their handlers this many
+# seconds to clean up. Shorter than the supervisor's patience until it kills.
+_HANDLERS_GRACE = 1.0
+
+# How many more connections than the least loaded of its siblings a worker may hold and still
+# accept at once; an eighth more when there are many.
+_TOLERANCE = 2
 
 
 class Worker(LoopWorker):
@@ -31,7 +40,7 @@ class Worker(LoopWorker):
         self._context: ServerContext | None = None
         self._connector = Connector(self.loop, self._check_drained)
         self._departures = Departures(self.loop, assignment.handover)
-        self._sources: list[Acceptor | Arrivals] = []
+        self._sources: list[Source] = []
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
         """Use *state*, of a lifespan that runs elsewhere; call it before `run`."""
@@ -62,18 +71,20 @@ class Worker(LoopWorker):
             extensions={"pounce": about},
         )
         self._sources = [
-            Arrivals(self.loop, mine.handover, partial(self._take_over, context)),
+            Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
             *(self._acceptor(context, sock) for sock in mine.sockets),
         ]
 
     def serve(self) -> None:
         """Accept, unless a drain came first."""
         if not self.draining:
+            self.assignment.row.serve(self.assignment.generation)
             for source in self._sources:
                 source.open()
 
     def drain(self, *, hand_over: bool) -> None:
         """Take in nothing more, let every connection finish or give it away."""
+        self.assignment.row.serve(0)
         for source in self._sources:
             source.close()
         if self._context is not None:
@@ -82,9 +93,17 @@ class Worker(LoopWorker):
         self._check_drained()
 
     def stop(self) -> None:
-        """Drop every connection."""
-        if self._context is not None:
-            self._context.abort()
+        """Tell handlers that their clients are gone; drop what is left soon after."""
+        if self._context is None:
+            self.end()
+        else:
+            self._context.disconnect()
+            self.loop.call_later(_HANDLERS_GRACE, self._drop, self._context)
+            self._check_drained()
+
+    def _drop(self, context: ServerContext) -> None:
+        context.abort()
+        self.end()
 
     async def finish(self) -> None:
         """Run the lifespan's shutdown."""
@@ -99,7 +118,7 @@ class Worker(LoopWorker):
             for connection in list(self._context.connections):
                 connection.sweep(now)
                 busy += connection.busy
-            connections = len(self._context.connections)
+            connections = self._held()
         self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
 
     def _check_drained(self) -> None:
@@ -115,9 +134,9 @@ class Worker(LoopWorker):
             return HTTP1Connection(context, scheme=scheme, server=server)
 
         def take(sock: socket.socket) -> None:
-            self._connector.connect(sock, protocol, tls)
+            self._connect(sock, protocol, tls)
 
-        return Acceptor(self.loop, listener, take)
+        return Acceptor(self.loop, listener, self._is_my_turn, take)
 
     def _take_over(self, context: ServerContext, sock: socket.socket, passage: Passage) -> None:
         def protocol() -> HTTP1Connection:
@@ -125,7 +144,24 @@ class Worker(LoopWorker):
                 context, scheme=passage.scheme, server=passage.server, passage=passage
             )
 
-        self._connector.connect(sock, protocol)
+        self._connect(sock, protocol)
+
+    def _connect(
+        self, sock: socket.socket, factory: ProtocolFactory, tls: SSLContext | None = None
+    ) -> None:
+        self._connector.connect(sock, factory, tls)
+        self.assignment.row.hold(self._held())
+
+    def _held(self) -> int:
+        connections = len(self._context.connections) if self._context is not None else 0
+        return connections + self._connector.arriving
+
+    def _is_my_turn(self) -> bool:
+        """Whether this worker holds about as few connections as any of its generation."""
+        mine = self.assignment
+        least = mine.scoreboard.least_connections(mine.generation)
+        # Without some tolerance, short connections would have everybody step back in turn.
+        return self._held() <= least + _TOLERANCE + least // 8
 
 
 def _server_address(listener: socket.socket) -> tuple[str, int | None]:
