@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from tests.live import Client, LiveServer, echo, hello, live, read_body, respond, serve, until
+from tests.live import Client, LiveServer, echo, hello, live, read_body, serve, until
 
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import connection as connection_module
@@ -112,22 +112,27 @@ async def test_a_client_that_stops_reading_is_dropped() -> None:
 
 
 @live
-async def test_a_client_that_reads_slowly_is_served() -> None:
-    body = b"x" * 3_000_000
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_client_that_reads_slowly_is_served(*, waits: bool) -> None:
+    size = 24_000_000
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, body)
+        await send({"type": "http.response.start", "status": 200})
+        # With more to come the application waits for the client, else only the closing does.
+        await send({"type": "http.response.body", "body": b"x" * size, "more_body": waits})
+        if waits:
+            await send({"type": "http.response.body"})
 
     async with (
         serve(app, write_timeout=0.25) as server,
-        await server.connect(receive_buffer=65536) as client,
+        await server.connect(receive_buffer=300_000) as client,
     ):
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
-        size = 0
-        while data := await asyncio.get_running_loop().sock_recv(client.sock, 200_000):
-            size += len(data)
-            await asyncio.sleep(0.02)
-        assert size > len(body)
+        received = 0
+        while data := await asyncio.get_running_loop().sock_recv(client.sock, 300_000):
+            received += len(data)
+            await asyncio.sleep(0.01)
+        assert received > size
 
 
 @live
@@ -379,12 +384,14 @@ async def test_lingering_ends_by_itself() -> None:
 @live
 async def test_access_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pounce.access")
-    async with serve(hello, access_log="on") as server:
+    async with serve(echo, access_log="on") as server:
         await _ask(server, b'GET /a%0a?q=" HTTP/1.1\r\nhost: a\r\n\r\n')
         await _ask(server, b"nonsense\r\n\r\n")
-    first, second = (record.getMessage() for record in caplog.records)
-    assert first.startswith('127.0.0.1 "GET /a%0a?q=\\x22 HTTP/1.1" 200 5 0.0')
+        await _ask(server, CHUNKED + b"nonsense\r\n")
+    first, second, third = (record.getMessage() for record in caplog.records)
+    assert first.startswith('127.0.0.1 "GET /a%0a?q=\\x22 HTTP/1.1" 200 0 0.0')
     assert second.startswith('127.0.0.1 "-" 400 ')
+    assert third.startswith('127.0.0.1 "POST / HTTP/1.1" 400 ')
 
 
 @live

@@ -103,6 +103,10 @@ class RequestCycle:
                 self._log()
             self._stream.released()
 
+    def answered(self, status: int) -> None:
+        """The stream has answered *status* in the application's place."""
+        self._status = status
+
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
         stream = self._stream
