@@ -82,13 +82,13 @@ class Scoreboard:
     """
 
     def __init__(self, capacity: int) -> None:
-        size = capacity * _ROW_BYTES
+        size = (1 + capacity) * _ROW_BYTES
         self._descriptor = os.memfd_create("pounce-scoreboard", os.MFD_CLOEXEC)
         os.ftruncate(self._descriptor, size)
         self._memory = mmap.mmap(self._descriptor, size)
         self._cells = memoryview(self._memory).cast("q")
         # The lowest first (a sorted list is a heap), so that readers have few rows to look at.
-        self._free = list(range(1, capacity))
+        self._free = list(range(1, 1 + capacity))
         self._rows: dict[Row, int] = {}
 
     def acquire(self) -> Row:

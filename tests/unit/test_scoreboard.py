@@ -67,3 +67,17 @@ def test_a_row_outlives_the_closed_board() -> None:
     scoreboard.close()
     row.beat(connections=1, busy=0, requests=7)
     assert row.requests == 7
+
+
+def test_the_least_loaded_of_a_generation_is_told(scoreboard: Scoreboard) -> None:
+    rows = [scoreboard.acquire() for _ in range(3)]
+    assert scoreboard.least_connections(1) == 0
+    for row, generation, held in zip(rows, (1, 1, 2), (7, 5, 2), strict=True):
+        row.serve(generation)
+        row.hold(held)
+    assert scoreboard.least_connections(1) == 5
+    assert scoreboard.least_connections(2) == 2
+    rows[1].serve(0)
+    assert scoreboard.least_connections(1) == 7
+    scoreboard.release(rows[0])
+    assert scoreboard.least_connections(1) == 0
