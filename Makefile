@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd lint types format deb clean
+.PHONY: serve test test-systemd lint types format deb rpm clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
@@ -26,9 +26,9 @@ format: $(VENV)/lint.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# A Debian package, built and judged in a root file system of its own; the result is in dist/.
-deb:
-	$(PYTHON) packaging/build.py deb
+# Packages, built and judged in a root file system of their own; the result is in dist/.
+deb rpm:
+	$(PYTHON) packaging/build.py $@
 
 clean:
 	rm -rf $(VENV) build dist service/*.egg-info

@@ -20,8 +20,7 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.systemd import rootfs  # noqa: E402 - found from the project's directory
 
-TOOLS = ("build-essential", "lintian", "rpm", "rpmlint")
-EPOCH = "1767225600"  # 2026-01-01: equal sources give an equal archive
+TOOLS = ("build-essential", "lintian", "python3-pip", "rpm", "rpmlint")
 
 
 def main(kind: str, suite: str = "trixie", directory: str = "dist") -> None:
@@ -33,6 +32,7 @@ def main(kind: str, suite: str = "trixie", directory: str = "dist") -> None:
         work = Path(scratch)
         work.chmod(0o755)  # lintian works as another user
         export(work)
+        (work / "result").mkdir()
         run_inside(root, work, f"pounce/packaging/{kind}/build")
         for package in sorted((work / "result").iterdir()):
             print(shutil.copy(package, result))  # noqa: T201 - the answer for a person
@@ -48,7 +48,7 @@ def build_dependencies() -> list[str]:
 
 
 def export(work: Path) -> None:
-    """Put the project's files, and an archive of them without debian/, into *work*."""
+    """Copy the project's files to the directory pounce of *work*."""
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, cwd=PROJECT, check=True, stdout=subprocess.PIPE).stdout
     names = [name for name in listed.decode().split("\0") if name and (PROJECT / name).exists()]
@@ -56,15 +56,6 @@ def export(work: Path) -> None:
         target = work / "pounce" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, target)
-    pack(work, "pounce.orig.tar.gz")
-    (work / "result").mkdir()
-
-
-def pack(work: Path, name: str) -> None:
-    """Archive the exported files without debian/, the same bytes for the same files."""
-    reproducible = ["--sort=name", f"--mtime=@{EPOCH}", "--owner=0", "--group=0", "--numeric-owner"]
-    create = ["tar", "--create", "--gzip", f"--file={name}", "--exclude=pounce/debian"]
-    subprocess.run([*create, *reproducible, "pounce"], cwd=work, check=True)
 
 
 def run_inside(root: Path, work: Path, script: str) -> None:

@@ -1,0 +1,93 @@
+"""What the packages say and install agrees with the program."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from pounce import __version__
+from pounce.cli import pounce as command
+from pounce.config import Listen, ServerConfig
+from pounce.options import options
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the manual's sources and the completions, made as a build makes them."""
+    directory = tmp_path_factory.mktemp("documents")
+    subprocess.run([sys.executable, "packaging/documents.py", directory], cwd=PROJECT, check=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def manual(documents: Path) -> dict[str, str]:
+    """The pages by their name, without the markup of words."""
+    return {
+        page.stem: re.sub(r"\\(.)|\*", r"\1", page.read_text())
+        for page in (documents / "man").iterdir()
+    }
+
+
+def test_pounce_toml_5_has_every_key(manual: dict[str, str]) -> None:
+    page = manual["pounce.toml.5"]
+    for option in (*options(ServerConfig), *options(Listen)):
+        assert re.search(rf"^\t*(\[\[)?{option.key}(\]\])?$", page, re.MULTILINE), option.key
+        assert option.summary[1:] in page
+        assert option.details in page
+
+
+def test_pounce_1_has_every_command_and_flag(manual: dict[str, str]) -> None:
+    page = manual["pounce.1"]
+    for name, subcommand in command.commands.items():
+        assert f"## pounce {name} " in page
+        for parameter in subcommand.params:
+            if isinstance(parameter, click.Option):
+                for flag in (*parameter.opts, *parameter.secondary_opts):
+                    assert re.search(rf"^(--\S+, )*{flag}\b", page, re.MULTILINE), flag
+
+
+def test_no_place_of_a_page_is_left_open(manual: dict[str, str]) -> None:
+    assert set(manual) == {"pounce.1", "pounce.toml.5", "pounce.service.8"}
+    for page in manual.values():
+        assert not re.search(r"@[A-Z]+@", page)
+        assert __version__ in page
+
+
+@pytest.mark.parametrize("script", ["bash/pounce", "zsh/_pounce", "fish/pounce.fish"])
+def test_every_shell_asks_pounce(documents: Path, script: str) -> None:
+    shell = script.partition("/")[0]
+    assert f"_POUNCE_COMPLETE={shell}_complete" in (documents / script).read_text()
+
+
+def test_all_versions_are_one() -> None:
+    changelog = (PROJECT / "debian/changelog").read_text()
+    specification = (PROJECT / "packaging/rpm/pounce.spec").read_text()
+    for pattern, text in (
+        (r"^pounce \((.*)-\w+\) ", changelog),
+        (r"^Version: *(.*)$", specification),
+        (r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text()),
+    ):
+        found = re.search(pattern, text, re.MULTILINE)
+        assert found is not None
+        assert found[1] == __version__
+
+
+def test_everything_that_is_to_be_installed_is_there(documents: Path) -> None:
+    for line in (PROJECT / "debian/pounce.install").read_text().splitlines():
+        source = line.split()[0]
+        if source.startswith("build/documents/man/"):
+            source = f"{documents}/man/{Path(source).name}.scd"
+        elif source.startswith("build/documents/"):
+            source = source.replace("build/documents", str(documents))
+        assert source == "usr/bin/pounce" or (PROJECT / source).exists(), source
+
+
+def test_every_unit_is_installed() -> None:
+    listed = (PROJECT / "debian/pounce.install").read_text()
+    for unit in (PROJECT / "units").iterdir():
+        assert f"units/{unit.name} usr/lib/systemd/system\n" in listed
