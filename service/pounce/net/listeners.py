@@ -24,10 +24,10 @@ def open_listeners(address: Address) -> list[socket.socket]:
     try:
         if address.kind == "unix":
             return [_open_unix(Path(address.path))]
-        return [_open_tcp(*info) for info in _resolve(address)]
-    except OSError as error:
+        return _open_all(_resolve(address))
+    except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
         raise ListenError(
-            f"cannot listen on {address}: {error.strerror or error}", hint=_advice(error, address)
+            f"cannot listen on {address}: {_reason(error)}", hint=_advice(error, address)
         ) from error
 
 
@@ -77,6 +77,20 @@ def _resolve(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, in
     return list(dict.fromkeys((info[0], (str(info[4][0]), int(info[4][1]))) for info in found))
 
 
+def _open_all(
+    found: list[tuple[socket.AddressFamily, tuple[str, int]]],
+) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    try:
+        for family, address in found:
+            opened.append(_open_tcp(family, address))
+    except OSError:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
 def _open_tcp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
     every_interface = family == socket.AF_INET6 and not address[0]
     sock = socket.create_server(
@@ -111,16 +125,29 @@ def _remove_stale(path: Path) -> None:
             hint="remove it, or choose another path",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Where nobody accepts and the queue is full, connecting would block.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            pass
         except ConnectionRefusedError:
             path.unlink()
             return
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _advice(error: OSError, address: Address) -> str:
-    if isinstance(error, socket.gaierror):
+def _reason(error: OSError | UnicodeError) -> str:
+    # create_server() adds the address to strerror, but that is in the message already.
+    if isinstance(error, UnicodeError):
+        return "that is not a host name"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _advice(error: OSError | UnicodeError, address: Address) -> str:
+    if isinstance(error, (UnicodeError, socket.gaierror)):
         return "the host must be an address of this machine, or a name of one"
     return {
         errno.EADDRINUSE: "another process listens there already; stop it, or choose another",

@@ -1,0 +1,70 @@
+import pytest
+
+from pounce.net.address import Address
+
+TCP = [
+    ("127.0.0.1:8000", Address("tcp", host="127.0.0.1", port=8000)),
+    ("localhost:80", Address("tcp", host="localhost", port=80)),
+    (":8000", Address("tcp", port=8000)),
+    ("[::1]:443", Address("tcp", host="::1", port=443)),
+    ("[::]:0", Address("tcp", host="::", port=0)),
+    ("[fe80::1%eth0]:80", Address("tcp", host="fe80::1%eth0", port=80)),
+    ("a.example:65535", Address("tcp", host="a.example", port=65535)),
+]
+OTHERS = [
+    ("unix:/run/pounce/shop.sock", Address("unix", path="/run/pounce/shop.sock")),
+    ("unix:/a:80", Address("unix", path="/a:80")),
+    ("fd:0", Address("fd", fd=0)),
+    ("fd:3", Address("fd", fd=3)),
+]
+
+
+@pytest.mark.parametrize(("text", "address"), TCP + OTHERS)
+def test_an_address_and_its_text(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
+
+
+def test_a_bare_path_is_a_unix_socket() -> None:
+    assert Address.parse("/run/shop.sock") == Address("unix", path="/run/shop.sock")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is not an address"),
+        ("8000", "'8000' is not an address"),
+        ("localhost", "'localhost' is not an address"),
+        ("::1:80", "'::1:80' is not an address"),
+        ("[::1]", "'[::1]' is not an address"),
+        ("http://a:80", "'http://a:80' is not an address"),
+        ("a:", "'' in 'a:' is not a port number"),
+        ("a:http", "'http' in 'a:http' is not a port number"),
+        ("a:65536", "'65536' in 'a:65536' is not a port number"),
+        ("a:-1", "'-1' in 'a:-1' is not a port number"),
+        ("a:+1", "'+1' in 'a:+1' is not a port number"),
+        ("a:\uff18", "'\uff18' in 'a:\uff18' is not a port number"),
+        ("fd:", "'' in 'fd:' is not a descriptor number"),
+        ("fd:-1", "'-1' in 'fd:-1' is not a descriptor number"),
+        ("fd:2147483648", "'2147483648' in 'fd:2147483648' is not a descriptor number"),
+    ],
+)
+def test_what_is_no_address_is_told_with_what_is(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match="use ") as caught:
+        Address.parse(text)
+    allowed = "use host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+    assert str(caught.value) == f"{message}; {allowed}"
+
+
+@pytest.mark.parametrize("text", ["unix:", "unix:run/shop.sock"])
+def test_a_unix_path_is_absolute(text: str) -> None:
+    with pytest.raises(ValueError, match="is not absolute; use unix:/path"):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize("character", ["a", "é"])
+def test_a_unix_path_fits_the_kernels_bytes(character: str) -> None:
+    most = 106 // len(character.encode())
+    assert Address.parse("/" + most * character).path
+    with pytest.raises(ValueError, match="longer than the kernel's 107 bytes"):
+        Address.parse("/" + (most + 1) * character)
