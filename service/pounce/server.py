@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pounce import log
 from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
-from pounce.errors import ApplicationError, PounceError
+from pounce.errors import ApplicationError, ListenError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.net.listeners import close_listener, open_listeners
 from pounce.supervisor import Supervisor
@@ -34,7 +34,7 @@ class Listeners:
     own: list[socket.socket]
 
     def close(self) -> None:
-        """Close what pounce opened; systemd's sockets stay open in systemd."""
+        """Close what pounce opened; an inherited one stays open with whoever passed it."""
         for sock in self.own:
             close_listener(sock)
 
@@ -124,13 +124,20 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
     """
     stream = [each.sock for each in inherited if each.sock.type == socket.SOCK_STREAM]
     datagram = [each.sock for each in inherited if each.sock.type == socket.SOCK_DGRAM]
+    adopted: list[socket.socket] = []
     own: list[socket.socket] = []
     wanted: set[int] = set()
-    for entry in entries:
-        matching = [each.sock for each in inherited if _matches(entry, each)]
-        wanted.update(sock.fileno() for sock in matching)
-        if not any(sock.type == socket.SOCK_STREAM for sock in matching):
-            own += open_listeners(entry.address)
+    try:
+        for entry in entries:
+            matching = [each.sock for each in inherited if _matches(entry, each)]
+            wanted.update(sock.fileno() for sock in matching)
+            if not any(sock.type == socket.SOCK_STREAM for sock in matching):
+                opened = adopted if entry.address.kind == "fd" else own
+                opened += open_listeners(entry.address)
+    except ListenError:
+        for sock in own:
+            close_listener(sock)
+        raise
     if entries:
         for sock in stream:
             if sock.fileno() not in wanted:
@@ -139,7 +146,7 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
         own = open_listeners(DEFAULT_LISTEN.address)
     for sock in stream:
         sock.setblocking(False)
-    return Listeners(stream + own, datagram, own)
+    return Listeners(stream + adopted + own, datagram, own)
 
 
 def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
@@ -155,7 +162,10 @@ def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
     every_interface = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
     if not entry.address.host:
         return name[0] in every_interface
-    found = socket.getaddrinfo(entry.address.host, entry.address.port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(entry.address.host, entry.address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # opening it says what is wrong
     return name[0] in {info[4][0] for info in found}
 
 

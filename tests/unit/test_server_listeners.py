@@ -1,0 +1,205 @@
+"""Which sockets a service serves: what it was given, matched to what its configuration names."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.errors import ListenError
+from pounce.net.address import Address
+from pounce.server import Listeners, collect_listeners, describe
+from pounce.systemd.activation import InheritedSocket
+
+Logged = pytest.LogCaptureFixture
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def given(stack: ExitStack, host: str = "127.0.0.1", name: str = "") -> InheritedSocket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = stack.enter_context(socket.create_server((host, 0), family=family))
+    return InheritedSocket(sock, name)
+
+
+def given_unix(stack: ExitStack, path: Path) -> InheritedSocket:
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+    sock.bind(str(path))
+    sock.listen()
+    return InheritedSocket(sock, "")
+
+
+def given_udp(stack: ExitStack, port: int = 0) -> InheritedSocket:
+    sock = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+    sock.bind(("127.0.0.1", port))
+    return InheritedSocket(sock, "")
+
+
+def port_of(inherited: InheritedSocket) -> int:
+    port: int = inherited.sock.getsockname()[1]
+    return port
+
+
+def entry(address: str, name: str = "") -> Listen:
+    return Listen(address=Address.parse(address), name=name)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def collected(
+    stack: ExitStack, entries: list[Listen], inherited: list[InheritedSocket]
+) -> Listeners:
+    listeners = collect_listeners(entries, inherited)
+    stack.callback(listeners.close)
+    return listeners
+
+
+def test_an_inherited_socket_by_its_address(stack: ExitStack, caplog: Logged) -> None:
+    inherited = given(stack)
+    listeners = collected(stack, [entry(f"127.0.0.1:{port_of(inherited)}")], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [])
+    assert not inherited.sock.getblocking()
+    assert not caplog.records
+
+
+def test_an_inherited_socket_by_its_name(stack: ExitStack, caplog: Logged) -> None:
+    inherited = given(stack, name="web")
+    listeners = collected(stack, [entry("127.0.0.1:1", "web")], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [])
+    assert not caplog.records
+
+
+def test_an_inherited_socket_by_a_host_name(stack: ExitStack) -> None:
+    inherited = given(stack)
+    listeners = collected(stack, [entry(f"localhost:{port_of(inherited)}")], [inherited])
+    assert listeners.own == []
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.0"])
+def test_an_inherited_socket_on_every_interface(stack: ExitStack, host: str) -> None:
+    inherited = given(stack, host)
+    listeners = collected(stack, [entry(f":{port_of(inherited)}")], [inherited])
+    assert listeners.own == []
+
+
+def test_an_inherited_unix_socket(stack: ExitStack, tmp_path: Path, caplog: Logged) -> None:
+    inherited = given_unix(stack, tmp_path / "shop.sock")
+    listeners = collected(stack, [entry(f"unix:{tmp_path}/shop.sock")], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [])
+    assert not caplog.records
+
+
+def test_several_sockets_of_one_name(stack: ExitStack) -> None:
+    inherited = [given(stack, name="web"), given(stack, name="web")]
+    listeners = collected(stack, [entry("127.0.0.1:1", "web")], inherited)
+    assert listeners.stream == [each.sock for each in inherited]
+    assert listeners.own == []
+
+
+def test_what_was_not_inherited_is_opened(stack: ExitStack) -> None:
+    port = free_port()
+    listeners = collected(stack, [entry(f"127.0.0.1:{port}")], [])
+    assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
+    assert listeners.stream == listeners.own
+
+
+@pytest.mark.parametrize("name", ["", "other"])
+def test_an_unwanted_one_is_served_and_warned_of(
+    stack: ExitStack, caplog: Logged, name: str
+) -> None:
+    inherited = given(stack, name=name)
+    port = free_port()
+    listeners = collected(stack, [entry(f"127.0.0.1:{port}", "web")], [inherited])
+    assert listeners.stream == [inherited.sock, *listeners.own]
+    assert len(listeners.own) == 1
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        f"http://127.0.0.1:{port_of(inherited)} was inherited but is in no [[listen]] entry"
+    )
+
+
+def test_all_are_served_where_nothing_is_configured(stack: ExitStack, caplog: Logged) -> None:
+    inherited = [given(stack), given(stack, "::1"), given_udp(stack)]
+    listeners = collected(stack, [], inherited)
+    assert listeners.stream == [each.sock for each in inherited[:2]]
+    assert listeners.datagram == [inherited[2].sock]
+    assert listeners.own == []
+    assert not caplog.records
+
+
+def test_a_udp_socket_does_not_stand_for_the_tcp_one(stack: ExitStack) -> None:
+    port = free_port()
+    udp = given_udp(stack, port)
+    listeners = collected(stack, [entry(f"127.0.0.1:{port}")], [udp])
+    assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
+    assert listeners.datagram == [udp.sock]
+
+
+def test_neither_configured_nor_inherited(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setattr("pounce.server.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
+    listeners = collected(stack, [], [])
+    assert [sock.getsockname() for sock in listeners.stream] == [("127.0.0.1", port)]
+    assert listeners.own == listeners.stream
+
+
+def test_the_default_address() -> None:
+    assert str(DEFAULT_LISTEN.address) == "127.0.0.1:8000"
+
+
+def test_closing_leaves_what_was_given(stack: ExitStack, tmp_path: Path) -> None:
+    inherited = given_unix(stack, tmp_path / "inherited.sock")
+    passed = given_unix(stack, tmp_path / "passed.sock")
+    descriptor = os.dup(passed.sock.fileno())
+    listeners = collect_listeners(
+        [
+            entry(f"unix:{tmp_path}/inherited.sock"),
+            entry(f"fd:{descriptor}"),
+            entry(f"unix:{tmp_path}/own.sock"),
+        ],
+        [inherited],
+    )
+    assert len(listeners.stream) == 3
+    listeners.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inherited.sock", "passed.sock"]
+    assert inherited.sock.fileno() != -1
+    listeners.stream[1].close()
+
+
+def test_what_was_opened_is_closed_when_the_next_cannot_be(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    entries = [entry(f"unix:{tmp_path}/own.sock"), entry(f"unix:{tmp_path}/gone/own.sock")]
+    with pytest.raises(ListenError):
+        collect_listeners(entries, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configured_host_that_does_not_exist(stack: ExitStack) -> None:
+    inherited = given(stack)
+    with pytest.raises(ListenError, match=r"cannot listen on no-such-host\.invalid"):
+        collect_listeners([entry(f"no-such-host.invalid:{port_of(inherited)}")], [inherited])
+
+
+def test_describe(stack: ExitStack, tmp_path: Path) -> None:
+    four, six, udp = given(stack), given(stack, "::1"), given_udp(stack)
+    local = given_unix(stack, tmp_path / "shop.sock")
+    assert describe(four.sock) == f"http://127.0.0.1:{port_of(four)}"
+    assert describe(six.sock) == f"http://[::1]:{port_of(six)}"
+    assert describe(udp.sock) == f"udp 127.0.0.1:{port_of(udp)}"
+    assert describe(local.sock) == f"unix:{tmp_path}/shop.sock"
