@@ -1,0 +1,19 @@
+"""The project's own tests, on Debian's Python and with Debian's h11, uvloop, click and tomli."""
+
+import shutil
+
+import pytest
+
+from tests.systemd.machine import REPOSITORY, Machine
+
+COPY = "/root/pounce"
+
+
+@pytest.mark.timeout(660)
+def test_the_suites_pass_on_the_distributions_packages(machine: Machine) -> None:
+    shutil.copytree(REPOSITORY / "tests", machine.path(f"{COPY}/tests"), dirs_exist_ok=True)
+    shutil.copy(REPOSITORY / "pyproject.toml", machine.path(COPY))
+    # Random mutations of requests take a minute and a half; the corpus itself is what counts.
+    suites = "tests/unit tests/conformance --ignore=tests/conformance/test_mutations.py"
+    pytest_command = f"python3 -m pytest -q -p no:cacheprovider {suites}"
+    machine.run("sh", "-c", f"cd {COPY} && exec {pytest_command}", timeout=600)
