@@ -120,7 +120,7 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
         case WorkerEvent():
             return _tell_worker(event)
         case GenerationReady():
-            return logging.INFO, f"generation {event.generation} serves: {event.workers} workers"
+            return logging.INFO, f"generation {event.generation} serves: {_workers(event.workers)}"
         case GenerationRetired():
             return logging.INFO, f"generation {event.generation} is retired"
         case ReloadStarted():
@@ -139,6 +139,10 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
         case Stopped():
             return logging.INFO, "stopped"
     return None
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
