@@ -1,5 +1,6 @@
 """The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -35,15 +36,30 @@ def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 @pytest.fixture
 def plain(suite: str) -> Iterator[Machine]:
     """A machine without pounce."""
+    with boot(suite) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def packaged(suite: str, packages: list[Path]) -> Iterator[Machine]:
+    """A machine with the packages."""
+    with boot(suite) as machine:
+        install(machine, packages)
+        yield machine
+
+
+@contextlib.contextmanager
+def boot(suite: str) -> Iterator[Machine]:
     with Machine(rootfs.cached(suite)) as machine:
         shutil.copytree(REPOSITORY / "tests/apps", machine.path(APPLICATIONS))
         yield machine
 
 
 @pytest.fixture
-def packaged(plain: Machine, packages: list[Path]) -> Machine:
-    install(plain, packages)
-    return plain
+def instance(packaged: Machine) -> Iterator[Instance]:
+    instance = Instance(packaged, "shop")
+    yield instance
+    instance.remove()
 
 
 def install(machine: Machine, packages: list[Path]) -> None:
@@ -90,6 +106,39 @@ def test_installed_it_is_ready_for_services(packaged: Machine) -> None:
         assert packaged.path(f"/usr/share/man/{page}.gz").exists()
     verified = packaged.run("systemd-analyze", "verify", "--man=no", *UNITS)
     assert verified.stderr == ""
+
+
+def test_an_address_is_written_once(packaged: Machine, instance: Instance) -> None:
+    addresses = ("127.0.0.1:8100", "[::1]:8100", "unix:/run/shop/front.sock")
+    instance.configure("demo:app", listen=[{"address": address} for address in addresses])
+    packaged.systemctl("enable", "--now", instance.socket)
+    assert packaged.show(instance.socket, "Listen").splitlines() == [
+        f"{address.removeprefix('unix:')} (Stream)" for address in addresses
+    ]
+    assert packaged.show(instance.service, "ActiveState") == "inactive"
+    for target in ("http://127.0.0.1:8100/", "http://[::1]:8100/", "unix:/run/shop/front.sock:/"):
+        assert packaged.curl(target, "--fail").returncode == 0
+    # It took the sockets for those of its configuration.
+    assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
+
+
+def test_an_edited_file_asks_for_a_daemon_reload(packaged: Machine, instance: Instance) -> None:
+    instance.configure("demo:app", listen=[{"address": "127.0.0.1:8100"}])
+    packaged.systemctl("daemon-reload")
+    assert packaged.show(instance.socket, "NeedDaemonReload") == "no"
+    packaged.run("touch", "--date=+1 minute", f"/etc/pounce/{instance.name}.toml")
+    assert packaged.show(instance.socket, "NeedDaemonReload") == "yes"
+
+
+def test_a_broken_file_breaks_nothing_else(packaged: Machine, instance: Instance) -> None:
+    broken = Instance(packaged, "broken")
+    broken.configure_text('app = "demo:app"\nworkers = \n')
+    instance.configure("demo:app", listen=[{"address": "127.0.0.1:8100"}])
+    packaged.systemctl("daemon-reload")
+    assert packaged.show(instance.socket, "Listen") == "127.0.0.1:8100 (Stream)"
+    messages = [entry["MESSAGE"] for entry in broken.journal()]
+    assert "/etc/pounce/broken.toml:2: not TOML: Invalid value (column 11)" in messages
+    broken.remove()
 
 
 def test_purged_it_leaves_nothing_behind(plain: Machine, packages: list[Path]) -> None:

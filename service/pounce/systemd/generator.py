@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pounce.errors import ConfigError
 from pounce.kinds import Invalid
 from pounce.net.address import Address
 from pounce.options import options
+from pounce.systemd.journal import JOURNAL_SOCKET, encode_entry
 
 INSTANCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """The names an instance may have: letters that systemd.unit(5) would not escape."""
@@ -27,6 +29,8 @@ INSTANCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DROP_IN = "10-listen.conf"
 
 _LISTEN = next(option.kind for option in options(ServerConfig) if option.key == "listen")
+_IDENTIFIER = "pounce-generator"
+_ERROR = 3  # a priority of syslog(3)
 _KMSG_LIMIT = 900  # bytes; the kernel refuses a record of more than 976 with its prefix
 
 
@@ -50,9 +54,9 @@ def generate(path: Path, directory: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             target.write_text(text)
     except ConfigError as error:
-        _log(error.message)
+        _log(path, error.message)
     except Exception as error:  # one instance never takes the others with it
-        _log(f"{path}: {error!r}")
+        _log(path, f"{path}: {error!r}")
 
 
 def drop_in(path: Path) -> str:
@@ -84,7 +88,7 @@ def _entries(file: ConfigFile) -> tuple[Listen, ...]:
         file.values()
     except ConfigError as error:
         for line in error.message.splitlines():
-            _log(line)
+            _log(file.path, line)
     try:
         entries: tuple[Listen, ...] = _LISTEN.check(file.data.get("listen", ()))
     except Invalid:
@@ -100,7 +104,7 @@ def _streams(path: Path, entries: Sequence[Listen]) -> Iterator[str]:
         try:
             yield listen_stream(entry.address)
         except ValueError as error:
-            _log(f"{path}: {entry.address} is left to pounce to open: {error}")
+            _log(path, f"{path}: {entry.address} is left to pounce to open: {error}")
 
 
 def listen_stream(address: Address) -> str:
@@ -123,20 +127,41 @@ def listen_stream(address: Address) -> str:
     return str(address).replace("%", "%%")
 
 
-def _log(text: str) -> None:
-    """Log to the kernel's buffer: a generator must not use the journal, which may wait for it.
+def _log(path: Path, text: str) -> None:
+    """Log an error for the instance configured at *path*; never waits and never fails.
 
-    Run by hand, where systemd has not set SYSTEMD_SCOPE, it speaks to a person.
+    systemd.generator(7) wants no talk with other processes, which may wait for systemd: a
+    datagram that is sent or dropped at once is none. Before there is a journal, there is the
+    kernel's buffer. Run by hand, where systemd has not set SYSTEMD_SCOPE, it tells a person.
     """
     if "SYSTEMD_SCOPE" not in os.environ:
         print(text, file=sys.stderr)  # noqa: T201 - a command's output
         return
-    record = f"<3>pounce-generator[{os.getpid()}]: {text}".encode("utf-8", "backslashreplace")
+    for log in (_log_to_journal, _log_to_kernel):
+        with contextlib.suppress(OSError):
+            log(path, text)
+            return
+
+
+def _log_to_journal(path: Path, text: str) -> None:
+    fields = {
+        # For root's entries `journalctl -u` looks at this.
+        "OBJECT_SYSTEMD_UNIT": f"pounce@{path.stem}.service",
+        "MESSAGE": text,
+        "PRIORITY": _ERROR,
+        "SYSLOG_IDENTIFIER": _IDENTIFIER,
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.setblocking(False)
+        journal.sendto(encode_entry(fields), str(JOURNAL_SOCKET))
+
+
+def _log_to_kernel(_path: Path, text: str) -> None:
+    record = f"<{_ERROR}>{_IDENTIFIER}[{os.getpid()}]: {text}".encode("utf-8", "backslashreplace")
     # A container's /dev/kmsg may be a pipe that nobody reads.
-    with contextlib.suppress(OSError):
-        descriptor = os.open("/dev/kmsg", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "wb", buffering=0) as kmsg:  # noqa: PTH123 - a descriptor
-            kmsg.write(record[:_KMSG_LIMIT])
+    descriptor = os.open("/dev/kmsg", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "wb", buffering=0) as kmsg:  # noqa: PTH123 - a descriptor
+        kmsg.write(record[:_KMSG_LIMIT])
 
 
 if __name__ == "__main__":
