@@ -18,10 +18,10 @@ class Signals:
     thread may install handlers; in another thread this does nothing.
     """
 
-    def __init__(self, loop: Loop, callbacks: Mapping[signal.Signals, Callable[[], None]]) -> None:
+    def __init__(self, loop: Loop, callbacks: Mapping[int, Callable[[], None]]) -> None:
         self._loop = loop
         self._callbacks = callbacks
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[int, Any] = {}
         self._previous_wakeup = -1
         self._reader, self._writer = socket.socketpair()
         for end in (self._reader, self._writer):
@@ -54,7 +54,8 @@ class Signals:
 
     def _dispatch(self) -> None:
         for number in self._reader.recv(4096):
-            callback = self._callbacks.get(signal.Signals(number))
+            # Others may have handlers for signals of their own.
+            callback = self._callbacks.get(number)
             if callback is not None:
                 callback()
 
