@@ -19,7 +19,7 @@ from ssl import SSLContext
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.errors import ConfigError, ListenError
+from pounce.errors import ConfigError, ListenError, PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
 from pounce.supervisor.crew import WorkerMode
@@ -75,7 +75,10 @@ class Supervisor:
         self._control_path = control
         self._keeper = keeper
         self._lifespan_state: dict[str, Any] | None = None
-        self._lifecycle_lock = threading.Lock()
+        # Reentrant, because a signal handler of the embedder may call `shutdown` at any moment.
+        self._lifecycle_lock = threading.RLock()
+        self._asked: set[Future[None]] = set()
+        self._over = False
         self._service: Service | None = None
         self._loop = Loop()
         self._thread: threading.Thread | None = None
@@ -118,8 +121,8 @@ class Supervisor:
                 service.begin(group_by_address(sockets))
                 self._loop.run(lambda: service.finished)
         finally:
+            self._end()
             service.crew.close()
-            self._loop.close()
         if service.error is not None:
             raise service.error
 
@@ -129,7 +132,9 @@ class Supervisor:
         Returns at once. Callable from any thread, also before `run`, which then only starts to
         stop.
         """
-        self._loop.post(lambda: self._request(ServiceInput.TERMINATE))
+        with self._lifecycle_lock:
+            if not self._over:
+                self._loop.post(lambda: self._request(ServiceInput.TERMINATE))
 
     def graceful_reload(self) -> None:
         """Replace the current generation by a fresh one, without a pause in service.
@@ -151,12 +156,29 @@ class Supervisor:
         if threading.current_thread() is self._thread:
             raise RuntimeError("this would wait for itself; call it from another thread")
         outcome: Future[None] = Future()
-        self._loop.post(lambda: self._request(what, outcome))
-        outcome.result()
+        with self._lifecycle_lock:
+            if self._over:
+                raise PounceError("the service has stopped")
+            self._asked.add(outcome)
+            self._loop.post(lambda: self._request(what, outcome))
+        try:
+            outcome.result()
+        finally:
+            with self._lifecycle_lock:
+                self._asked.discard(outcome)
 
     def _request(self, what: ServiceInput, outcome: Future[None] | None = None) -> None:
         if self._service is not None:
             self._service.request(what, outcome)
+
+    def _end(self) -> None:
+        """Nobody is left to answer; those who still wait are told so."""
+        with self._lifecycle_lock:
+            self._over = True
+            self._loop.close()
+            for outcome in self._asked:
+                if not outcome.done():
+                    outcome.set_exception(PounceError("the service has stopped"))
 
     def _make_service(self) -> Service:
         return Service(

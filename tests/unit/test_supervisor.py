@@ -1,0 +1,170 @@
+"""The supervisor's calls, in a program that embeds it: each one returns, whatever it meets."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pounce.asgi.types import Receive, Scope, Send
+from pounce.config import ServerConfig
+from pounce.errors import ConfigError, PounceError
+from pounce.lifecycle import GenerationReady, LifecycleEvent, ReloadStarted
+from pounce.supervisor import Supervisor
+
+PATIENCE = 20.0
+
+
+class Story:
+    """A collector whose events can be waited for."""
+
+    def __init__(self) -> None:
+        self._events: list[LifecycleEvent] = []
+        self._changed = threading.Condition()
+
+    def collect(self, event: LifecycleEvent) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def wait_for(self, wanted: Callable[[LifecycleEvent], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(map(wanted, self._events)), PATIENCE)
+
+
+def ready(number: int) -> Callable[[LifecycleEvent], bool]:
+    return lambda event: isinstance(event, GenerationReady) and event.generation == number
+
+
+class Application:
+    """Its lifespan starts when the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        while not self.gate.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextmanager
+def running(application: Application) -> Iterator[tuple[Supervisor, Story]]:
+    """A supervisor of one thread, in a thread of its own."""
+    story = Story()
+    config = ServerConfig(workers=1, startup_timeout=PATIENCE)
+    supervisor = Supervisor(config, application, mode="thread", lifecycle_collector=story)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        thread = threading.Thread(target=supervisor.run, args=([listener],))
+        thread.start()
+        try:
+            yield supervisor, story
+        finally:
+            application.gate.set()
+            supervisor.shutdown()
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+class Call:
+    """A blocking call in a thread, and what became of it."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        except PounceError as error:
+            self._error = error
+
+    def result(self) -> str:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the caller still waits"
+        return str(self._error or "done")
+
+
+def test_a_reload_returns_when_the_next_generation_serves() -> None:
+    with running(Application()) as (supervisor, story):
+        story.wait_for(ready(1))
+        assert Call(supervisor.graceful_reload).result() == "done"
+        story.wait_for(ready(2))
+
+
+def test_a_restart_returns_when_fresh_workers_serve() -> None:
+    with running(Application()) as (supervisor, story):
+        story.wait_for(ready(1))
+        assert Call(supervisor.restart_workers).result() == "done"
+        story.wait_for(ready(2))
+
+
+def test_a_restart_during_the_start() -> None:
+    application = Application()
+    application.gate.clear()
+    with running(application) as (supervisor, _):
+        call = Call(supervisor.restart_workers)
+        application.gate.set()
+        assert call.result() == "done"
+
+
+def test_a_restart_during_a_reload_answers_both() -> None:
+    application = Application()
+    with running(application) as (supervisor, story):
+        story.wait_for(ready(1))
+        application.gate.clear()
+        reload = Call(supervisor.graceful_reload)
+        story.wait_for(lambda event: isinstance(event, ReloadStarted))
+        restart = Call(supervisor.restart_workers)
+        application.gate.set()
+        assert (reload.result(), restart.result()) == ("done", "done")
+
+
+def test_a_stop_during_a_reload_answers_it() -> None:
+    application = Application()
+    with running(application) as (supervisor, story):
+        story.wait_for(ready(1))
+        application.gate.clear()
+        reload = Call(supervisor.graceful_reload)
+        story.wait_for(lambda event: isinstance(event, ReloadStarted))
+        supervisor.shutdown()
+        assert reload.result() == "the service is stopping"
+
+
+def test_calls_after_the_end() -> None:
+    with running(Application()) as (supervisor, story):
+        story.wait_for(ready(1))
+    supervisor.shutdown()
+    assert Call(supervisor.graceful_reload).result() == "the service has stopped"
+    assert Call(supervisor.restart_workers).result() == "the service has stopped"
+
+
+def test_many_callers_around_the_end_all_return() -> None:
+    with running(Application()) as (supervisor, story):
+        story.wait_for(ready(1))
+        calls = [Call(supervisor.graceful_reload) for _ in range(4)]
+        supervisor.shutdown()
+        calls += [Call(supervisor.graceful_reload) for _ in range(4)]
+    for call in calls:
+        assert call.result() in ("done", "the service is stopping", "the service has stopped")
+
+
+def test_it_runs_only_once() -> None:
+    with running(Application()) as (supervisor, story):
+        story.wait_for(ready(1))
+        with pytest.raises(RuntimeError, match="only once"):
+            supervisor.run([])
+
+
+def test_synchronous_applications_are_refused() -> None:
+    with pytest.raises(ConfigError, match="sync_app"):
+        Supervisor(ServerConfig(), None, sync_app=object())
