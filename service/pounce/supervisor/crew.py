@@ -29,6 +29,8 @@ WorkerMode = Literal["thread", "process"]
 _KILL_GRACE = 2.0
 # Between asking a stuck worker for its stacks and killing it.
 _STACKS_GRACE = 0.3
+# A look at the workers this long after the last one, twice the usual interval, comes late.
+_LATE = 1.0
 # 1,024 workers of two generations, and rows that abandoned threads keep.
 _ROWS = 4096
 
@@ -139,7 +141,7 @@ class Crew:
         now = time.monotonic()
         # A supervisor that did not run itself (a suspended machine, a frozen cgroup, SIGSTOP)
         # cannot hold the workers' silence against them.
-        if now - self._last_look > timeout / 2:
+        if now - self._last_look > max(timeout / 2, _LATE):
             self._woken = now
         self._last_look = now
         for worker in list(workers):
@@ -187,7 +189,8 @@ class Crew:
                     self._ssl_context,
                 )
             )
-        except OSError as error:  # fork(2): EAGAIN at TasksMax=, ENOMEM
+        # fork(2): EAGAIN at TasksMax=, ENOMEM; of a thread, Python says so by RuntimeError.
+        except (OSError, RuntimeError) as error:
             self._release(ours, row)
             theirs.close()
             self.owner.spawn_failed(generation, slot, f"it could not be started: {error}")

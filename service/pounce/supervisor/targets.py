@@ -172,7 +172,12 @@ class ThreadTarget:
         self._stacks = ""
         self._ended_reader, self._ended_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads
+            os.close(self._ended_reader)
+            os.close(self._ended_writer)
+            raise
 
     @property
     def id(self) -> int:

@@ -11,7 +11,7 @@ import socket
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
@@ -74,11 +74,11 @@ class LoopWorker(ABC):
 
     def start_draining(self) -> None:
         """Accept nothing new, finish what is here, end. Callable from any thread."""
-        self.loop.call_soon_threadsafe(self._drain)
+        self._call(self._drain)
 
     def terminate(self) -> None:
         """Drain; when already draining, stop at once. Callable from any thread."""
-        self.loop.call_soon_threadsafe(self._terminate)
+        self._call(self._terminate)
 
     @abstractmethod
     def load(self) -> None:
@@ -111,6 +111,10 @@ class LoopWorker(ABC):
     def end(self) -> None:
         """Nothing is left to do but `finish`."""
         self._ended.set()
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended
+            self.loop.call_soon_threadsafe(callback)
 
     async def _live(self) -> int:
         self.loop.add_reader(self._channel.fileno(), self._obey)
