@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pounce import log
 from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
-from pounce.errors import ApplicationError, ListenError, PounceError
+from pounce.errors import ApplicationError, ConfigError, ListenError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.net.listeners import close_listener, open_listeners
 from pounce.supervisor import Supervisor
@@ -58,8 +58,8 @@ class Server:
 
     def run(self) -> int:
         """Serve; returns the exit code: 0 after a stop, else that of the error, which is logged."""
-        self._configure_log()
         try:
+            self._configure_log()
             self._serve()
         except ApplicationError as error:
             # The supervisor has logged the reason, with the traceback, as it happened.
@@ -96,8 +96,7 @@ class Server:
         log.configure(config.log_level, config.log_format, handler)
         if config.access_log not in ("off", "on"):
             access = logging.getLogger("pounce.access")
-            # It reopens the file when logrotate(8) has moved it away.
-            access.handlers = [WatchedFileHandler(config.access_log)]
+            access.handlers = [_access_log(config.access_log)]
             access.propagate = False
 
     def _announce(self, listeners: Listeners) -> None:
@@ -167,6 +166,17 @@ def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
     except (OSError, UnicodeError):
         return False  # opening it says what is wrong
     return name[0] in {info[4][0] for info in found}
+
+
+def _access_log(path: str) -> logging.Handler:
+    try:
+        # It reopens the file when logrotate(8) has moved it away.
+        return WatchedFileHandler(path)
+    except OSError as error:
+        raise ConfigError(
+            f"the access log {path!r} cannot be written: {error.strerror}",
+            hint="set `access_log` to a file in a directory that the service's user may write in",
+        ) from error
 
 
 def _control_path(config: ServerConfig) -> Path | None:
