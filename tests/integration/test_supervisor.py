@@ -1,0 +1,376 @@
+"""The supervisor at work: a real `pounce serve`, seen by its clients and hurt on purpose."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.apps.load import app
+from tests.load import Plan, Result, Slow, run
+from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
+
+from pounce.config import ServerConfig
+from pounce.lifecycle import (
+    GenerationReady,
+    GenerationRetired,
+    HealthChecked,
+    LifecycleEvent,
+    Stopped,
+    Stopping,
+    WorkerEvent,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopped,
+)
+from pounce.net.address import Address
+from pounce.supervisor import Supervisor
+
+MODES = ("process", "thread")
+both_modes = pytest.mark.parametrize("mode", MODES)
+
+TWO = ("--workers", "2")
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@contextmanager
+def requests_in_flight(service: Service, target: str) -> Iterator[dict[str, Wire]]:
+    """A request for *target* that each of two workers is busy with, by slot."""
+    wires = {slot: service.connect_to(slot) for slot in ("0", "1")}
+    try:
+        for wire in wires.values():
+            wire.send(target)
+        # A loop that has answered this has read what was sent to it before.
+        for slot in wires:
+            service.connect_to(slot).sock.close()
+        yield wires
+    finally:
+        for wire in wires.values():
+            wire.sock.close()
+
+
+# Starting and stopping
+
+
+@both_modes
+def test_all_workers_serve_until_it_is_told_to_stop(tmp_path: Path, mode: str) -> None:
+    with serving(tmp_path, "--worker-mode", mode, *TWO) as service:
+        with service.load() as load:
+            load.wait_until(lambda result: result.workers == {"0", "1"})
+            load.stop()
+            load.result().assert_nothing_lost()
+        assert load.result().generations == {"1"}
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert service.log.endswith("stopped\n")
+
+
+@both_modes
+def test_requests_in_flight_are_answered_before_it_stops(tmp_path: Path, mode: str) -> None:
+    with serving(tmp_path, "--worker-mode", mode, *TWO) as service:
+        with requests_in_flight(service, "/slow?ms=700") as wires:
+            service.send_signal(signal.SIGTERM)
+            answers = [wire.receive() for wire in wires.values()]
+        assert [answer and answer.status for answer in answers] == [200, 200]
+        assert all(answer and answer.closes for answer in answers)
+        assert service.wait() == 0
+
+
+@both_modes
+def test_each_worker_has_the_whole_shutdown_timeout(tmp_path: Path, mode: str) -> None:
+    flags = ("--worker-mode", mode, *TWO, "--shutdown-timeout", "1")
+    with serving(tmp_path, *flags) as service:
+        with requests_in_flight(service, "/slow?ms=60000") as wires:
+            began = time.monotonic()
+            service.send_signal(signal.SIGTERM)
+            ended = {}
+            for slot, wire in wires.items():
+                assert wire.receive() is None
+                ended[slot] = time.monotonic() - began
+        assert service.wait() == 0
+        assert all(0.9 < seconds < 2.5 for seconds in ended.values()), ended
+
+
+@both_modes
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_stops_at_once(tmp_path: Path, mode: str, number: signal.Signals) -> None:
+    with serving(tmp_path, "--worker-mode", mode, *TWO) as service:
+        with requests_in_flight(service, "/slow?ms=60000"):
+            service.send_signal(number)
+            service.expect("stopping")
+            began = time.monotonic()
+            service.send_signal(number)
+            assert service.wait() == 0
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "target"),
+    [("process", "/hang?how=sleep"), ("process", "/stubborn"), ("thread", "/hang?how=sleep")],
+)
+def test_a_worker_that_ignores_everything_is_ended_all_the_same(
+    tmp_path: Path, mode: str, target: str
+) -> None:
+    flags = ("--worker-mode", mode, *TWO, "--shutdown-timeout", "0.5")
+    with serving(tmp_path, *flags) as service, service.connect_to("0") as wire:
+        wire.send(target)
+        service.connect_to("1").sock.close()
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        service.expect(r"worker 0 \(\d+\) had to be stopped by force")
+
+
+# Starting badly
+
+BAD_APPLICATIONS = {
+    "import": "raise LookupError('no such database')",
+    "lifespan": (
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no such database'})\n"
+    ),
+    "lifespan exception": (
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    raise LookupError('no such database')\n"
+    ),
+}
+
+
+@both_modes
+@pytest.mark.parametrize("how", BAD_APPLICATIONS)
+def test_an_application_that_does_not_start(tmp_path: Path, mode: str, how: str) -> None:
+    (tmp_path / "bad.py").write_text(BAD_APPLICATIONS[how])
+    flags = ("--worker-mode", mode, *TWO, "--lifespan", "on")
+    with launched(tmp_path, *flags, app="bad:app", apps=tmp_path) as service:
+        assert service.wait() == 70
+        assert "no such database" in service.log
+        assert service.log.count("Traceback") == (how != "lifespan"), service.log
+
+
+@both_modes
+def test_an_application_that_takes_too_long_to_start(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "late.py").write_text("import time\ntime.sleep(60)\n")
+    flags = ("--worker-mode", mode, "--startup-timeout", "1")
+    with launched(tmp_path, *flags, app="late:app", apps=tmp_path) as service:
+        assert service.wait() == 70
+        assert "late.py" in service.log
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "pounce", "serve", "load:app", "--bind", bind],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 71
+    assert bind in done.stderr
+
+
+# Crashes
+
+
+def lost_in_flight_only(result: Result) -> None:
+    """What a crash may cost: the requests in flight, and the connections they were on."""
+    assert (result.refused, result.timed_out, result.wrong) == (0, 0, 0), result.table()
+    assert result.reconnects == result.dropped + result.closed_idle, result.table()
+    assert result.polite_closes == 0, result.table()
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "abort"])
+def test_a_crash_loses_the_requests_in_flight_and_no_others(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path, *TWO) as service:
+        first = service.workers
+        with service.load(work=Slow(50), connections=16) as load:
+            load.wait_until(lambda result: result.workers == {"0", "1"})
+            if how == "SIGKILL":
+                os.kill(first["0"], signal.SIGKILL)
+            else:
+                with service.connect_to("0") as wire:
+                    wire.send("/crash")
+            service.expect_worker("0", first["0"])
+            with service.connect_to("0"):
+                load.wait_for_more(100)
+        result = load.result()
+        lost_in_flight_only(result)
+        assert 0 < result.dropped < 16
+        assert service.workers["1"] == first["1"]
+
+
+def test_twenty_crashes_in_a_row(tmp_path: Path) -> None:
+    with serving(tmp_path, *TWO) as service, service.load(connections=16) as load:
+        other = service.workers["1"]
+        pauses = []
+        for _ in range(20):
+            victim = service.workers["0"]
+            began = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            successor = service.expect_worker("0", victim)
+            pauses.append(time.monotonic() - began)
+            with service.connect_to("0"):  # which may need some tries: workers take turns
+                assert service.workers["0"] == successor
+        load.wait_for_more(100)
+        load.stop()
+        lost_in_flight_only(load.result())
+        assert service.workers["1"] == other
+        assert max(pauses) < 1.0, pauses
+
+
+def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_path: Path) -> None:
+    with serving(tmp_path, *TWO, "--max-restarts", "2") as service:
+        for _ in range(2):
+            victim = service.workers["0"]
+            os.kill(victim, signal.SIGKILL)
+            service.expect_worker("0", victim)
+        os.kill(service.workers["0"], signal.SIGKILL)
+        service.expect("2 worker restarts in 60 s: no more")
+        result = run(Plan(address=service.address, requests=500))
+        result.assert_nothing_lost()
+        assert result.workers == {"1"}
+        os.kill(service.workers["1"], signal.SIGKILL)
+        assert service.wait() == 1
+        assert "the restart budget" in service.log
+
+
+def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    with serving(tmp_path, *TWO) as service:
+        with requests_in_flight(service, "/slow?ms=500") as wires:
+            service.send_signal(signal.SIGKILL)
+            service.wait()
+            answers = [wire.receive() for wire in wires.values()]
+        assert [answer and answer.status for answer in answers] == [200, 200]
+        for pid in service.workers.values():
+            wait_until(partial(ended, pid), f"the end of {pid}")
+
+
+# Hangs
+
+HANGS = [
+    ("process", "busy", "spin"),
+    ("process", "sleep", "hang"),
+    ("process", "deadlock", "hang"),
+    ("thread", "busy", "spin"),
+    ("thread", "sleep", "hang"),
+]
+
+
+@pytest.mark.parametrize(("mode", "how", "function"), HANGS)
+def test_a_hung_worker_is_replaced_while_others_serve(
+    tmp_path: Path, mode: str, how: str, function: str
+) -> None:
+    flags = ("--worker-mode", mode, *TWO, "--worker-timeout", "1")
+    with serving(tmp_path, *flags) as service:
+        first = service.workers
+        with service.load(connections=8, timeout=2, think=0.01) as load, service.connect() as wire:
+            load.wait_until(lambda result: result.workers == {"0", "1"})
+            slot = wire.slot()
+            # Threads of an interpreter with a global lock would share it with a busy one for ever.
+            wire.send(f"/hang?how={how}&ms=2500" if mode == "thread" else f"/hang?how={how}")
+            load.wait_for_more(100)
+            service.expect(rf"worker {slot} \({first[slot]}\) was silent for")
+            service.expect(rf"line \d+,? in {function}")
+            service.expect_worker(slot, first[slot])
+            with service.connect_to(slot):
+                load.wait_for_more(100)
+        result = load.result()
+        assert (result.refused, result.wrong) == (0, 0), result.table()
+        other = {"0": "1", "1": "0"}[slot]
+        assert service.workers[other] == first[other]
+
+
+@both_modes
+def test_a_request_that_waits_is_no_hang(tmp_path: Path, mode: str) -> None:
+    flags = ("--worker-mode", mode, "--worker-timeout", "1")
+    with serving(tmp_path, *flags) as service, service.connect() as wire:
+        assert wire.get("/slow?ms=2000").status == 200
+        assert "silent" not in service.log
+
+
+def test_a_stopped_worker_is_replaced(tmp_path: Path) -> None:
+    with serving(tmp_path, "--worker-timeout", "1") as service:
+        stopped = service.workers["0"]
+        os.kill(stopped, signal.SIGSTOP)
+        service.expect("was silent for")
+        service.expect_worker("0", stopped)
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+        wait_until(partial(ended, stopped), "its end")
+
+
+def test_too_many_hung_threads_end_the_process(tmp_path: Path) -> None:
+    flags = ("--worker-mode", "thread", "--worker-timeout", "1")
+    with serving(tmp_path, *flags) as service:
+        for _ in range(2):
+            hung = service.workers["0"]
+            with service.connect() as wire:
+                wire.send("/hang?how=sleep")
+                if service.process.poll() is None:
+                    service.expect(rf"\({hung}\) was silent")
+            if service.log.count("was silent") == 1:
+                service.expect_worker("0", hung)
+        assert service.wait() == 1
+        assert "more threads hang" in service.log
+
+
+# Embedded in another program
+
+
+class Listing:
+    """A collector that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[LifecycleEvent] = []
+
+    def collect(self, event: LifecycleEvent) -> None:
+        if not isinstance(event, HealthChecked):
+            self.events.append(event)
+
+    def has(self, kind: type[LifecycleEvent]) -> bool:
+        return any(isinstance(event, kind) for event in self.events)
+
+
+def test_a_supervisor_in_a_thread_of_another_program() -> None:
+    listing = Listing()
+    config = ServerConfig(workers=2)
+    supervisor = Supervisor(config, app, mode="thread", lifecycle_collector=listing)
+    assert (supervisor.mode, supervisor.worker_count) == ("thread", 2)
+    before = signal.getsignal(signal.SIGTERM)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=supervisor.run, args=[[listener]])
+        thread.start()
+        try:
+            wait_until(lambda: listing.has(GenerationReady), "ready")
+            address = Address.parse("{}:{}".format(*listener.getsockname()))
+            run(Plan(address=address, requests=200)).assert_nothing_lost()
+        finally:
+            supervisor.shutdown()
+            thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert signal.getsignal(signal.SIGTERM) is before
+    for slot in (0, 1):
+        life = [type(event) for event in listing.events if is_about(slot, event)]
+        assert life == [WorkerStarted, WorkerReady, WorkerStopped]
+    story = [type(event) for event in listing.events if not isinstance(event, WorkerEvent)]
+    assert story == [GenerationReady, Stopping, GenerationRetired, Stopped]
+
+
+def is_about(slot: int, event: LifecycleEvent) -> bool:
+    return isinstance(event, WorkerEvent) and event.slot == slot

@@ -1,0 +1,211 @@
+"""A `pounce serve` of its own for a test to talk to, watch and hurt."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from pounce.net.address import Address
+from tests.load import Background, Plan
+from tests.load.response import Response, ResponseReader
+
+APPS = Path(__file__).parent / "apps"
+PATIENCE = 10.0
+"""Seconds that anything may take which is awaited here."""
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+    """Wait until *condition* is true, and return what it says; TimeoutError names *what*."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout} s")
+        time.sleep(0.01)
+    return value
+
+
+class Wire:
+    """One blocking client connection."""
+
+    def __init__(self, address: Address) -> None:
+        if address.kind == "unix":
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(address.path)
+        else:
+            self.sock = socket.create_connection((address.host, address.port))
+        self.sock.settimeout(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send(self, target: str) -> None:
+        """Send a GET request."""
+        self.sock.sendall(b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n" % target.encode())
+
+    def receive(self) -> Response | None:
+        """The response; None if the connection ended first."""
+        reader = ResponseReader()
+        while data := self._read():
+            response = reader.feed(data)
+            if response is not None:
+                return response
+        return None
+
+    def get(self, target: str) -> Response:
+        """Send a GET request; the response."""
+        self.send(target)
+        response = self.receive()
+        assert response is not None, "no answer"
+        return response
+
+    def slot(self) -> str:
+        """The slot of the worker that this connection is with."""
+        return self.get("/").headers[b"x-served-by"].split()[1].decode()
+
+    def _read(self) -> bytes:
+        try:
+            return self.sock.recv(65536)
+        except ConnectionError:
+            return b""
+
+
+class Service:
+    """A running service; *address* is where it listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
+        self.process = process
+        self.address = address
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """All it has logged."""
+        return self._log.read_text()
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """The process or thread id of each slot's worker that became ready last."""
+        found = re.findall(r"worker (\d+) \((\d+)\) is ready", self.log)
+        return {slot: int(target) for slot, target in found}
+
+    def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
+        """Wait for *pattern* in the log."""
+
+        def logged() -> re.Match[str] | None:
+            return re.search(pattern, self.log, re.MULTILINE)
+
+        try:
+            match: re.Match[str] = wait_until(logged, pattern, timeout)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.log}") from None
+        return match
+
+    def expect_worker(self, slot: str, other_than: int) -> int:
+        """Wait until *slot* has a ready worker *other_than* that one; its id."""
+
+        def changed() -> int:
+            found = self.workers.get(slot, other_than)
+            return 0 if found == other_than else found
+
+        return int(wait_until(changed, f"another worker in slot {slot}"))
+
+    def connect(self) -> Wire:
+        """A new connection."""
+        return Wire(self.address)
+
+    def connect_to(self, slot: str) -> Wire:
+        """A connection with the worker in *slot*."""
+
+        def attempt() -> Wire | None:
+            wire = self.connect()
+            if wire.slot() == slot:
+                return wire
+            wire.sock.close()
+            return None
+
+        wire: Wire = wait_until(attempt, f"a connection with worker {slot}")
+        return wire
+
+    def load(self, **plan: Any) -> Background:
+        """Put load on it."""
+        return Background(Plan(address=self.address, **{"duration": 60.0, **plan}))
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal the supervisor."""
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait for its end; the exit status."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"{error}\n{self.log}") from None
+
+
+@contextmanager
+def launched(
+    directory: Path, *flags: str, app: str = "load:app", apps: Path = APPS, unix: bool = False
+) -> Iterator[Service]:
+    """Start a service, on a listener that stays open in this process, as systemd's would.
+
+    *directory* is for its log and socket, *apps* has its application.
+    """
+    with _listener(directory / "s" if unix else None) as listener:
+        descriptor = listener.fileno()
+        arguments = ["serve", app, "--directory", str(apps), "--bind", f"fd:{descriptor}", *flags]
+        with _run(arguments, directory / "log", descriptor) as process:
+            yield Service(process, _address(listener), directory / "log")
+
+
+@contextmanager
+def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
+    """As `launched`, and wait until it serves."""
+    with launched(directory, *flags, **how) as service:
+        service.expect("generation 1 serves")
+        yield service
+
+
+@contextmanager
+def _run(arguments: list[str], log: Path, descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "pounce", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, pass_fds=[descriptor], process_group=0
+        )
+    try:
+        yield process
+    finally:
+        # Its workers are in its group: none may be left, whatever a test has proved.
+        _kill_group(process.pid)
+        process.wait()
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _listener(path: Path | None) -> socket.socket:
+    if path is None:
+        return socket.create_server(("127.0.0.1", 0), backlog=2048)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(2048)
+    return listener
+
+
+def _address(listener: socket.socket) -> Address:
+    name = listener.getsockname()
+    return Address.parse(f"unix:{name}" if isinstance(name, str) else f"{name[0]}:{name[1]}")
