@@ -1,0 +1,176 @@
+"""The arrows of the design: which part may know which, and how large a piece may grow."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import pounce
+
+ROOT = Path(pounce.__file__).parent
+MODULES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+# A part is a package or a module directly under pounce; every import of another is listed.
+MAY_KNOW = {
+    "__main__": {"cli"},
+    "cli": {
+        "__version__",
+        "asgi",
+        "config",
+        "config_file",
+        "config_text",
+        "errors",
+        "kinds",
+        "launch",
+        "options",
+        "server",
+        "supervisor",
+        "systemd",
+    },
+    "server": {"config", "errors", "lifecycle", "log", "net", "supervisor", "systemd"},
+    "launch": {"config", "config_file", "errors"},
+    "systemd": {
+        "config",
+        "config_file",
+        "errors",
+        "handover",
+        "kinds",
+        "lifecycle",
+        "net",
+        "options",
+    },
+    "supervisor": {
+        "__version__",
+        "channel",
+        "config",
+        "errors",
+        "handover",
+        "lifecycle",
+        "scoreboard",
+        "workers",
+    },
+    "workers": {"asgi", "channel", "config", "errors", "handover", "http1", "log", "scoreboard"},
+    "http1": {"asgi", "config", "handover", "net"},
+    "asgi": {"config", "errors", "net"},
+    "log": {"lifecycle"},
+    "net": {"errors"},
+    "config_text": {"config", "config_file", "kinds", "options"},
+    "config_file": {"config", "errors", "kinds", "options"},
+    "config": {"cpus", "kinds", "net", "options"},
+    "options": {"errors", "kinds"},
+    "kinds": {"net"},
+    "channel": set(),
+    "cpus": set(),
+    "errors": set(),
+    "handover": set(),
+    "lifecycle": set(),
+    "scoreboard": set(),
+    "__init__": set(),
+}
+
+# Of some parts, others may know only this much.
+DOORS = {
+    ("supervisor", "workers"): {"pounce.workers"},
+    ("cli", "supervisor"): {"pounce.supervisor.interface"},
+    ("cli", "asgi"): {"pounce.asgi.loader"},
+    ("server", "supervisor"): {"pounce.supervisor"},
+    ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+}
+
+READ_BY_SYSTEMD_ALONE = {
+    "CREDENTIALS_DIRECTORY",
+    "FDSTORE",
+    "JOURNAL_STREAM",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NOTIFY_SOCKET",
+    "RUNTIME_DIRECTORY",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+}
+
+LONGEST_MODULE = 400
+TOO_LONG = {"http1/connection.py"}
+LONGEST_FUNCTION = 60
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of pounce's own modules, imports inside functions included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("pounce."))
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import"
+            if node.module == "pounce":
+                yield from (f"pounce.{name.name}" for name in node.names)
+            elif node.module and node.module.startswith("pounce."):
+                yield node.module
+
+
+def part_of_file(name: str) -> str:
+    return Path(name).parts[0].removesuffix(".py")
+
+
+def part_of_import(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_the_arrows_make_no_circle() -> None:
+    order = list(TopologicalSorter(MAY_KNOW).static_order())
+    assert order.index("supervisor") < order.index("server") < order.index("cli")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_follow_the_arrows(name: str) -> None:
+    mine = part_of_file(name)
+    for each in imported(TREES[name]):
+        other = part_of_import(each)
+        if other != mine:
+            assert other in MAY_KNOW[mine], f"{name} may not import {each}"
+            assert each in DOORS.get((mine, other), {each}), f"{name} may not import {each}"
+
+
+def test_no_arrow_is_listed_that_nothing_follows() -> None:
+    followed = {
+        (part_of_file(name), part_of_import(each))
+        for name, tree in TREES.items()
+        for each in imported(tree)
+    }
+    listed = {(mine, other) for mine, others in MAY_KNOW.items() for other in others}
+    assert listed - followed == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_systemd_knows_its_variables(name: str) -> None:
+    texts = {
+        node.value
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    if part_of_file(name) != "systemd":
+        assert not texts & READ_BY_SYSTEMD_ALONE
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part_of_file(name) == "http1"])
+def test_an_engine_knows_no_address_family(name: str) -> None:
+    names = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(TREES[name])}
+    assert not {each for each in names if each.startswith("AF_")}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_too_long(name: str, request: pytest.FixtureRequest) -> None:
+    if name in TOO_LONG:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="to be divided"))
+    assert len(MODULES[name].read_text().splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_function_is_too_long(name: str) -> None:
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, node.name
