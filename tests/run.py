@@ -46,7 +46,7 @@ def current() -> Iterator[tuple[str, int]]:
 
 
 def systemd() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "tests/systemd/prepare.py"], cwd=PROJECT, check=True)
+    subprocess.run([sys.executable, "-m", "tests.systemd.prepare"], cwd=PROJECT, check=True)
     yield pytest(Path(sys.executable), ["tests/systemd"])
 
 
