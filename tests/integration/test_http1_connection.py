@@ -8,7 +8,8 @@ import pytest
 from tests.live import echo, hello, live, read_body, respond, serve, until
 
 from pounce.asgi.types import ClientDisconnected, Receive, Scope, Send
-from pounce.http1.connection import RECEIVE_BUFFER, UNREAD_BODY
+from pounce.http1.connection import UNREAD_BODY
+from pounce.http1.stream import RECEIVE_BUFFER
 
 GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n%b\r\n"

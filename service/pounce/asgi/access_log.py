@@ -15,7 +15,7 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 class AccessLog:
     """Writes lines like ``203.0.113.7 "GET /a?b HTTP/1.1" 200 512 0.003`` (bytes, seconds)."""
 
-    clock = staticmethod(time.perf_counter)
+    clock = staticmethod(time.monotonic)
 
     def request(self, scope: Scope, status: int, size: int, started: float) -> None:
         """Log a request that began at *started* by `clock`; *status* 0 is no response."""

@@ -1,6 +1,7 @@
 """What one worker gives to all its connections."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,6 +23,12 @@ class Connection(Protocol):
     def sweep(self, now: float) -> None:
         """Enforce the timeouts; *now* is the loop's time. Called about twice a second."""
 
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """The request in flight, for a person, or nothing; it changes nothing.
+
+        *now* is the monotonic clock's time, and *current* the task that the loop runs.
+        """
+
     def drain(self) -> None:
         """Serve what is here, accept no further request, then close."""
 
@@ -39,7 +46,8 @@ class ServerContext:
     *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
     tasks that outlived their response or their connection. *requests* counts completed ones.
     *extensions* are offered in every scope. *hand_over* is set while the worker drains with a
-    successor: it takes connections that are between requests.
+    successor: it takes connections that are between requests. *swept* is when `sweep` was last
+    called, by the monotonic clock.
     """
 
     config: ServerConfig
@@ -52,6 +60,7 @@ class ServerContext:
     extensions: dict[str, Any] = field(default_factory=dict)
     hand_over: Callable[[Any], None] | None = None
     draining: bool = False
+    swept: float = field(default_factory=time.monotonic)
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
@@ -66,6 +75,29 @@ class ServerContext:
     def idle(self) -> bool:
         """Whether no client is connected and no application task runs."""
         return not self.connections and not self.tasks
+
+    def sweep(self, now: float) -> int:
+        """Enforce every connection's timeouts; returns how many of them are busy.
+
+        *now* is the loop's time, and that is the monotonic clock's.
+        """
+        self.swept = now
+        busy = 0
+        for connection in list(self.connections):
+            connection.sweep(now)
+            busy += connection.busy
+        return busy
+
+    def in_flight(self) -> str:
+        """A line for each busy connection, marked where the loop runs it now.
+
+        It is for a loop that is stuck: it only reads, and may be called by a signal handler or
+        from another thread.
+        """
+        now = time.monotonic()  # the loop's own time has stopped
+        current = asyncio.current_task(self.loop)
+        lines = [connection.in_flight(now, current) for connection in list(self.connections)]
+        return "".join(f"{line}\n" for line in lines if line)
 
     def drain(self, on_departure: Callable[[], None]) -> None:
         """Drain every connection; *on_departure* is called after each that leaves."""

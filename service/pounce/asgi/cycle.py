@@ -62,7 +62,6 @@ class RequestCycle:
     """Calls the application for one request and keeps both to the ASGI specification."""
 
     __slots__ = (
-        "_began",
         "_body_read",
         "_context",
         "_phase",
@@ -71,6 +70,7 @@ class RequestCycle:
         "_status",
         "_stream",
         "_told_gone",
+        "began",
     )
 
     def __init__(self, stream: Stream, scope: Scope, context: ServerContext) -> None:
@@ -82,7 +82,8 @@ class RequestCycle:
         self._told_gone = False
         self._status = 0
         self._size = 0
-        self._began = context.access_log.clock() if context.access_log else 0.0
+        # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
+        self.began = context.access_log.clock() if context.access_log else 0.0
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
@@ -102,6 +103,20 @@ class RequestCycle:
                 self._phase = _Phase.COMPLETE
                 self._log()
             self._stream.released()
+
+    def seen(self, now: float) -> None:
+        """Note that it runs at *now*, by the monotonic clock."""
+        # The sweep notes it for the few requests that it meets; most pay for no clock.
+        if not self.began:
+            self.began = now
+
+    def describe(self, now: float) -> str:
+        """What it is and how long it has run, for a person."""
+        scope = self._scope
+        # Unlike the path, the raw one has no character that could end a line.
+        path = scope["raw_path"].decode(errors="replace")
+        duration = now - (self.began or self._context.swept)
+        return f"{scope['method']} {path} from {_client(scope)}, for {duration:.1f} s"
 
     def answered(self, status: int) -> None:
         """The stream has answered *status* in the application's place."""
@@ -197,8 +212,7 @@ class RequestCycle:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
-        scope = self._scope
-        client = f"{scope['client'][0]}:{scope['client'][1]}" if scope["client"] else "a local peer"
+        scope, client = self._scope, _client(self._scope)
         logger.error(
             "%s on %s %r from %s",
             what,
@@ -216,11 +230,16 @@ class RequestCycle:
 
     def _log(self) -> None:
         if self._context.access_log is not None:
-            self._context.access_log.request(self._scope, self._status, self._size, self._began)
+            self._context.access_log.request(self._scope, self._status, self._size, self.began)
 
 
 _ERROR_HEADERS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"500 Internal Server Error\n"
+
+
+def _client(scope: Scope) -> str:
+    client = scope["client"]
+    return f"{client[0]}:{client[1]}" if client else "a local peer"
 
 
 def _as_bytes(body: object) -> bytes:

@@ -9,6 +9,7 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
+from typing import Any
 
 from pounce.asgi.context import ServerContext
 
@@ -69,6 +70,10 @@ class LingeringClose(asyncio.Protocol):
             self._set_deadline(now)
         elif now >= self._deadline:
             self._transport.abort()
+
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """Nothing: its requests were answered."""
+        return ""
 
     def drain(self) -> None:
         """Nothing to add: it is closing already."""

@@ -1,0 +1,223 @@
+"""The transport side of a connection: its deadline, its flow control, and its ends."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from math import inf
+from typing import Any
+
+from pounce.asgi.context import ServerContext
+from pounce.http1.gate import Gate
+from pounce.http1.linger import LingeringClose, reset
+
+
+class BaseConnection(asyncio.Protocol, ABC):
+    """What a connection does whatever is spoken on it.
+
+    *server* is the scope's: a listener's host and port, or a path and None. Without it the
+    socket is asked.
+    """
+
+    __slots__ = (
+        "_client",
+        "_context",
+        "_eof",
+        "_leaving",
+        "_output",
+        "_reading_paused",
+        "_scheme",
+        "_server",
+        "_transport",
+        "_unsent",
+        "_write_deadline",
+        "deadline",
+        "gone",
+        "write_paused",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, context: ServerContext, scheme: str, server: tuple[str, int | None] | None
+    ) -> None:
+        self._context = context
+        self._scheme = scheme
+        self._server = server
+        self._client: tuple[str, int] | None = None
+        self._output = Gate(context.loop)
+        self._eof = self._leaving = self._reading_paused = False
+        self._unsent = 0
+        self._write_deadline = inf
+        self.deadline = inf
+        self.gone = False
+        self.write_paused = False
+
+    # What the worker asks for.
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts; *now* is the loop's time."""
+        if self.write_paused:
+            self._check_progress(now)
+        if now >= self.deadline:
+            self._expire()
+
+    @property
+    def descriptor(self) -> int:
+        """The connection's descriptor."""
+        sock = self._transport.get_extra_info("socket")
+        return int(sock.fileno())
+
+    def depart(self) -> None:
+        """A successor has the connection: let go of it here, which the client does not see."""
+        self._retire()
+        self._transport.abort()
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client is connected."""
+        self._transport = transport
+        self._client = _client(transport)
+        self._server = self._server or _server(transport)
+        self._context.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is closed."""
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the application writes."""
+        self.write_paused = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self._write_deadline = self._context.loop.time() + self._context.config.write_timeout
+
+    def resume_writing(self) -> None:
+        """What was written has gone out."""
+        self.write_paused = False
+        self._output.wake()
+        if self._leaving and not self.gone:
+            self._leave_to_successor()
+
+    # What the request cycle asks for; see pounce.asgi.cycle.Stream.
+
+    async def wait_writable(self) -> None:
+        """Wait until the client has read enough, or is gone."""
+        while self.write_paused and not self.gone:
+            await self._output.wait()
+
+    def reset(self) -> None:
+        """Drop the connection; the client sees an error, never a clean end."""
+        if not self.gone:
+            self._retire()
+            reset(self._transport)
+
+    # What is up to those who know what is spoken.
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a request is in flight."""
+
+    @abstractmethod
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """The request in flight, for a person; see pounce.asgi.context.Connection."""
+
+    @abstractmethod
+    def drain(self) -> None:
+        """Serve what is here, accept no further request; then leave to a successor, or close."""
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """Have the application end its response: it is told that the client is gone."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the connection and cancel the application's task."""
+
+    @abstractmethod
+    def _expire(self) -> None:
+        """The deadline has passed."""
+
+    def _set_deadline(self, seconds: float) -> None:
+        self.deadline = self._context.loop.time() + seconds
+
+    def _check_progress(self, now: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._write_deadline = now + self._context.config.write_timeout
+        elif now >= self._write_deadline:
+            self._retire()
+            reset(self._transport)
+        self._unsent = unsent
+
+    def _pause_reading(self, pause: bool) -> None:
+        if pause == self._reading_paused or self._eof or self.gone:
+            return
+        self._reading_paused = pause
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    # Ends.
+
+    def _may_leave(self) -> bool:
+        """Whether a successor can go on with this connection, between two requests.
+
+        It cannot with TLS, whose keys are in this process, nor with a client that has closed
+        its side.
+        """
+        return (
+            self._context.hand_over is not None
+            and not self._eof
+            and self._transport.get_extra_info("sslcontext") is None
+        )
+
+    def _leave_to_successor(self) -> None:
+        assert self._context.hand_over is not None  # noqa: S101 - asked before
+        if not self._leaving:
+            self._leaving = True
+            self.deadline = inf
+            # What the client sends from now on stays in the kernel, for the successor to read.
+            self._pause_reading(True)
+        if self._transport.get_write_buffer_size():
+            # Two writers would interleave: resume_writing tells when all has gone out.
+            self._transport.set_write_buffer_limits(high=0)
+        else:
+            self._context.hand_over(self)
+
+    def _linger(self) -> None:
+        """Close the write side, and let the client read what it was sent."""
+        if self._eof:
+            self._close()
+        else:
+            # In this order, so that a draining worker does not think that nobody is left.
+            LingeringClose(self._context, self._transport)
+            self._leave()
+
+    def _close(self) -> None:
+        """Close where the client is known to have sent nothing that is still unread."""
+        self._retire()
+        self._transport.close()
+        # The transport first sends what it has; that must not take for ever.
+        self._set_deadline(self._context.config.write_timeout)
+
+    def _retire(self) -> None:
+        """Serve no more; whoever waits learns it."""
+        self.gone = True
+        self._output.wake()
+
+    def _leave(self) -> None:
+        self._retire()
+        self._context.leave(self)
+
+
+def _client(transport: asyncio.Transport) -> tuple[str, int] | None:
+    name = transport.get_extra_info("peername")
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
+def _server(transport: asyncio.Transport) -> tuple[str, int | None] | None:
+    name = transport.get_extra_info("sockname")
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    return (str(name), None) if name else None

@@ -1,0 +1,199 @@
+"""The request in flight: content in and response out, as its cycle asks for them."""
+
+import asyncio
+from abc import abstractmethod
+from math import inf
+from typing import Any
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import RequestCycle
+from pounce.http1.base import BaseConnection
+from pounce.http1.events import NEED_DATA, BadRequest, Body
+from pounce.http1.gate import Gate
+from pounce.http1.linger import reset
+from pounce.http1.response import ResponseWriter, error_response
+from pounce.http1.strict_reader import StrictReader
+
+RECEIVE_BUFFER = 65_536
+"""Reading pauses while more than this many bytes wait to be processed."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class RequestStream(BaseConnection):
+    """A connection as pounce.asgi.cycle.Stream: one request and its response at a time.
+
+    `_cycle` and `_response` are there together, while a response is due; `_task` also when the
+    application goes on after its response.
+    """
+
+    __slots__ = (
+        "_cycle",
+        "_ending",
+        "_expects_continue",
+        "_input",
+        "_reader",
+        "_response",
+        "_task",
+    )
+
+    def __init__(
+        self, context: ServerContext, scheme: str, server: tuple[str, int | None] | None
+    ) -> None:
+        super().__init__(context, scheme, server)
+        self._reader = StrictReader(context.config)
+        self._input = Gate(context.loop)
+        self._cycle: RequestCycle | None = None
+        self._response: ResponseWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ending = self._expects_continue = False
+
+    # What the worker asks for.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in flight."""
+        return self._cycle is not None
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts, and time the request; *now* is the loop's time."""
+        if self._cycle is not None:
+            self._cycle.seen(now)
+        super().sweep(now)
+
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """The request in flight, for a person; *current* is the loop's current task."""
+        cycle, task = self._cycle, self._task
+        if cycle is None:
+            return ""
+        # Without a task yet, it is in the first step of an eager one.
+        running = task is None or task is current
+        return cycle.describe(now) + (" <- running" if running else "")
+
+    def disconnect(self) -> None:
+        """Have the application end its response: it is told that the client is gone."""
+        self._ending = True
+        if self._cycle is None:
+            self._close()
+        else:
+            self._input.wake()
+
+    def abort(self) -> None:
+        """Drop the connection and cancel the application's task."""
+        self._retire()
+        reset(self._transport)
+        if self._task is not None:
+            self._task.cancel()
+
+    # What the request cycle asks for.
+
+    @property
+    def input_ended(self) -> bool:
+        """Whether the client will send nothing more, or time is up."""
+        return self._eof or self._ending
+
+    def read_body(self) -> tuple[bytes, bool] | None:
+        """The next piece of the request's content, as far as it is here."""
+        reader = self._reader
+        if not reader.in_body:
+            return b"", False
+        try:
+            event = reader.next_event()
+        except BadRequest as error:
+            self._fail(error)
+            return None
+        if isinstance(event, Body):
+            self.deadline = inf
+            self._expects_continue = False
+            self._throttle()
+            return event.data, reader.in_body
+        if event is NEED_DATA:
+            self._await_body()
+            return None
+        self._throttle()
+        return b"", False
+
+    async def wait_input(self) -> None:
+        """Wait for content, the client's end, or the response's completion."""
+        await self._input.wait()
+
+    def start_response(self, status: int, headers: Any) -> None:
+        """Take a response's head."""
+        assert self._response is not None  # noqa: S101 - a cycle has one
+        self._response.start(status, headers)
+
+    def send_body(self, data: bytes, more: bool) -> None:
+        """Write content, its head before it."""
+        response = self._response
+        assert response is not None  # noqa: S101 - a cycle has one
+        if not response.head_sent and self._closes_after():
+            response.keep_alive = False
+        output = response.body(data, more)
+        if output:
+            self._transport.write(output)
+        self._expects_continue = False
+        if response.complete:
+            self._finish(keep_alive=response.keep_alive)
+
+    def released(self) -> None:
+        """The application has returned; nothing of its task needs to be kept."""
+        if self._task is asyncio.current_task():
+            self._task = None
+
+    # What is up to those who know when a request begins.
+
+    @abstractmethod
+    def _closes_after(self) -> bool:
+        """Whether the response now due has to be the connection's last."""
+
+    @abstractmethod
+    def _finish(self, *, keep_alive: bool) -> None:
+        """The response is complete."""
+
+    def _await_body(self) -> None:
+        self._set_deadline(self._context.config.body_timeout)
+        if self._expects_continue and not self._reader.buffered:
+            self._expects_continue = False
+            self._transport.write(_CONTINUE)
+        # However much is here, it is not a whole chunk line yet.
+        self._pause_reading(False)
+
+    def _throttle(self) -> None:
+        """Read from the client only while there is room for it."""
+        self._pause_reading(self._cycle is not None and self._reader.buffered > RECEIVE_BUFFER)
+
+    def _fail(self, error: BadRequest) -> None:
+        """The request in flight cannot be read to its end."""
+        assert self._response is not None  # noqa: S101 - a cycle has one
+        if self._response.head_sent:
+            self.reset()
+        else:
+            self._answer(error.status, error.reason)
+
+    def _answer(self, status: int, reason: str, extra: Any = ()) -> None:
+        """Answer in the application's place, and close."""
+        if self._cycle is not None:
+            self._cycle.answered(status)
+        elif self._context.access_log is not None:
+            self._context.access_log.refusal(self._client, status)
+        self._transport.write(error_response(self._context.defaults, status, reason, extra))
+        self._linger()
+
+    def _expire_body(self) -> None:
+        if self._input:
+            self._fail(BadRequest(408, "the request's content came too slowly"))
+        else:
+            # The application has stopped waiting; what it does now has no limit.
+            self.deadline = inf
+
+    def _retire(self) -> None:
+        self._cycle = None
+        self._response = None
+        super()._retire()
+        self._input.wake()
+
+    def _leave(self) -> None:
+        # First the task: a draining worker that is told of the departure must not miss it.
+        if self._task is not None:
+            self._context.adopt(self._task)
+        super()._leave()
