@@ -1,7 +1,9 @@
 """The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
 
 import contextlib
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pounce.net.address import Address
+from tests.load import Background, Plan
 from tests.systemd import rootfs
 from tests.systemd.instance import Instance
 from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
@@ -25,12 +29,16 @@ UNRELATED = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/", "/va
 
 @pytest.fixture(scope="module")
 def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    directory = tmp_path_factory.mktemp("packages")
-    command = [sys.executable, "packaging/build.py", "deb", suite, str(directory)]
+    built = build("deb", suite, tmp_path_factory.mktemp("packages"))
+    return [path for path in built if path.suffix == ".deb"]
+
+
+def build(kind: str, suite: str, directory: Path) -> list[Path]:
+    command = [sys.executable, "packaging/build.py", kind, suite, str(directory)]
     # The project's tests run elsewhere.
     environment = os.environ | {"DEB_BUILD_OPTIONS": "nocheck"}
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
-    return sorted(directory.glob("*.deb"))
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=sys.stderr)
+    return sorted(directory.iterdir())
 
 
 @pytest.fixture
@@ -93,10 +101,15 @@ def files(machine: Machine) -> set[str]:
     return {path for path in found if not path.startswith(UNRELATED)}
 
 
-def test_a_service_s_life(packaged: Machine) -> None:
+def live(machine: Machine) -> None:
+    """Do with the installed packages what an administrator does with them."""
     script = "/root/service"
-    shutil.copy(REPOSITORY / "debian/tests/service", packaged.path(script))
-    packaged.run(script)
+    shutil.copy(REPOSITORY / "debian/tests/service", machine.path(script))
+    machine.run(script)
+
+
+def test_a_service_s_life(packaged: Machine) -> None:
+    live(packaged)
 
 
 def test_installed_it_is_ready_for_services(packaged: Machine) -> None:
@@ -158,19 +171,44 @@ def test_purged_it_leaves_nothing_behind(plain: Machine, packages: list[Path]) -
     assert not plain.path("/run/pounce").exists()
 
 
-def test_an_upgrade_restarts_what_runs(
-    packaged: Machine, packages: list[Path], tmp_path: Path
+def test_an_upgrade_restarts_what_runs_and_no_client_notices(
+    plain: Machine, packages: list[Path], tmp_path: Path
 ) -> None:
-    instances = [Instance(packaged, name) for name in ("one", "two")]
-    running, stopped = instances
+    install(plain, packages)
+    running, stopped = instances = [Instance(plain, name) for name in ("one", "two")]
     for instance in instances:
-        instance.configure("demo:app")
-        packaged.systemctl("enable", "--now", instance.socket)
+        instance.configure("load:app", workers=2)
+        plain.systemctl("enable", "--now", instance.socket)
     running.start()
     supervisor = running.show("MainPID")
-    install(packaged, newer(packages, tmp_path))
+    address = Address(kind="unix", path=str(plain.path(running.path)))
+    busy = Plan(address=address, connections=16, think=0.01, duration=120)
+    idle = Plan(address=address, connections=16, think=math.inf, duration=120)
+    with Background(busy) as requests, Background(idle) as connections:
+        requests.wait_for_more(100)
+        install(plain, newer(packages, tmp_path))
+        requests.wait_for_more(100)
+    assert plain.run("dpkg-query", "-Wf", "${Version}", "pounce").stdout == "0.1.0-2"
     assert running.show("ActiveState") == "active"
     assert running.show("MainPID") != supervisor
     assert stopped.show("ActiveState") == "inactive"
-    for instance in instances:
-        assert instance.curl("/", "--fail").returncode == 0
+    for result in (requests.result(), connections.result()):
+        result.assert_nothing_lost()
+
+
+def test_the_rpm_serves_and_goes(suite: str, tmp_path: Path) -> None:
+    packages = [path for path in build("rpm", suite, tmp_path) if "noarch" in path.name]
+    # Debian's packages provide what the RPM needs, but not under Fedora's names.
+    rpm = ("rpm", "--nodeps")
+    with Machine(rootfs.cached(suite, (*rootfs.PACKAGES, "rpm"), wheels=())) as machine:
+        before = files(machine)
+        for package in packages:
+            shutil.copy(package, machine.path("/root"))
+        machine.run("sh", "-c", f"{' '.join(rpm)} --install /root/*.rpm && rm /root/*.rpm")
+        live(machine)
+        machine.systemctl("enable", "--now", "pounce@hello.socket", "pounce@hello.service")
+        machine.run(*rpm, "--erase", "pounce", "python3-pounce")
+        assert machine.show("pounce@hello.socket", "ActiveState") == "inactive"
+        assert machine.show("pounce@hello.service", "ActiveState") == "inactive"
+        # What an administrator has made stays: an RPM has no purge.
+        assert not [path for path in files(machine) - before if re.match("/usr/.*pounce", path)]
