@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 Callback = Callable[[], object]
 
 
+def _nothing() -> None:
+    """What a cancelled timer calls."""
+
+
 @dataclass(order=True, slots=True)
 class Timer:
     """A callback due at *when* (seconds of CLOCK_MONOTONIC)."""
@@ -22,8 +26,9 @@ class Timer:
     cancelled: bool = field(default=False, compare=False)
 
     def cancel(self) -> None:
-        """Make sure that the callback is not called."""
+        """Make sure that the callback is not called, and let go of what it refers to."""
         self.cancelled = True
+        self.callback = _nothing
 
 
 class Loop:

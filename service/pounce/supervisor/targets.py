@@ -138,8 +138,8 @@ class ProcessTarget:
         return self._process.is_alive()
 
     def close(self) -> None:
-        """Close pidfd and dump; reap the process if it ended."""
-        self._process.join(timeout=0)
+        """Reap the process, which has ended, and close all that was kept for it."""
+        self._process.close()
         os.close(self._pidfd)
         self._dump.close()
 
