@@ -1,6 +1,7 @@
 """From an invocation to a configuration that this very interpreter can serve."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,46 @@ def prepare(invocation: Invocation, arguments: list[str]) -> Settings:
 def reconfigure(invocation: Invocation) -> ServerConfig:
     """Load *invocation* again, for a reload; raises ConfigError."""
     config = _load(invocation).config
-    if foreign_interpreter(config):
-        raise ConfigError(
-            f"virtualenv is now {config.virtualenv}, but {sys.prefix} is running",
-            hint="another interpreter needs a restart; a reload cannot change it",
-        )
+    if config.virtualenv:
+        _check_still_ours(Path(config.virtualenv))
     return config
+
+
+def _check_still_ours(directory: Path) -> None:
+    """Raise ConfigError unless this very interpreter can go on with the environment there.
+
+    A symbolic link that was moved to another environment of the same Python is a deploy: the
+    import path leads through the link, so the next processes find what is there now.
+    """
+    running = f"{sys.prefix} (Python {platform.python_version()})"
+    hint = "another interpreter needs a restart; a reload cannot change it"
+    if not _same_path(directory, Path(sys.prefix)):
+        raise ConfigError(f"virtualenv is now {directory}, but {running} is running", hint=hint)
+    version = _environment_version(directory)
+    if version != platform.python_version():
+        raise ConfigError(
+            f"virtualenv: {directory} is now of Python {version}, but {running} is running",
+            hint=hint,
+        )
+
+
+def _same_path(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and one.samefile(other))
+
+
+def _environment_version(directory: Path) -> str:
+    """The version in a virtual environment's pyvenv.cfg (PEP 405); raises ConfigError."""
+    try:
+        lines = (directory / "pyvenv.cfg").read_text().splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"virtualenv: {directory} is not a virtual environment: "
+            f"pyvenv.cfg cannot be read: {error.strerror}"
+        ) from None
+    found = dict(line.replace(" ", "").split("=", 1) for line in lines if "=" in line)
+    # venv writes the first name, virtualenv the second, with more than the version in it.
+    version = found.get("version") or found.get("version_info", "")
+    return ".".join(version.split(".")[:3])
 
 
 def _load(invocation: Invocation) -> Settings:

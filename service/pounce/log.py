@@ -43,15 +43,26 @@ def configure(
     level: str, style: Literal["text", "json"], handler: logging.Handler | None = None
 ) -> None:
     """Send the "pounce" loggers to *handler*, or to standard error in *style*."""
+    logger = logging.getLogger("pounce")
+    for old in logger.handlers:
+        old.close()
     if handler is None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JSONFormatter() if style == "json" else _TextFormatter())
     handler.addFilter(_add_identity)
-    logger = logging.getLogger("pounce")
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     # The application's own logging configuration must neither repeat nor silence ours.
     logger.propagate = False
+
+
+def configure_access_log(handler: logging.Handler | None) -> None:
+    """Send the access log to *handler* alone, or with everything else."""
+    access = logging.getLogger("pounce.access")
+    for old in access.handlers:
+        old.close()
+    access.handlers = [handler] if handler is not None else []
+    access.propagate = handler is None
 
 
 def _add_identity(record: logging.LogRecord) -> bool:

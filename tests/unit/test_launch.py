@@ -1,5 +1,6 @@
 """What a reload may change, and what needs a restart."""
 
+import platform
 import sys
 from pathlib import Path
 
@@ -58,6 +59,36 @@ def test_a_reload_cannot_change_the_interpreter(invocation: Invocation, tmp_path
     with pytest.raises(ConfigError) as caught:
         reconfigure(invocation)
     assert caught.value.message == (
-        f"virtualenv is now {tmp_path}/current, but {sys.prefix} is running"
+        f"virtualenv is now {tmp_path}/current, "
+        f"but {sys.prefix} (Python {platform.python_version()}) is running"
     )
     assert caught.value.hint == "another interpreter needs a restart; a reload cannot change it"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("version", "3.1.4", "is now of Python 3.1.4, but"),
+        ("version_info", "3.1.4.final.0", "is now of Python 3.1.4, but"),
+        ("version_info", f"{platform.python_version()}.final.0", ""),
+    ],
+)
+def test_a_moved_environment_must_be_of_the_same_python(
+    invocation: Invocation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    version: str,
+    expected: str,
+) -> None:
+    # The running interpreter was reached through the link, so sys.prefix is the link.
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "current"))
+    target = tmp_path / "next"
+    target.mkdir()
+    (target / "pyvenv.cfg").write_text(f"home = /usr/bin\n{name} = {version}\n")
+    move_virtualenv(tmp_path, target)
+    if not expected:
+        assert reconfigure(invocation).virtualenv == str(tmp_path / "current")
+        return
+    with pytest.raises(ConfigError, match=expected):
+        reconfigure(invocation)

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -13,6 +14,8 @@ from typing import Any, cast
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError
+
+logger = logging.getLogger("pounce.worker")
 
 # The directories that applications were imported from in this process, the last one current.
 _entered: list[str] = []
@@ -33,6 +36,8 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     os.environ.update(config.environment)
     if afresh:
         _forget_modules()
+    # What was found in a directory may be another's by now, if the path is a symbolic link.
+    importlib.invalidate_caches()
     module = _import(module_name)
     application = _resolve(module, attribute, config.app)
     if is_factory:
@@ -68,12 +73,19 @@ def _forget_modules() -> None:
 
     Objects that already refer to them, those of an older generation, keep them alive.
     """
+    forgotten = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and _is_applications(name, Path(file)):
             del sys.modules[name]
+            forgotten.append(name)
     del _entered[:-1]
-    importlib.invalidate_caches()
+    if forgotten:
+        logger.info(
+            "importing the application's own modules again (installed packages stay as they "
+            "are until a restart): %s",
+            ", ".join(sorted(forgotten)),
+        )
 
 
 def _is_applications(name: str, file: Path) -> bool:

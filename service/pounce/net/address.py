@@ -40,7 +40,8 @@ class Address:
     def _tcp(cls, text: str) -> Self:
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or (":" in host and not bracketed):
+        # Brackets are for IPv6 addresses, and only for them (RFC 3986 section 3.2.2).
+        if not colon or (":" in host) != bracketed:
             raise ValueError(f"{text!r} is not an address; use {ALLOWED}")
         host = host[1:-1] if bracketed else host
         return cls(kind="tcp", host=host, port=_number(port, text, "port", 65536))

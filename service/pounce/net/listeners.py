@@ -1,9 +1,11 @@
 """Opening listening sockets, and checking those that somebody else opened."""
 
+import contextlib
 import errno
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from pounce.errors import ListenError
@@ -12,6 +14,14 @@ from pounce.net.address import Address
 # The kernel lowers it to net.core.somaxconn (listen(2)); a reload or a restart must not
 # overflow the queue.
 BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedSocket:
+    """A listening (or UDP) socket and its FileDescriptorName= ("" where systemd gave none)."""
+
+    sock: socket.socket
+    name: str
 
 
 def open_listeners(address: Address) -> list[socket.socket]:
@@ -62,7 +72,9 @@ def adopt(descriptor: int) -> socket.socket:
 def close_listener(sock: socket.socket) -> None:
     """Close a listener that pounce opened; a unix socket's path goes with it."""
     if sock.family == socket.AF_UNIX:
-        Path(sock.getsockname()).unlink(missing_ok=True)
+        # The directory may be closed to the service by now; a stale socket is no obstacle later.
+        with contextlib.suppress(OSError):
+            Path(sock.getsockname()).unlink()
     sock.close()
 
 
@@ -81,13 +93,20 @@ def _open_all(
     found: list[tuple[socket.AddressFamily, tuple[str, int]]],
 ) -> list[socket.socket]:
     opened: list[socket.socket] = []
-    try:
-        for family, address in found:
+    absent: OSError | None = None
+    for family, address in found:
+        try:
             opened.append(_open_tcp(family, address))
-    except OSError:
+        except OSError as error:
+            absent = error
+            # A name may stand for an address that this machine does not have, as localhost
+            # does for ::1 where there is no IPv6.
+            if error.errno != errno.EADDRNOTAVAIL:
+                break
+    if absent is not None and (not opened or absent.errno != errno.EADDRNOTAVAIL):
         for sock in opened:
             sock.close()
-        raise
+        raise absent
     return opened
 
 

@@ -1,5 +1,6 @@
 """Starting, watching and ending workers."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,8 +21,15 @@ from pounce.supervisor.handle import HOST_SLOT, _Generation, _WorkerHandle
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups, share
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
-from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
+from pounce.supervisor.targets import (
+    ProcessTarget,
+    Target,
+    ThreadTarget,
+    _parallel_join_targets,
+)
 from pounce.workers import Application, Assignment, LifespanHost, Worker
+
+logger = logging.getLogger("pounce.supervisor")
 
 WorkerMode = Literal["thread", "process"]
 
@@ -85,6 +93,7 @@ class Crew:
             WorkerAction.NOTHING: lambda _: None,
             WorkerAction.WELCOME: self._welcome,
             WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
+            WorkerAction.AWAIT_END: lambda worker: self.set_deadline(worker, _KILL_GRACE),
             WorkerAction.DRAIN: self._drain,
             WorkerAction.TERMINATE: self._terminate,
             WorkerAction.CONDEMN: self._condemn,
@@ -157,7 +166,12 @@ class Crew:
         return len(self._abandoned)
 
     def close(self) -> None:
-        """Give back what workers shared."""
+        """Give back what workers shared, and a last chance to threads that were abandoned."""
+        left = _parallel_join_targets(self._abandoned, _KILL_GRACE)
+        if left:
+            logger.warning(
+                "threads that still hang: %d; only the process's end ends them", len(left)
+            )
         self.handover.close()
         self._scoreboard.close()
 
@@ -206,11 +220,18 @@ class Crew:
         return self._fork if self._mode == "process" else partial(self._start_thread, generation)
 
     def _fork(self, assignment: Assignment) -> Target:
+        worker: Worker | None = None  # made in the child
+
         def main() -> int:
-            return self._create_worker(assignment).run()
+            nonlocal worker
+            worker = self._create_worker(assignment)
+            return worker.run()
 
         target = ProcessTarget(
-            main, name=f"pounce-{assignment.slot}", undo=self._undo_what_is_not_the_childs
+            main,
+            name=f"pounce-{assignment.slot}",
+            undo=self._undo_what_is_not_the_childs,
+            in_flight=lambda: worker.in_flight() if worker else "",
         )
         assignment.channel.close()
         return target
@@ -333,4 +354,9 @@ def _start_thread(worker: Worker | LifespanHost, assignment: Assignment) -> Targ
             assignment.channel.close()
 
     name = "lifespan" if assignment.slot == HOST_SLOT else assignment.slot
-    return ThreadTarget(main, name=f"pounce-{assignment.generation}-{name}", stop=worker.terminate)
+    return ThreadTarget(
+        main,
+        name=f"pounce-{assignment.generation}-{name}",
+        stop=worker.terminate,
+        in_flight=worker.in_flight,
+    )

@@ -181,17 +181,19 @@ class Service:
         generations = self._generations
         self._emit(ReloadStarted(generations.last_number + 1))
         try:
-            self.config = self._reload_config()
-        except PounceError as error:
+            config = self._reload_config()
+        except Exception as error:
             generations.last_number += 1
-            self._told(ServiceInput.GENERATION_FAILED, error)
+            cause = error if isinstance(error, PounceError) else PounceError(repr(error))
+            self._told(ServiceInput.GENERATION_FAILED, cause)
         else:
-            generations.begin(self.config)
+            generations.begin(config)
 
     def _queue_reload(self) -> None:
         self._reload_queued = True
 
     def _end_reload(self) -> None:
+        self.config = self._generations.newest.config
         self._generations.supersede(self.config.reload_timeout, self.config.max_draining)
         self._emit(ReloadCompleted(self.generation))
         self._answer(None)
@@ -214,6 +216,7 @@ class Service:
 
     def _fail(self) -> None:
         self.error = self._cause
+        self._answer_all(self._cause)
         self._stop("the service cannot go on")
 
     def _stop(self, reason: str) -> None:

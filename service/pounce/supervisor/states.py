@@ -16,7 +16,7 @@ class WorkerState(Enum):
     READY = auto()  # serving, or waiting for the rest of its generation
     DRAINING = auto()  # told to finish what it has and end
     STOPPING = auto()  # told to end now; its slot stays empty
-    CONDEMNED = auto()  # hung or too slow to start; being killed, its slot will be filled again
+    CONDEMNED = auto()  # failed, hung or slow to start; it has to end, its slot is filled again
     GONE = auto()  # ended and reaped, or an abandoned thread
 
 
@@ -38,6 +38,7 @@ class WorkerAction(Enum):
     NOTHING = auto()
     WELCOME = auto()  # count it in; let it serve if its generation does
     NOTE_FAILURE = auto()  # remember the reason it gave
+    AWAIT_END = auto()  # it said why it will end: give it a moment
     DRAIN = auto()  # send the drain command, set the deadline
     TERMINATE = auto()  # ask it to end at once, set the short deadline
     CONDEMN = auto()  # record where it hangs, kill it
@@ -50,7 +51,8 @@ _W, _I, _A = WorkerState, WorkerInput, WorkerAction
 
 WORKER_TABLE: Final = {
     (_W.STARTING, _I.READY): (_W.READY, _A.WELCOME),
-    (_W.STARTING, _I.FAILED): (_W.STARTING, _A.NOTE_FAILURE),
+    # What it says is final, but threads of the application may keep its process from ending.
+    (_W.STARTING, _I.FAILED): (_W.CONDEMNED, _A.AWAIT_END),
     (_W.STARTING, _I.EXITED): (_W.GONE, _A.REPLACE),
     # An import may block the loop for as long as startup_timeout allows.
     (_W.STARTING, _I.SILENT): (_W.STARTING, _A.NOTHING),

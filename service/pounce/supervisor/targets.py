@@ -18,6 +18,8 @@ from multiprocessing.process import BaseProcess
 from typing import IO, Protocol
 
 Main = Callable[[], int]
+InFlight = Callable[[], str]
+"""Which requests a worker is on, one a line; called while it is stuck."""
 
 # The worker's faulthandler answers this signal with the stacks of all of its threads.
 STACKS_SIGNAL = signal.SIGUSR1
@@ -42,10 +44,10 @@ class Target(Protocol):
         """End it by force; false if that is impossible (a thread)."""
 
     def request_stacks(self) -> None:
-        """Ask for where each of its threads stands."""
+        """Ask for where each of its threads stands, and which requests it is on."""
 
     def stacks(self) -> str:
-        """Where each of its threads stood when `request_stacks` was called."""
+        """Where each of its threads stood when `request_stacks` was called, and its requests."""
 
     def outcome(self) -> str:
         """How it ended, for a person; call it once the sentinel is readable."""
@@ -63,17 +65,25 @@ class Target(Protocol):
 class ProcessTarget:
     """A worker in a forked process.
 
-    *undo* is run first in the child, to drop what it must not share with its parent.
+    *undo* is run first in the child, to drop what it must not share with its parent; *in_flight*
+    is called there.
     """
 
-    def __init__(self, main: Main, *, name: str, undo: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        main: Main,
+        *,
+        name: str,
+        undo: Callable[[], None],
+        in_flight: InFlight = lambda: "",
+    ) -> None:
         # A memfd, not a pipe: nobody has to read it for the dump to get out, and it survives
         # the process that is about to be killed.
         self._dump: IO[bytes] = os.fdopen(os.memfd_create("pounce-stacks"), "w+b", buffering=0)
 
         def child() -> None:
             undo()
-            _take_over_signals(self._dump)
+            _take_over_signals(self._dump, in_flight)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             # A daemonic process may not start processes of its own, but an application may.
             multiprocessing.current_process().daemon = False
@@ -117,7 +127,7 @@ class ProcessTarget:
         self._send(STACKS_SIGNAL)
 
     def stacks(self) -> str:
-        """What the faulthandler wrote."""
+        """What the faulthandler wrote, and the requests if the interpreter could add them."""
         self._dump.seek(0)
         return self._dump.read().decode(errors="replace")
 
@@ -149,25 +159,41 @@ class ProcessTarget:
             signal.pidfd_send_signal(self._pidfd, number)
 
 
-def _take_over_signals(dump: IO[bytes]) -> None:
+def _take_over_signals(dump: IO[bytes], in_flight: InFlight) -> None:
     # The terminal's Ctrl-C and a session's HUP reach the whole process group, but stopping
     # and reloading are the supervisor's decisions.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # Until its loop runs there is nothing to drain.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    faulthandler.register(STACKS_SIGNAL, file=dump, all_threads=True)
+    # First the stacks, which need no interpreter. Then, chained, Python's own handler: it runs
+    # when the main thread comes to its next instruction, or is woken from a lock or a sleep.
+    signal.signal(STACKS_SIGNAL, lambda *_: dump.write(_requests(in_flight)))
+    faulthandler.register(STACKS_SIGNAL, file=dump, all_threads=True, chain=True)
+
+
+def _requests(in_flight: InFlight) -> bytes:
+    lines = in_flight()
+    return f"\nRequests in flight:\n{lines}".encode() if lines else b""
 
 
 class ThreadTarget:
     """A worker in a thread of this process.
 
-    *stop* is what terminates it, callable from any thread.
+    *stop* is what terminates it; it and *in_flight* are callable from any thread.
     """
 
-    def __init__(self, main: Main, *, name: str, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        main: Main,
+        *,
+        name: str,
+        stop: Callable[[], None],
+        in_flight: InFlight = lambda: "",
+    ) -> None:
         self._main = main
         self._stop = stop
+        self._in_flight = in_flight
         self._outcome = "runs"
         self._stacks = ""
         self._ended_reader, self._ended_writer = os.pipe()
@@ -198,13 +224,14 @@ class ThreadTarget:
         return False
 
     def request_stacks(self) -> None:
-        """Take the thread's stack now."""
+        """Take the thread's stack and its requests now."""
         # What threading itself offers no public way to.
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
-        self._stacks = "".join(traceback.format_stack(frame)) if frame else ""
+        stack = "".join(traceback.format_stack(frame)) if frame else ""
+        self._stacks = stack + _requests(self._in_flight).decode()
 
     def stacks(self) -> str:
-        """The stack taken."""
+        """The stack and the requests taken."""
         return self._stacks
 
     def outcome(self) -> str:

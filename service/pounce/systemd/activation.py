@@ -6,6 +6,7 @@ import stat
 from dataclasses import dataclass
 
 from pounce.errors import ListenError
+from pounce.net.listeners import InheritedSocket
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 STORED = "pounce-store-"
@@ -20,14 +21,6 @@ _FILE_KINDS = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class InheritedSocket:
-    """A listening (or UDP) socket and its FileDescriptorName= ("" where systemd gave none)."""
-
-    sock: socket.socket
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

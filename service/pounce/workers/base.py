@@ -80,6 +80,10 @@ class LoopWorker(ABC):
         """Drain; when already draining, stop at once. Callable from any thread."""
         self._call(self._terminate)
 
+    def in_flight(self) -> str:
+        """The requests in flight, one a line, for a person; callable while the loop is stuck."""
+        return ""
+
     @abstractmethod
     def load(self) -> None:
         """Import what is to be served; blocking, before the loop runs."""

@@ -51,6 +51,10 @@ class Worker(LoopWorker):
         """Whether no client is connected."""
         return self._context is None or (self._context.idle and not self._connector.arriving)
 
+    def in_flight(self) -> str:
+        """The requests in flight, one a line, for a person; callable while the loop is stuck."""
+        return self._context.in_flight() if self._context is not None else ""
+
     def load(self) -> None:
         """Import the application."""
         self._app = self._load()
@@ -114,10 +118,8 @@ class Worker(LoopWorker):
         """Sweep the connections' timeouts and publish the counters."""
         busy = connections = requests = 0
         if self._context is not None:
+            busy = self._context.sweep(now)
             requests = self._context.requests
-            for connection in list(self._context.connections):
-                connection.sweep(now)
-                busy += connection.busy
             connections = self._held()
         self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
 

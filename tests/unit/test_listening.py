@@ -11,9 +11,9 @@ import pytest
 
 from pounce.config import DEFAULT_LISTEN, Listen
 from pounce.errors import ListenError
+from pounce.listening import Listeners, collect_listeners, describe
 from pounce.net.address import Address
-from pounce.server import Listeners, collect_listeners, describe
-from pounce.systemd.activation import InheritedSocket
+from pounce.net.listeners import InheritedSocket
 
 Logged = pytest.LogCaptureFixture
 
@@ -152,7 +152,7 @@ def test_neither_configured_nor_inherited(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    monkeypatch.setattr("pounce.server.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
+    monkeypatch.setattr("pounce.listening.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
     listeners = collected(stack, [], [])
     assert [sock.getsockname() for sock in listeners.stream] == [("127.0.0.1", port)]
     assert listeners.own == listeners.stream

@@ -1,0 +1,112 @@
+"""Which sockets a service serves: those it was given, matched to its configuration, and its own."""
+
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.errors import ListenError
+from pounce.net.listeners import InheritedSocket, close_listener, open_listeners
+
+_EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+logger = logging.getLogger("pounce.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The service's sockets: what it serves, what it only holds, what it opened itself."""
+
+    stream: list[socket.socket]
+    datagram: list[socket.socket]
+    own: list[socket.socket]
+
+    def close(self) -> None:
+        """Close what pounce opened; an inherited one stays open with whoever passed it."""
+        for sock in self.own:
+            close_listener(sock)
+
+
+def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket]) -> Listeners:
+    """Match *inherited* sockets to *entries*, by name or address; open what is missing.
+
+    An inherited socket that no entry wants is served all the same, with a warning if there
+    are entries at all. With neither, the service listens on 127.0.0.1:8000. Raises
+    ListenError.
+    """
+    stream = [each for each in inherited if each.sock.type == socket.SOCK_STREAM]
+    datagram = [each.sock for each in inherited if each.sock.type == socket.SOCK_DGRAM]
+    if not (entries or inherited):
+        entries = [DEFAULT_LISTEN]
+    found = Listeners([each.sock for each in stream], datagram, [])
+    try:
+        for entry in entries:
+            if not any(_matches(entry, each) for each in stream):
+                _open(entry, found)
+    except ListenError:
+        found.close()
+        raise
+    if entries:
+        _warn_of_unwanted(entries, stream)
+    if not found.stream:
+        raise ListenError(
+            "only UDP sockets were passed, and HTTP/3 is not served yet",
+            hint="add ListenStream= to the socket unit, or a [[listen]] entry",
+        )
+    for sock in found.stream:
+        sock.setblocking(False)
+    return found
+
+
+def _open(entry: Listen, found: Listeners) -> None:
+    opened = open_listeners(entry.address)
+    found.stream.extend(opened)
+    # What was passed as a descriptor belongs to whoever passed it.
+    if entry.address.kind != "fd":
+        found.own.extend(opened)
+
+
+def _warn_of_unwanted(entries: Sequence[Listen], inherited: list[InheritedSocket]) -> None:
+    for each in inherited:
+        if not any(_matches(entry, each) for entry in entries):
+            logger.warning("%s was inherited but is in no [[listen]] entry", describe(each.sock))
+
+
+def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
+    if entry.name:
+        return entry.name == inherited.name
+    if entry.address.kind == "fd":
+        return entry.address.fd == inherited.sock.fileno()
+    name = inherited.sock.getsockname()
+    if inherited.sock.family == socket.AF_UNIX:
+        return entry.address.kind == "unix" and entry.address.path == name
+    if entry.address.kind != "tcp" or entry.address.port != name[1]:
+        return False
+    if name[0] in _EVERY_INTERFACE and entry.address.host in ("", *_EVERY_INTERFACE):
+        return _covers(inherited.sock, entry.address.host)
+    try:
+        found = socket.getaddrinfo(entry.address.host, entry.address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # opening it says what is wrong
+    return name[0] in {info[4][0] for info in found}
+
+
+def _covers(sock: socket.socket, host: str) -> bool:
+    """Whether a socket on every interface has the family that *host* asks for."""
+    if not host:
+        return True
+    if sock.family == socket.AF_INET:
+        return host != "::"
+    # A dual-stack socket, systemd's default, takes IPv4 as well (ipv6(7)).
+    return host == "::" or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def describe(sock: socket.socket) -> str:
+    """The socket's address as people write it."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    scheme = "http://" if sock.type == socket.SOCK_STREAM else "udp "
+    return f"{scheme}{host}:{name[1]}"
