@@ -162,8 +162,7 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
 
     async def sweep() -> None:
         while True:
-            for connection in list(context.connections):
-                connection.sweep(loop.time())
+            context.sweep(loop.time())
             await asyncio.sleep(SWEEP)
 
     sweeper = asyncio.create_task(sweep())

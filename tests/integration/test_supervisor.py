@@ -287,6 +287,7 @@ def test_a_hung_worker_is_replaced_while_others_serve(
             load.wait_for_more(100)
             service.expect(rf"worker {slot} \({first[slot]}\) was silent for")
             service.expect(rf"line \d+,? in {function}")
+            service.expect(r"GET /hang from 127\.0\.0\.1:\d+, for \d+\.\d s <- running")
             service.expect_worker(slot, first[slot])
             with service.connect_to(slot):
                 load.wait_for_more(100)

@@ -33,8 +33,12 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.fixture
 def fork(stack: ExitStack) -> Start:
-    def start(main: Callable[[], int], undo: Callable[[], None] = lambda: None) -> ProcessTarget:
-        target = ProcessTarget(main, name="pounce-test", undo=undo)
+    def start(
+        main: Callable[[], int],
+        undo: Callable[[], None] = lambda: None,
+        in_flight: Callable[[], str] = lambda: "",
+    ) -> ProcessTarget:
+        target = ProcessTarget(main, name="pounce-test", undo=undo, in_flight=in_flight)
         stack.callback(close_process, target)
         return target
 
@@ -253,6 +257,25 @@ def test_the_stacks_are_those_of_every_thread(fork: Start) -> None:
     assert "for_ever" in until_stacks(fork(main), "waits_in_a_thread")
 
 
+@pytest.mark.parametrize("how", ["busy", "asleep", "deadlocked"])
+def test_the_requests_follow_the_stacks(fork: Start, stack: ExitStack, how: str) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        lock = threading.Lock()
+        lock.acquire()
+        signpost.reach()
+        if how == "deadlocked":
+            lock.acquire()
+        while True:
+            time.sleep(3600 if how == "asleep" else 0)
+
+    target = fork(main, in_flight=lambda: "GET /\n")
+    signpost.wait()
+    stacks = until_stacks(target, "GET /\n")
+    assert stacks.index(" in main") < stacks.index("\nRequests in flight:\nGET /\n")
+
+
 def test_signalling_a_process_that_has_ended(fork: Start) -> None:
     target = fork(lambda: 0)
     wait_for_end(target)
@@ -276,8 +299,12 @@ def test_closing_reaps_the_process() -> None:
 
 @pytest.fixture
 def thread(stack: ExitStack) -> Callable[[Callable[[], int]], ThreadTarget]:
-    def start(main: Callable[[], int], stop: Callable[[], None] = lambda: None) -> ThreadTarget:
-        target = ThreadTarget(main, name="pounce-test", stop=stop)
+    def start(
+        main: Callable[[], int],
+        stop: Callable[[], None] = lambda: None,
+        in_flight: Callable[[], str] = lambda: "",
+    ) -> ThreadTarget:
+        target = ThreadTarget(main, name="pounce-test", stop=stop, in_flight=in_flight)
         stack.callback(target.close)
         return target
 
@@ -350,6 +377,14 @@ def test_where_a_thread_stands(thread: Threads, gate: threading.Event) -> None:
     target.join(PATIENCE)
     target.request_stacks()
     assert target.stacks() == "", "one that has ended stands nowhere"
+
+
+def test_which_requests_a_thread_is_on(thread: Threads, gate: threading.Event) -> None:
+    target = thread(lambda: int(gate.wait(PATIENCE)), in_flight=lambda: "GET /\n")
+    target.request_stacks()
+    assert target.stacks().endswith("\nRequests in flight:\nGET /\n")
+    gate.set()
+    target.join(PATIENCE)
 
 
 # Joining

@@ -1,0 +1,55 @@
+"""What a worker that is stuck tells of the requests it is on."""
+
+import asyncio
+
+from tests.live import live, respond, serve, until
+
+from pounce.asgi.types import Receive, Scope, Send
+
+
+@live
+async def test_each_request_is_told_with_its_age() -> None:
+    gate = asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await respond(send, b"")
+
+    async with serve(wait) as server, await server.connect() as idle, await server.connect() as one:
+        context = server.context
+        await idle.send(b"GET / HT")
+        await one.send(b"GET /a%0a?b HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(lambda: "for 0.1 s" in context.in_flight())
+        host, port = one.sock.getsockname()
+        assert context.in_flight() == f"GET /a%0a from {host}:{port}, for 0.1 s\n"
+        gate.set()
+        await one.response()
+        assert context.in_flight() == ""
+
+
+@live
+async def test_the_one_that_holds_the_loop_is_marked() -> None:
+    told: list[list[str]] = []
+    done = asyncio.Event()
+
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/waits":
+            await done.wait()
+        else:
+            told.append(server.context.in_flight().splitlines())
+            await asyncio.sleep(0)
+            told.append(server.context.in_flight().splitlines())
+            done.set()
+        await respond(send, b"")
+
+    async with serve(tell) as server, await server.connect() as one, await server.connect() as two:
+        await one.send(b"GET /waits HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(lambda: "/waits" in server.context.in_flight())
+        await two.get("/tells")
+        await one.response()
+    for lines in told:
+        waits, tells = sorted(lines, key=lambda line: "/tells" in line)
+        assert waits.startswith("GET /waits ")
+        assert waits.endswith(" s")
+        assert tells.startswith("GET /tells ")
+        assert tells.endswith(" <- running")
