@@ -155,12 +155,16 @@ def find(name: str, directory: Path = CONFIG_DIRECTORY) -> Path:
         pass
     except OSError:
         return path  # It is there, or may be; reading it gives the reason.
-    names = sorted(file.stem for file in directory.glob("*.toml"))
     raise ConfigError(
         f"{name!r} is neither an application nor a service configured in {directory}",
-        hint=f"configured there: {', '.join(names) or 'none'}; "
+        hint=f"configured there: {', '.join(configured(directory)) or 'none'}; "
         "an application is module:attribute; another file is given by --config FILE",
     )
+
+
+def configured(directory: Path = CONFIG_DIRECTORY) -> list[str]:
+    """The names of the services that have a file in *directory*, hidden files aside."""
+    return sorted(path.stem for path in directory.glob("[!.]*.toml"))
 
 
 def _read_text(path: Path) -> str:

@@ -1,16 +1,21 @@
 """What the packages say and install agrees with the program."""
 
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from pounce import __version__
+from pounce.cli import completion
 from pounce.cli import pounce as command
 from pounce.config import Listen, ServerConfig
+from pounce.config_file import configured
 from pounce.options import options
 
 PROJECT = Path(__file__).parents[2]
@@ -62,6 +67,39 @@ def test_no_place_of_a_page_is_left_open(manual: dict[str, str]) -> None:
 def test_every_shell_asks_pounce(documents: Path, script: str) -> None:
     shell = script.partition("/")[0]
     assert f"_POUNCE_COMPLETE={shell}_complete" in (documents / script).read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pounce rel", "reload"),
+        ("pounce serve --worker-m", "--worker-mode"),
+        ("pounce serve --worker-mode t", "thread"),
+        ("pounce serve --workers ", ""),
+    ],
+)
+def test_bash_completes(documents: Path, words: str, offered: str) -> None:
+    script = f"""
+        source {documents}/bash/pounce
+        COMP_WORDS=({words} "") COMP_CWORD={len(words.split(" ")) - 1}
+        _pounce_completion pounce
+        echo "${{COMPREPLY[@]}}"
+    """
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    outcome = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (outcome.stdout, outcome.stderr) == (f"{offered}\n", "")
+
+
+def test_services_are_offered_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("shop", "shop-admin", "blog", ".shop"):
+        (tmp_path / f"{name}.toml").touch()
+    monkeypatch.setattr(completion, "configured", partial(configured, tmp_path))
+    for subcommand in ("serve", "reload"):
+        complete = ShellComplete(command, {}, "pounce", "_POUNCE_COMPLETE")
+        items = complete.get_completions([subcommand], "sh")
+        assert [item.value for item in items] == ["shop", "shop-admin"]
 
 
 def test_all_versions_are_one() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pounce.cli.completion import complete_name, complete_value
 from pounce.config import SECTIONS, ServerConfig
 from pounce.config_file import Given, Invocation, find
 from pounce.kinds import Boolean, toml
@@ -46,7 +47,9 @@ class ConfiguredCommand(click.Command):
 
 
 def _shared() -> Iterator[click.Parameter]:
-    yield click.Argument(["target"], required=False, metavar="[APP|NAME]")
+    yield click.Argument(
+        ["target"], required=False, metavar="[APP|NAME]", shell_complete=complete_name
+    )
     yield click.Option(
         ["config_file", "--config"],
         type=click.Path(path_type=Path),
@@ -76,6 +79,7 @@ def _flag(option: Option, name: str) -> click.Option:
         multiple=option.kind.repeatable,
         metavar=option.kind.metavar,
         help=_help(option),
+        shell_complete=complete_value(option.kind),
     )
 
 

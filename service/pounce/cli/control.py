@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from pounce.cli.completion import complete_name
 from pounce.errors import PounceError
 from pounce.server import CONTROL
 from pounce.supervisor.interface import NAME
 
 RUNTIME_DIRECTORY = Path("/run/pounce")
 
-service = click.argument("name", required=False, metavar="[NAME]")
+service = click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_name)
 control = click.option(
     "control_socket",
     "--control",

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pounce.config import Listen, ServerConfig
-from pounce.config_file import CONFIG_DIRECTORY, ConfigFile
+from pounce.config_file import CONFIG_DIRECTORY, ConfigFile, configured
 from pounce.errors import ConfigError
 from pounce.kinds import Invalid
 from pounce.net.address import Address
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     """Generate into the first directory of *arguments*, as systemd calls generators."""
     if not arguments:
         sys.exit("usage: pounce-generator DIRECTORY [EARLY_DIRECTORY LATE_DIRECTORY]")
-    for path in sorted(CONFIG_DIRECTORY.glob("[!.]*.toml")):
-        generate(path, Path(arguments[0]))
+    for name in configured():
+        generate(CONFIG_DIRECTORY / f"{name}.toml", Path(arguments[0]))
 
 
 def generate(path: Path, directory: Path) -> None:
