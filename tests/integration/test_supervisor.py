@@ -169,6 +169,7 @@ def test_an_application_that_takes_too_long_to_start(tmp_path: Path, mode: str) 
     with launched(tmp_path, *flags, app="late:app", apps=tmp_path) as service:
         assert service.wait() == 70
         assert "late.py" in service.log
+        assert "did not become ready: it was not ready within 1 s" in service.log
 
 
 def test_a_port_in_use() -> None:
@@ -288,6 +289,7 @@ def test_a_hung_worker_is_replaced_while_others_serve(
             service.expect(rf"worker {slot} \({first[slot]}\) was silent for")
             service.expect(rf"line \d+,? in {function}")
             service.expect(r"GET /hang from 127\.0\.0\.1:\d+, for \d+\.\d s <- running")
+            service.expect(r"ended unasked: it hung; next one in 0 s")
             service.expect_worker(slot, first[slot])
             with service.connect_to(slot):
                 load.wait_for_more(100)

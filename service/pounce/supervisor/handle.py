@@ -42,8 +42,14 @@ class _WorkerHandle:
         return self.generation.number, self.slot, _target_id(self.target)
 
     def why(self) -> str:
-        """Why it ended, for a person."""
-        return self.failure.reason if self.failure else f"it {self.target.outcome()}"
+        """Why it ended unasked, for a person."""
+        if self.failure:
+            return self.failure.reason
+        if not self.forced:
+            return f"it {self.target.outcome()}"
+        if self.ready_at is not None:
+            return "it hung"
+        return f"it was not ready within {self.generation.config.startup_timeout:g} s"
 
     def cancel_deadline(self) -> None:
         """Forget the deadline, if there is one."""
