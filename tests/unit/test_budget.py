@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pounce.supervisor.budget import RestartBudget
@@ -29,6 +29,8 @@ def test_without_restarts_the_budget_never_allows_one() -> None:
     assert budget.wait(1e9) == 60.0
 
 
+# 3.90001 + 0.1 is 4.00001, but 4.00001 - 0.1 is not 3.90001.
+@example(restarts=1, window=0.1, steps=[1.9, 2.00001, 0.1, 0.0])
 @given(
     restarts=st.integers(1, 5),
     window=st.floats(0.1, 100.0),

@@ -40,7 +40,7 @@ class RestartBudget:
 
     def wait(self, now: float) -> float:
         """Seconds until the budget allows a restart again; 0.0 if it does at *now*."""
-        while self._spent and self._spent[0] <= now - self.window:
+        while self._spent and self._spent[0] + self.window <= now:
             self._spent.popleft()
         if len(self._spent) < self.restarts:
             return 0.0
