@@ -289,9 +289,10 @@ def test_signalling_a_process_that_has_ended(fork: Start) -> None:
 def test_closing_reaps_the_process() -> None:
     target = ProcessTarget(lambda: 0, name="pounce-test", undo=lambda: None)
     wait_for_end(target)
+    pid = target.id
     target.close()
     with pytest.raises(ChildProcessError):
-        os.waitpid(target.id, os.WNOHANG)
+        os.waitpid(pid, os.WNOHANG)
 
 
 # Threads
