@@ -21,7 +21,9 @@ class AccessLog:
         """Log a request that began at *started* by `clock`; *status* 0 is no response."""
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
-        line = f"{scope['method']} {target.decode('latin-1')} HTTP/{scope['http_version']}"
+        # A WebSocket's scope has no method, but its handshake is a GET.
+        method = scope.get("method", "GET")
+        line = f"{method} {target.decode('latin-1')} HTTP/{scope['http_version']}"
         self._write(scope["client"], line, status, size, self.clock() - started)
 
     def refusal(self, client: tuple[str, int] | None, status: int) -> None:
