@@ -16,7 +16,10 @@ def test_an_applications_error_is_one_entry_with_the_request(instance: Instance)
     instance.configure()
     instance.start()
     assert instance.curl("/fail", "--include").stdout.startswith("HTTP/1.1 500 ")
-    [entry] = instance.journal("PRIORITY=3")
+    # The client may read the response before the worker has written the entry.
+    [entry] = instance.machine.wait_until(
+        lambda: instance.journal("PRIORITY=3"), 10, "the error in the journal"
+    )
     assert entry["MESSAGE"].splitlines()[-1].endswith("LookupError: nothing is there")
     assert "Traceback (most recent call last):" in entry["MESSAGE"]
     assert "/fail" in entry["MESSAGE"]
@@ -28,7 +31,9 @@ def test_an_access_log_in_the_journal(instance: Instance) -> None:
     instance.configure(access_log="on")
     instance.start()
     instance.curl("/items")
-    [entry] = instance.journal("LOGGER=pounce.access")
+    [entry] = instance.machine.wait_until(
+        lambda: instance.journal("LOGGER=pounce.access"), 10, "the request in the journal"
+    )
     assert "/items" in entry["MESSAGE"]
 
 
