@@ -50,6 +50,7 @@ MAY_KNOW = {
         "errors",
         "handover",
         "lifecycle",
+        "net",
         "scoreboard",
         "workers",
     },
@@ -78,6 +79,7 @@ DOORS = {
     ("cli", "supervisor"): {"pounce.supervisor.interface"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
     ("server", "supervisor"): {"pounce.supervisor"},
+    ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
     ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
 }

@@ -36,9 +36,18 @@ def open_listeners(address: Address) -> list[socket.socket]:
             return [_open_unix(Path(address.path))]
         return _open_all(_resolve(address))
     except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
-        raise ListenError(
-            f"cannot listen on {address}: {_reason(error)}", hint=_advice(error, address)
-        ) from error
+        raise _refusal(error, address) from error
+
+
+def open_private(path: Path) -> socket.socket:
+    """Listen on the unix socket *path*, which only root and this process's user can connect to.
+
+    Raises ListenError, as `open_listeners` does.
+    """
+    try:
+        return _open_unix(path, 0o600)
+    except OSError as error:
+        raise _refusal(error, Address("unix", path=str(path))) from error
 
 
 def adopt(descriptor: int) -> socket.socket:
@@ -119,10 +128,13 @@ def _open_tcp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.
     return sock
 
 
-def _open_unix(path: Path) -> socket.socket:
+def _open_unix(path: Path, mode: int = 0o777) -> socket.socket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        # The path gets this mode, less the umask, as it comes into being: unlike a chmod(2)
+        # afterwards that leaves no moment in which somebody else could connect.
+        os.fchmod(sock.fileno(), mode)
         sock.bind(str(path))
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -154,6 +166,12 @@ def _remove_stale(path: Path) -> None:
             path.unlink()
             return
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _refusal(error: OSError | UnicodeError, address: Address) -> ListenError:
+    return ListenError(
+        f"cannot listen on {address}: {_reason(error)}", hint=_advice(error, address)
+    )
 
 
 def _reason(error: OSError | UnicodeError) -> str:

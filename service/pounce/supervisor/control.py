@@ -10,13 +10,15 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pounce.supervisor.loop import Loop
+from pounce.net.listeners import close_listener, open_private
+from pounce.supervisor.loop import Loop, Timer
 
 _MAX_CALL = 64 * 1024
+# Seconds that accepting pauses when descriptors have run out: the listener stays readable.
+_PAUSE = 1.0
 _SERVICE = "org.varlink.service"
 
 Parameters = dict[str, Any]
@@ -39,7 +41,7 @@ Method = Callable[[Parameters, Reply, Fail], None]
 class ControlServer:
     """Listens on *path* and offers *methods*, full names, as *description* declares them.
 
-    *information* is what GetInfo tells: vendor, product, version, url.
+    *information* is what GetInfo tells: vendor, product, version, url. Raises ListenError.
     """
 
     def __init__(
@@ -51,7 +53,6 @@ class ControlServer:
         information: Mapping[str, str],
     ) -> None:
         self._loop = loop
-        self._path = path
         self._interface = description.split("interface ", 1)[1].split()[0]
         self._description = description
         self._information = information
@@ -61,16 +62,19 @@ class ControlServer:
             f"{_SERVICE}.GetInterfaceDescription": self._get_description,
         }
         self._callers: set[_Caller] = set()
-        self._listener = _listen(path)
-        loop.watch(self._listener.fileno(), self._accept)
+        self._pause: Timer | None = None
+        self._listener = open_private(path)
+        self._watch()
 
     def close(self) -> None:
         """Hang up on everybody and remove the path."""
-        self._loop.unwatch(self._listener.fileno())
+        if self._pause is None:
+            self._loop.unwatch(self._listener.fileno())
+        else:
+            self._pause.cancel()
         for caller in list(self._callers):
             caller.hang_up()
-        self._path.unlink(missing_ok=True)
-        self._listener.close()
+        close_listener(self._listener)
 
     def close_in_child(self) -> None:
         """Undo what a forked child has inherited of this."""
@@ -81,7 +85,7 @@ class ControlServer:
     def call(self, caller: "_Caller", message: bytes) -> None:
         """Carry out one call of *caller*."""
         try:
-            name, parameters = _parse(message)
+            name, parameters, caller.oneway = _parse(message)
             method = self._methods.get(name)
             if method is None:
                 raise _unknown(name, self._interface)
@@ -93,11 +97,19 @@ class ControlServer:
         """*caller* has hung up."""
         self._callers.discard(caller)
 
+    def _watch(self) -> None:
+        self._pause = None
+        self._loop.watch(self._listener.fileno(), self._accept)
+
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the caller has left the queue
         except OSError:
-            return  # the caller has left the queue, or descriptors are short; it will try again
+            self._loop.unwatch(self._listener.fileno())
+            self._pause = self._loop.call_later(_PAUSE, self._watch)
+            return
         if _may_call(sock):
             self._callers.add(_Caller(self._loop, self, sock))
         else:
@@ -108,19 +120,28 @@ class ControlServer:
 
     def _get_description(self, parameters: Parameters, reply: Reply, __: Fail) -> None:
         wanted = parameters.get("interface")
+        if not isinstance(wanted, str):
+            raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "interface"})
         if wanted not in (self._interface, _SERVICE):
-            raise CallFailed(f"{_SERVICE}.InterfaceNotFound", {"interface": str(wanted)})
+            raise CallFailed(f"{_SERVICE}.InterfaceNotFound", {"interface": wanted})
         reply({"description": self._description if wanted == self._interface else _SERVICE_TEXT})
 
 
 class _Caller:
-    """One connection; calls are answered in their order."""
+    """One connection; calls are answered in their order.
+
+    It is watched for calls, or while an answer does not fit the socket's buffer, for room; its
+    next calls wait meanwhile.
+    """
 
     def __init__(self, loop: Loop, server: ControlServer, sock: socket.socket) -> None:
         self.sock = sock
+        self.oneway = False
+        """Whether the call under way wants no answer."""
         self._loop = loop
         self._server = server
         self._received = b""
+        self._unsent = b""
         self._busy = False
         sock.setblocking(False)
         loop.watch(sock.fileno(), self._read)
@@ -135,10 +156,14 @@ class _Caller:
 
     def hang_up(self) -> None:
         """End the connection."""
-        if self.sock.fileno() >= 0:
+        if self._is_open:
             self._loop.unwatch(self.sock.fileno())
             self.sock.close()
             self._server.forget(self)
+
+    @property
+    def _is_open(self) -> bool:
+        return self.sock.fileno() >= 0
 
     def _read(self) -> None:
         try:
@@ -148,41 +173,54 @@ class _Caller:
         except OSError:
             data = b""
         self._received += data
-        if not data or len(self._received) > _MAX_CALL:
+        if not data:
             self.hang_up()
-        else:
-            self._next()
+            return
+        self._next()
+        if len(self._received) > _MAX_CALL:
+            self.hang_up()
 
     def _next(self) -> None:
-        while not self._busy and b"\0" in self._received:
+        while self._is_open and not self._busy and b"\0" in self._received:
             message, _, self._received = self._received.partition(b"\0")
             self._busy = True
             self._server.call(self, message)
 
     def _answer(self, body: Parameters) -> None:
-        if self.sock.fileno() < 0:
+        if not self._is_open:
             return  # it did not wait
+        if not self.oneway:
+            self._unsent = json.dumps(body).encode() + b"\0"
+            self._send()
+        if not self._is_open:
+            return
+        if self._unsent:
+            self._loop.unwatch(self.sock.fileno())
+            self._loop.watch_writable(self.sock.fileno(), self._send_rest)
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        self._busy = False
+        # Not from here: what answers may be in the midst of something.
+        self._loop.post(self._next)
+
+    def _send(self) -> None:
         try:
-            # An answer is a few kilobytes and the socket's buffer is empty: the caller waits.
-            self.sock.send(json.dumps(body).encode() + b"\0")
+            sent = self.sock.send(self._unsent)
+        except BlockingIOError:
+            return
         except OSError:
             self.hang_up()
-            return
-        self._busy = False
-        self._loop.post(partial(self._next))
+        else:
+            self._unsent = self._unsent[sent:]
 
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    mask = os.umask(0o177)
-    try:
-        sock.bind(str(path))
-    finally:
-        os.umask(mask)
-    sock.listen(16)
-    return sock
+    def _send_rest(self) -> None:
+        self._send()
+        if self._is_open and not self._unsent:
+            self._loop.unwatch(self.sock.fileno())
+            self._loop.watch(self.sock.fileno(), self._read)
+            self._answered()
 
 
 def _may_call(sock: socket.socket) -> bool:
@@ -192,15 +230,18 @@ def _may_call(sock: socket.socket) -> bool:
     return uid in (0, os.geteuid())
 
 
-def _parse(message: bytes) -> tuple[str, Parameters]:
+def _parse(message: bytes) -> tuple[str, Parameters, bool]:
+    """The method's full name, its parameters, and whether no answer is wanted."""
     try:
         call = json.loads(message)
-        name, parameters = call["method"], call.get("parameters") or {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "method"}) from None
-    if not isinstance(name, str) or not isinstance(parameters, dict):
+    except (ValueError, RecursionError):  # nested more deeply than Python's stack
+        call = None
+    if not isinstance(call, dict) or not isinstance(name := call.get("method"), str):
+        raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "method"})
+    parameters = call.get("parameters")
+    if not isinstance(parameters, dict | None):
         raise CallFailed(f"{_SERVICE}.InvalidParameter", {"parameter": "parameters"})
-    return name, parameters
+    return name, parameters or {}, call.get("oneway") is True
 
 
 def _unknown(name: str, interface: str) -> CallFailed:

@@ -56,7 +56,7 @@ error ScaleFailed (reason: string)
 
 
 def open_control(loop: Loop, path: Path, service: Service) -> ControlServer:
-    """Offer *service* on the socket *path*; raises OSError."""
+    """Offer *service* on the socket *path*; raises ListenError."""
     information = {
         "vendor": "pounce",
         "product": "pounce",
@@ -80,7 +80,8 @@ def _methods(service: Service) -> dict[str, Method]:
 
     def scale(parameters: Parameters, reply: Reply, __: Fail) -> None:
         workers = parameters.get("workers")
-        if not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+        # In Python, unlike in JSON, true is a number.
+        if type(workers) is not int or not 1 <= workers <= MOST_WORKERS:
             raise CallFailed("org.varlink.service.InvalidParameter", {"parameter": "workers"})
         try:
             service.scale(workers)

@@ -19,7 +19,7 @@ from ssl import SSLContext
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.errors import ConfigError, ListenError, PounceError
+from pounce.errors import ConfigError, PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
 from pounce.supervisor.crew import WorkerMode
@@ -215,13 +215,7 @@ class Supervisor:
         if self._control_path is None:
             yield
             return
-        try:
-            control = open_control(self._loop, self._control_path, service)
-        except OSError as error:
-            raise ListenError(
-                f"cannot open the control socket {self._control_path}: {error.strerror}",
-                hint="set `control` to a path whose directory the service's user may write in",
-            ) from error
+        control = open_control(self._loop, self._control_path, service)
         service.crew.undo_in_child.append(control.close_in_child)
         try:
             yield
