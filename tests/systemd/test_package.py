@@ -179,6 +179,7 @@ def test_an_upgrade_restarts_what_runs_and_no_client_notices(
     for instance in instances:
         instance.configure("load:app", workers=2)
         plain.systemctl("enable", "--now", instance.socket)
+        plain.systemctl("enable", instance.service)
     running.start()
     supervisor = running.show("MainPID")
     address = Address(kind="unix", path=str(plain.path(running.path)))
