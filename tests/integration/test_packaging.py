@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import tomli
 from click.shell_completion import ShellComplete
 
 from pounce import __version__
@@ -123,6 +124,16 @@ def test_everything_that_is_to_be_installed_is_there(documents: Path) -> None:
         elif source.startswith("build/documents/"):
             source = source.replace("build/documents", str(documents))
         assert source == "usr/bin/pounce" or (PROJECT / source).exists(), source
+
+
+def test_every_dependency_is_there_when_packages_are_built() -> None:
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    control = (PROJECT / "debian/control").read_text()
+    specification = (PROJECT / "packaging/rpm/pounce.spec").read_text()
+    for dependency in project["dependencies"]:
+        package = "python3-" + re.split(r"[>=<; ]", dependency)[0]
+        assert f" {package},\n" in control
+        assert f"BuildRequires:  {package}\n" in specification
 
 
 def test_every_unit_is_installed() -> None:
