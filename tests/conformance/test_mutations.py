@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pounce.config import ServerConfig
 from pounce.http1.events import RequestHead
+from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
 from tests.conformance import corpus, echo
@@ -22,7 +23,7 @@ from tests.conformance.servers import LiveServer, serve_in_thread
 from tests.conformance.verdict import Verdict, judge
 
 CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
-READERS = [StrictReader]
+READERS = [StrictReader, FastReader]
 
 Change: TypeAlias = Callable[[bytes], bytes]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from pounce.config import ServerConfig
+from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
 from tests.conformance import corpus
@@ -13,7 +14,7 @@ from tests.conformance.corpus import Case, ExpectedRequest
 from tests.conformance.verdict import Seen, judge
 
 CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
-READERS = [StrictReader]
+READERS = [StrictReader, FastReader]
 
 Split = Callable[[bytes], Iterable[bytes]]
 
@@ -26,10 +27,11 @@ def at_random(seed: int) -> Split:
     def pieces(data: bytes) -> Iterator[bytes]:
         choice = random.Random(seed)
         largest = choice.choice([3, 20, 200, 20_000])
-        while data:
-            size = choice.randint(1, largest)
-            yield data[:size]
-            data = data[size:]
+        at = 0
+        while at < len(data):
+            end = at + choice.randint(1, largest)
+            yield data[at:end]
+            at = end
 
     return pieces
 

@@ -39,7 +39,7 @@ class Verdict:
         try:
             while not self.closed and (event := reader.next_event()) is not NEED_DATA:
                 if isinstance(event, RequestHead):
-                    self.requests.append(Seen(event))
+                    self.requests.append(Seen(event, complete=not event.has_body))
                 elif isinstance(event, Body):
                     self.requests[-1].body += event.data
                 else:

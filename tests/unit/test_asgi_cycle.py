@@ -237,7 +237,7 @@ def test_cancellation_ends_the_task(*, gone: bool, caplog: pytest.LogCaptureFixt
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await asyncio.get_running_loop().create_future()
 
-        task = start_task(cycle_of(wire, app).run(), asyncio.get_running_loop())
+        task = start_task(cycle_of(wire, app).run(), loop=asyncio.get_running_loop())
         await asyncio.sleep(0)
         wire.gone = gone
         task.cancel()

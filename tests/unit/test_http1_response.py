@@ -76,7 +76,7 @@ def test_wire_form(
     response = writer(method, version)
     response.start(status, headers)
     last = len(parts) - 1
-    sent = b"".join(response.body(part, at < last) for at, part in enumerate(parts))
+    sent = b"".join(b"".join(response.body(part, at < last)) for at, part in enumerate(parts))
     assert sent == b"HTTP/1.1 " + expected
     assert response.complete
     assert response.keep_alive is (b"close" not in expected)
@@ -121,7 +121,7 @@ def test_a_status_that_is_no_final_one(status: int) -> None:
 def test_the_content_length_is_kept(parts: list[bytes]) -> None:
     response = writer()
     response.start(200, [(b"content-length", b"3")])
-    sent = b"".join(response.body(part, True) for part in parts[:-1])
+    sent = b"".join(b"".join(response.body(part, True)) for part in parts[:-1])
     with pytest.raises(MessageError, match=r"(longer|shorter) than its content-length"):
         response.body(parts[-1], False)
     assert not response.complete
@@ -133,7 +133,7 @@ def test_a_head_may_be_replaced_until_it_is_sent() -> None:
     response = writer()
     response.start(200, [(b"content-length", b"3"), (b"x", b"y"), (b"date", b"never")])
     response.start(500, [])
-    sent = response.body(b"", False)
+    (sent,) = response.body(b"", False)
     assert sent == b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -141,7 +141,7 @@ def test_a_head_may_be_replaced_until_it_is_sent() -> None:
 def test_default_fields(own: list[bytes]) -> None:
     response = ResponseWriter(DefaultHeaders(ServerConfig()), "GET", "1.1", keep_alive=True)
     response.start(200, [(name, b"mine") for name in own])
-    sent = response.body(b"", False)
+    (sent,) = response.body(b"", False)
     names = {name.lower() for name in own}
     assert (b"\r\nserver: pounce\r\n" in sent) is (b"server" not in names)
     dated = re.search(rb"\r\ndate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", sent)

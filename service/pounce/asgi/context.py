@@ -8,9 +8,27 @@ from typing import Any, Protocol
 
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.types import ASGIApp
+from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
 from pounce.net.forwarded import TrustedProxies
+
+
+class Upgrade(Protocol):
+    """An engine that goes on with a connection where HTTP/1.1 ends."""
+
+    def __call__(
+        self,
+        context: "ServerContext",
+        transport: asyncio.Transport,
+        request: Scope,
+        received: bytes,
+        *,
+        ended: bool,
+    ) -> None:
+        """Take *transport* over from the connection whose *request*, a scope, asks for it.
+
+        *received* came after the request; with *ended* nothing more will.
+        """
 
 
 class Connection(Protocol):
@@ -46,8 +64,9 @@ class ServerContext:
     *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
     tasks that outlived their response or their connection. *requests* counts completed ones.
     *extensions* are offered in every scope. *hand_over* is set while the worker drains with a
-    successor: it takes connections that are between requests. *swept* is when `sweep` was last
-    called, by the monotonic clock.
+    successor: it takes connections that are between requests. *websocket* serves WebSockets;
+    without it, requests for one are ordinary. *swept* is when `sweep` was last called, by the
+    monotonic clock.
     """
 
     config: ServerConfig
@@ -59,6 +78,7 @@ class ServerContext:
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
     hand_over: Callable[[Any], None] | None = None
+    websocket: Upgrade | None = None
     draining: bool = False
     swept: float = field(default_factory=time.monotonic)
     defaults: DefaultHeaders = field(init=False)

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Protocol
 
 from pounce.asgi.context import ServerContext
@@ -58,6 +59,10 @@ class _Phase(Enum):
     COMPLETE = auto()
 
 
+# Looked up once, not once a message.
+_IDLE, _STARTED, _SENDING, _COMPLETE = _Phase
+
+
 class RequestCycle:
     """Calls the application for one request and keeps both to the ASGI specification."""
 
@@ -77,7 +82,7 @@ class RequestCycle:
         self._stream = stream
         self._scope = scope
         self._context = context
-        self._phase = _Phase.IDLE
+        self._phase = _IDLE
         self._body_read = False
         self._told_gone = False
         self._status = 0
@@ -95,12 +100,12 @@ class RequestCycle:
             if not isinstance(error, (Exception, SystemExit)):
                 raise
         else:
-            if self._phase is not _Phase.COMPLETE and not self._stream.gone:
+            if self._phase is not _COMPLETE and not self._stream.gone:
                 self._incomplete()
         finally:
-            if self._phase is not _Phase.COMPLETE:
+            if self._phase is not _COMPLETE:
                 # Nothing has logged it: it was answered 500, was reset, or nobody is left.
-                self._phase = _Phase.COMPLETE
+                self._phase = _COMPLETE
                 self._log()
             self._stream.released()
 
@@ -125,7 +130,7 @@ class RequestCycle:
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
         stream = self._stream
-        while self._phase is not _Phase.COMPLETE and not stream.gone:
+        while self._phase is not _COMPLETE and not stream.gone:
             if not self._body_read:
                 piece = stream.read_body()
                 if piece is not None:
@@ -153,7 +158,7 @@ class RequestCycle:
             raise MessageError(f"unknown message type {kind!r} for an HTTP request")
 
     def _start(self, message: Message) -> None:
-        if self._phase is not _Phase.IDLE:
+        if self._phase is not _IDLE:
             raise MessageError("http.response.start was sent a second time")
         self._check_connected()
         status = message.get("status")
@@ -161,12 +166,12 @@ class RequestCycle:
             raise MessageError(f"the status in http.response.start is {status!r}, not an int")
         self._stream.start_response(status, message.get("headers", ()))
         self._status = status
-        self._phase = _Phase.STARTED
+        self._phase = _STARTED
 
     def _body(self, message: Message) -> None:
-        if self._phase is _Phase.IDLE:
+        if self._phase is _IDLE:
             raise MessageError("http.response.body was sent before http.response.start")
-        if self._phase is _Phase.COMPLETE:
+        if self._phase is _COMPLETE:
             raise MessageError("http.response.body was sent after the response was complete")
         self._check_connected()
         body = message.get("body", b"")
@@ -176,9 +181,9 @@ class RequestCycle:
         self._stream.send_body(body, more)
         self._size += len(body)
         if more:
-            self._phase = _Phase.SENDING
+            self._phase = _SENDING
         else:
-            self._phase = _Phase.COMPLETE
+            self._phase = _COMPLETE
             self._log()
 
     def _check_connected(self) -> None:
@@ -198,17 +203,17 @@ class RequestCycle:
             # right to stop.
             self._stream.reset()
             return
-        what = "the whole" if self._phase is _Phase.SENDING else "a"
+        what = "the whole" if self._phase is _SENDING else "a"
         self._report(f"the application returned without sending {what} response", None)
         self._give_up()
 
     def _give_up(self) -> None:
         """Answer 500 while that is possible; later, make sure nobody takes the rest for whole."""
-        if self._phase in (_Phase.IDLE, _Phase.STARTED):
+        if self._phase in (_IDLE, _STARTED):
             self._status = 500
             self._stream.start_response(500, _ERROR_HEADERS)
             self._stream.send_body(_ERROR_BODY, False)
-        elif self._phase is _Phase.SENDING:
+        elif self._phase is _SENDING:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
@@ -248,20 +253,8 @@ def _as_bytes(body: object) -> bytes:
     raise MessageError(f"the body in http.response.body is {type(body).__name__}, not bytes")
 
 
-def _start_eagerly(
-    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
-) -> asyncio.Task[None]:
-    return asyncio.Task(coroutine, loop=loop, eager_start=True)
-
-
-def _start_soon(
-    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
-) -> asyncio.Task[None]:
-    return loop.create_task(coroutine)
-
-
 # Started eagerly, an application that never waits costs no trip through the loop.
-start_task: Callable[[Coroutine[Any, Any, None], asyncio.AbstractEventLoop], asyncio.Task[None]] = (
-    _start_eagerly if sys.version_info >= (3, 12) else _start_soon
+start_task: Callable[..., asyncio.Task[None]] = (
+    partial(asyncio.Task, eager_start=True) if sys.version_info >= (3, 12) else asyncio.Task
 )
-"""Starts a coroutine on a running loop; the task may be done when this returns."""
+"""Starts a coroutine on the running *loop*; the task may be done when this returns."""

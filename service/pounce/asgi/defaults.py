@@ -1,21 +1,33 @@
 """The fields every response has unless the application sets them or an option turns them off."""
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 
+from pounce.asgi.headers import checked_field
 from pounce.config import ServerConfig
 
 SERVER = b"pounce"
 
+# Names that the writer of a response looks at itself.
+_SPECIAL = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
+
+_REMEMBERED = 256
+
 
 class DefaultHeaders:
-    """``Server`` and ``Date``, made once a second for all connections of a worker.
+    """What goes into the heads of a worker's responses, made no oftener than it changes.
 
     *server*, *date* and *both* hold finished HTTP/1.1 lines, empty where the configuration says
-    so; call `refresh` before reading the last two.
+    so; call `refresh` before reading the last two. *field* makes one of any other field, checked
+    (MessageError, TypeError), with its name if that means something to the server, else None.
+    Applications send the same few fields again and again, so it remembers the latest.
     """
 
-    __slots__ = ("_until", "_with_date", "both", "date", "server")
+    __slots__ = ("_until", "_with_date", "both", "date", "field", "server")
+
+    field: Callable[[bytes, bytes], tuple[bytes | None, bytes]]
 
     def __init__(self, config: ServerConfig) -> None:
         self._with_date = config.date_header
@@ -23,6 +35,8 @@ class DefaultHeaders:
         self.server = b"server: %b\r\n" % SERVER if config.server_header else b""
         self.date = b""
         self.both = self.server
+        # One for each worker: threads that share one would wait for each other.
+        self.field = lru_cache(_REMEMBERED)(_field)
 
     def refresh(self) -> None:
         """Bring the date up to the present second (RFC 9110 section 6.6.1)."""
@@ -32,3 +46,8 @@ class DefaultHeaders:
             self._until = int(now) + 1
             self.date = b"date: %b\r\n" % formatdate(int(now), usegmt=True).encode("ascii")
             self.both = self.server + self.date
+
+
+def _field(name: bytes, value: bytes) -> tuple[bytes | None, bytes]:
+    name, value = checked_field(name, value)
+    return name if name in _SPECIAL else None, b"%b: %b\r\n" % (name, value)

@@ -9,7 +9,6 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
 def build_scope(
-    *,
     method: str,
     target: bytes,
     headers: list[tuple[bytes, bytes]],

@@ -15,6 +15,9 @@ class BaseConnection(asyncio.Protocol, ABC):
 
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
     socket is asked.
+
+    `deadline` is by the loop's time. A negative one is a number of seconds that begins with the
+    next sweep: setting one costs no look at the clock.
     """
 
     __slots__ = (
@@ -57,7 +60,9 @@ class BaseConnection(asyncio.Protocol, ABC):
         """Enforce the timeouts; *now* is the loop's time."""
         if self.write_paused:
             self._check_progress(now)
-        if now >= self.deadline:
+        if self.deadline < 0:
+            self.deadline = now - self.deadline
+        elif now >= self.deadline:
             self._expire()
 
     @property
@@ -137,9 +142,6 @@ class BaseConnection(asyncio.Protocol, ABC):
     def _expire(self) -> None:
         """The deadline has passed."""
 
-    def _set_deadline(self, seconds: float) -> None:
-        self.deadline = self._context.loop.time() + seconds
-
     def _check_progress(self, now: float) -> None:
         unsent = self._transport.get_write_buffer_size()
         if unsent < self._unsent:
@@ -199,7 +201,7 @@ class BaseConnection(asyncio.Protocol, ABC):
         self._retire()
         self._transport.close()
         # The transport first sends what it has; that must not take for ever.
-        self._set_deadline(self._context.config.write_timeout)
+        self.deadline = -self._context.config.write_timeout
 
     def _retire(self) -> None:
         """Serve no more; whoever waits learns it."""

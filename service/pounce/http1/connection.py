@@ -19,17 +19,17 @@ Only `sweep` looks at the deadline, so no request needs a timer.
 
 import asyncio
 from math import inf
-from typing import Any
 
-from pounce.asgi.context import ServerContext
+from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle, start_task
 from pounce.asgi.scope import build_scope
+from pounce.asgi.types import Scope
 from pounce.handover import Passage
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.response import ResponseWriter
 from pounce.http1.rules import to_origin_form
 from pounce.http1.stream import RequestStream
-from pounce.net.forwarded import Origin
+from pounce.net.forwarded import FORWARDED_FIELDS, Origin
 
 UNREAD_BODY = 262_144
 """How much of a content that the application did not read is dropped to keep the connection."""
@@ -74,7 +74,7 @@ class HTTP1Connection(RequestStream):
         elif self._requests:
             self._close()
         else:
-            self.deadline = min(self.deadline, self._context.loop.time() + FIRST_REQUEST)
+            self.deadline = -FIRST_REQUEST
 
     def passage(self) -> Passage:
         """What a successor must know to go on with this connection."""
@@ -101,8 +101,10 @@ class HTTP1Connection(RequestStream):
         if self._refused or len(context.connections) > context.config.max_connections:
             self.refuse()
         else:
-            idle = context.config.keep_alive_timeout if self._requests else None
-            self._set_deadline(idle or context.config.header_timeout)
+            config = context.config
+            self.deadline = -(
+                config.keep_alive_timeout if self._requests else config.header_timeout
+            )
             if passage and passage.received:
                 self.data_received(passage.received)
             if context.draining:
@@ -153,6 +155,9 @@ class HTTP1Connection(RequestStream):
 
     def _begin(self, head: RequestHead) -> None:
         context = self._context
+        if head.websocket and context.websocket is not None:
+            self._upgrade(head, context.websocket)
+            return
         limit = context.config.max_requests_per_connection
         self._requests += 1
         self.deadline = inf
@@ -162,33 +167,41 @@ class HTTP1Connection(RequestStream):
             context.defaults,
             head.method,
             head.http_version,
-            keep_alive=head.keep_alive and self._requests != limit,
+            head.keep_alive and self._requests != limit,
         )
         if self._task is not None:
             context.adopt(self._task)
         self._cycle = cycle = RequestCycle(self, self._scope(head), context)
         # Before the application starts, for it may wait for more at once.
         self._throttle()
-        task = start_task(cycle.run(), context.loop)
+        task = start_task(cycle.run(), loop=context.loop)
         self._task = None if task.done() else task
 
-    def _scope(self, head: RequestHead) -> dict[str, Any]:
+    def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
+        scope, received = self._scope(head), self._reader.unread()
+        upgrade(self._context, self._transport, scope, received, ended=self._eof)
+        # In this order, so that a draining worker does not think that nobody is left.
+        self._leave()
+
+    def _scope(self, head: RequestHead) -> Scope:
         context = self._context
-        target, headers = to_origin_form(head.target, head.headers)
-        origin = Origin(self._client, self._scheme, headers)
-        if self._trusted:
-            origin = context.proxies.resolve(origin)
+        method, target, headers, version, *_ = head
+        client, scheme = self._client, self._scheme
+        if not target.startswith(b"/"):
+            target, headers = to_origin_form(target, headers)
+        if self._trusted and not FORWARDED_FIELDS.isdisjoint(dict(headers)):
+            client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))
         return build_scope(
-            method=head.method,
-            target=target,
-            headers=origin.headers,
-            http_version=head.http_version,
-            scheme=origin.scheme,
-            client=origin.client,
-            server=self._server,
-            root_path=context.config.root_path,
-            state=context.state,
-            extensions=context.extensions,
+            method,
+            target,
+            headers,
+            version,
+            scheme,
+            client,
+            self._server,
+            context.config.root_path,
+            context.state,
+            context.extensions,
         )
 
     def _closes_after(self) -> bool:
@@ -200,21 +213,24 @@ class HTTP1Connection(RequestStream):
         return self._context.draining and not self._reader.buffered and not self._may_leave()
 
     def _finish(self, *, keep_alive: bool) -> None:
+        context = self._context
+        context.requests += 1
         self._cycle = None
         self._response = None
-        self._context.requests += 1
         self._input.wake()
         if not keep_alive:
             self._linger()
-            return
-        reader, config = self._reader, self._context.config
-        self._droppable = UNREAD_BODY
-        self._set_deadline(config.body_timeout if reader.in_body else config.keep_alive_timeout)
-        if reader.buffered or reader.in_body or self._eof or self._context.draining:
-            # Not from here: the application is still in its send().
-            self._context.loop.call_soon(self._next_request)
-        else:
+        elif self._reader.idle and not self._eof and not context.draining:
+            self.deadline = -context.config.keep_alive_timeout
             self._throttle()
+        else:
+            self._droppable = UNREAD_BODY
+            config = context.config
+            self.deadline = -(
+                config.body_timeout if self._reader.in_body else config.keep_alive_timeout
+            )
+            # Not from here: the application is still in its send().
+            context.loop.call_soon(self._next_request)
 
     def _await_request(self) -> None:
         if self._droppable < 0:
@@ -224,7 +240,7 @@ class HTTP1Connection(RequestStream):
         elif self._reader.buffered:
             if not self._head_begun:
                 self._head_begun = True
-                self._set_deadline(self._context.config.header_timeout)
+                self.deadline = -self._context.config.header_timeout
             self._throttle()
         elif self._may_leave():
             self._leave_to_successor()

@@ -1,19 +1,22 @@
-"""What a request reader says: frozen events, free of any parser's types."""
+"""What a request reader says: frozen events, free of any parser's types.
+
+Those that are made for every request are tuples: a frozen dataclass takes five times as long.
+"""
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """A request's line and fields, checked.
 
     *target* is as the client sent it (RFC 9112 section 3.2); names in *headers* are lower-case;
     *keep_alive* and *expect_continue* are what the client asked for; *has_body* says whether
-    :class:`Body` events may follow before :class:`EndOfRequest`.
+    :class:`Body` events and an :class:`EndOfRequest` follow, or the request is its head alone.
+    *websocket* is whether the client asks to go on with WebSocket.
     """
 
     method: str
@@ -23,10 +26,10 @@ class RequestHead:
     keep_alive: bool
     expect_continue: bool
     has_body: bool
+    websocket: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A piece of the request's content, never empty, its transfer coding removed."""
 
     data: bytes
@@ -34,7 +37,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class EndOfRequest:
-    """The request is complete; trailer fields, if any, were checked and dropped."""
+    """A request with content is complete; trailer fields, if any, were checked and dropped."""
 
 
 class NeedData(Enum):

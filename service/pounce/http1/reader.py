@@ -15,13 +15,11 @@ from pounce.http1.events import (
 )
 from pounce.http1.rules import check_block, check_partial
 
-_NO_BODY = SizedBody(0)
-
 
 class RequestReader(ABC):
     """Reads the requests of one connection, one after the other, and does no I/O.
 
-    A request is a :class:`RequestHead`, any number of :class:`Body`, and an
+    A request is a :class:`RequestHead` and, if that says so, any number of :class:`Body` and an
     :class:`EndOfRequest`. After a :class:`BadRequest` the connection cannot be read further.
     A subclass says how one complete head is parsed.
     """
@@ -48,6 +46,11 @@ class RequestReader(ABC):
     def in_body(self) -> bool:
         """Whether a request has begun whose content was not yet read to its end."""
         return self._body is not None and not self._body.complete
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to read of what was received, or of a request that began."""
+        return not self._buffer and (self._body is None or self._body.complete)
 
     def unread(self) -> bytes:
         """The received bytes that were not yet turned into events, for another reader to feed."""
@@ -92,7 +95,8 @@ class RequestReader(ABC):
         self._start_head()
         check_block(block, self._config)
         head = self._parse_head(block)
-        self._body = self._body_of(head)
+        if head.has_body:
+            self._body = self._body_of(head)
         return head
 
     def _start_head(self, *, skipped: bool = False) -> None:
@@ -109,8 +113,6 @@ class RequestReader(ABC):
         self._scanned = len(self._buffer)
 
     def _body_of(self, head: RequestHead) -> SizedBody | ChunkedBody:
-        if not head.has_body:
-            return _NO_BODY
         for name, value in head.headers:
             if name == b"content-length":
                 return SizedBody(int(value))

@@ -1,22 +1,26 @@
 """Responses as bytes: the head, its framing, and the content kept to what the head promised."""
 
-import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.headers import not_bytes
 from pounce.asgi.types import MessageError
-
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-# RFC 9110 section 5.5. What lets nobody end a field early is that CR, LF and NUL are not here.
-_VALUE = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
+
+
+# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+_NO_CONTENT = frozenset((204, 205, 304))
+
+# So few digits are read alike by everybody.
+_MAX_DIGITS = 18
+
+_MUCH = 16_384
 
 
 class ResponseWriter:
@@ -31,6 +35,7 @@ class ResponseWriter:
         "_connection",
         "_defaults",
         "_has_date",
+        "_has_no_content",
         "_has_server",
         "_http11",
         "_is_head",
@@ -44,7 +49,7 @@ class ResponseWriter:
     )
 
     def __init__(
-        self, defaults: DefaultHeaders, method: str, http_version: str, *, keep_alive: bool
+        self, defaults: DefaultHeaders, method: str, http_version: str, keep_alive: bool
     ) -> None:
         self._defaults = defaults
         self._is_head = method == "HEAD"
@@ -58,45 +63,55 @@ class ResponseWriter:
         if not 200 <= status <= 599:
             raise MessageError(f"{status} is not the status of a final response (200 to 599)")
         self._status = status
+        # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
+        self._has_no_content = self._is_head or status in _NO_CONTENT
         self._length: int | None = None
         self._connection: list[bytes] = []
         self._has_date = self._has_server = self._chunked = False
-        self._lines = [
-            b"%b: %b\r\n" % field for field in _checked(headers) if not self._absorbs(*field)
-        ]
+        self._lines: list[bytes] = []
+        field_of = self._defaults.field
+        try:
+            for name, value in headers:
+                special, line = field_of(name, value)
+                if special is None or self._keeps(special, value):
+                    self._lines.append(line)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise not_bytes(error) from error
 
-    def body(self, data: bytes, more: bool) -> bytes:
-        """The bytes to send for *data*, the head before them where it is still due.
+    def body(self, data: bytes, more: bool) -> list[bytes]:
+        """What to send for *data*, the head before it where it is still due.
 
         Raises MessageError, and changes nothing, when *data* breaks the Content-Length.
         """
-        first = not self.head_sent
-        if first:
-            framing = self._frame(len(data), more)
+        if self.head_sent:
+            content = self._content(data, more)
+            self.complete = not more
+            return [content] if content else []
+        framing = self._frame(len(data), more)
         content = self._content(data, more)
-        if first:
-            content = self._head(framing) + content
-            self.head_sent = True
+        head = self._head(framing)
+        self.head_sent = True
         self.complete = not more
-        return content
+        # One piece is one system call on any loop; but copying much costs more than that.
+        return [head + content] if len(content) < _MUCH else [head, content]
 
-    def _absorbs(self, name: bytes, value: bytes) -> bool:
-        """Whether the field is one that the writer makes itself, from what it now learns."""
+    def _keeps(self, name: bytes, value: bytes) -> bool:
+        """Learn from a field that concerns the writer; false for those that it makes itself."""
         if name == b"content-length":
             self._take_length(value)
         elif name == b"connection":
             self._take_options(value)
         elif name == b"date":
             self._has_date = True
-            return False
+            return True
         elif name == b"server":
             self._has_server = True
-            return False
+            return True
         # The transfer coding is the server's own: the ASGI specification has applications' dropped.
-        return name in _OWN_FIELDS
+        return False
 
     def _take_length(self, value: bytes) -> None:
-        if self._length is not None or not _LENGTH.fullmatch(value):
+        if self._length is not None or not (value.isdigit() and len(value) <= _MAX_DIGITS):
             raise MessageError(f"content-length {value!r} is not one number")
         self._length = int(value)
 
@@ -115,7 +130,7 @@ class ResponseWriter:
             return b""  # RFC 9110 section 8.6 forbids a length here
         if self._status == 205:
             return b"content-length: 0\r\n"  # RFC 9110 section 15.3.6
-        if self._has_no_content():
+        if self._has_no_content:
             # What a GET would have had, if that is known (RFC 9110 section 8.6).
             known = self._length if self._length is not None or more or not size else size
             return b"" if known is None else b"content-length: %d\r\n" % known
@@ -130,12 +145,8 @@ class ResponseWriter:
         self.keep_alive = False
         return b""
 
-    def _has_no_content(self) -> bool:
-        # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
-        return self._is_head or self._status in (204, 205, 304)
-
     def _content(self, data: bytes, more: bool) -> bytes:
-        if self._has_no_content():
+        if self._has_no_content:
             return b""
         if self._remaining is not None:
             self._spend(len(data), more)
@@ -157,14 +168,15 @@ class ResponseWriter:
     def _head(self, framing: bytes) -> bytes:
         defaults = self._defaults
         defaults.refresh()
+        own = defaults.both
         if self._has_date or self._has_server:
             own = b"" if self._has_server else defaults.server
             own += b"" if self._has_date else defaults.date
-        else:
-            own = defaults.both
+        connection = b""
+        if self._connection or not (self.keep_alive and self._http11):
+            connection = self._connection_line()
         status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
-        lines = b"".join(self._lines)
-        return status_line + lines + framing + self._connection_line() + own + b"\r\n"
+        return b"".join((status_line, *self._lines, framing, connection, own, b"\r\n"))
 
     def _connection_line(self) -> bytes:
         """RFC 9112 section 9.3: say what differs from the client's version's default."""
@@ -176,35 +188,11 @@ class ResponseWriter:
         return b"connection: %b\r\n" % b", ".join(options) if options else b""
 
 
-_OWN_FIELDS = frozenset((b"content-length", b"connection", b"transfer-encoding"))
-
-
-def _checked(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:
-    """Header fields with lower-case names, such that no byte of one can end it early."""
-    try:
-        fields = [(name.lower(), value) for name, value in headers]
-        names = b"".join([name for name, _ in fields])
-        values = b"".join([value for _, value in fields])
-    except (TypeError, ValueError, AttributeError) as error:
-        raise MessageError(f"headers are not pairs of bytes: {error}") from error
-    # Two passes over all bytes at once instead of two over each field.
-    if names.translate(None, _TOKEN) or values.translate(None, _VALUE):
-        raise MessageError(_complaint(fields))
-    if b"" in [name for name, _ in fields]:
-        raise MessageError("a header has an empty name")
-    return fields
-
-
-def _complaint(fields: list[tuple[bytes, bytes]]) -> str:
-    bad = next(f for f in fields if f[0].translate(None, _TOKEN) or f[1].translate(None, _VALUE))
-    return f"header {bad[0]!r}: {bad[1]!r} has a character that no header may have"
-
-
 def error_response(
     defaults: DefaultHeaders, status: int, reason: str = "", extra: Any = ()
 ) -> bytes:
     """A whole response by pounce itself, after which the connection closes."""
-    writer = ResponseWriter(defaults, "GET", "1.1", keep_alive=False)
+    writer = ResponseWriter(defaults, "GET", "1.1", False)
     text = f"{status} {HTTPStatus(status).phrase}" + (f": {reason}" if reason else "")
     writer.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *extra])
-    return writer.body(text.encode("ascii") + b"\n", False)
+    return b"".join(writer.body(text.encode("ascii") + b"\n", False))

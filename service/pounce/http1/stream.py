@@ -9,10 +9,10 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body
+from pounce.http1.fast_reader import FastReader
 from pounce.http1.gate import Gate
 from pounce.http1.linger import reset
 from pounce.http1.response import ResponseWriter, error_response
-from pounce.http1.strict_reader import StrictReader
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while more than this many bytes wait to be processed."""
@@ -41,7 +41,7 @@ class RequestStream(BaseConnection):
         self, context: ServerContext, scheme: str, server: tuple[str, int | None] | None
     ) -> None:
         super().__init__(context, scheme, server)
-        self._reader = StrictReader(context.config)
+        self._reader = FastReader(context.config)
         self._input = Gate(context.loop)
         self._cycle: RequestCycle | None = None
         self._response: ResponseWriter | None = None
@@ -129,15 +129,18 @@ class RequestStream(BaseConnection):
         if not response.head_sent and self._closes_after():
             response.keep_alive = False
         output = response.body(data, more)
-        if output:
-            self._transport.write(output)
+        if len(output) == 1:
+            self._transport.write(output[0])
+        elif output:
+            self._transport.writelines(output)
         self._expects_continue = False
         if response.complete:
             self._finish(keep_alive=response.keep_alive)
 
     def released(self) -> None:
         """The application has returned; nothing of its task needs to be kept."""
-        if self._task is asyncio.current_task():
+        # In its first, eager step a task is not known here yet.
+        if self._task is not None and self._task is asyncio.current_task():
             self._task = None
 
     # What is up to those who know when a request begins.
@@ -151,7 +154,7 @@ class RequestStream(BaseConnection):
         """The response is complete."""
 
     def _await_body(self) -> None:
-        self._set_deadline(self._context.config.body_timeout)
+        self.deadline = -self._context.config.body_timeout
         if self._expects_continue and not self._reader.buffered:
             self._expects_continue = False
             self._transport.write(_CONTINUE)

@@ -29,6 +29,11 @@ class StrictReader(RequestReader):
             # RFC 9110 section 10.1.1: the expectation of an HTTP/1.0 client is ignored.
             expect_continue=version == "1.1" and b"100-continue" in fields[b"expect"],
             has_body=_has_body(headers),
+            # RFC 9110 section 7.8: without the connection option it was not meant for this hop,
+            # and an HTTP/1.0 client is not believed.
+            websocket=version == "1.1"
+            and b"upgrade" in fields[b"connection"]
+            and b"websocket" in fields[b"upgrade"],
         )
 
 
@@ -46,9 +51,12 @@ def _parse(block: bytes) -> h11.Request:
     return event
 
 
+_STEERING = (b"connection", b"expect", b"upgrade")
+
+
 def _options(headers: Headers) -> dict[bytes, set[bytes]]:
     """The comma-separated, case-insensitive members of the fields that steer the connection."""
-    found: dict[bytes, set[bytes]] = {b"connection": set(), b"expect": set()}
+    found: dict[bytes, set[bytes]] = {name: set() for name in _STEERING}
     for name, value in headers:
         if name in found:
             found[name].update(member.strip(b" \t") for member in value.lower().split(b","))

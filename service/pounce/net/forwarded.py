@@ -16,6 +16,9 @@ Client: TypeAlias = tuple[str, int]
 _IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+FORWARDED_FIELDS = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
+"""Names of the fields that :meth:`TrustedProxies.resolve` reads."""
+
 _SCHEMES = {b"http": "http", b"https": "https"}
 
 
@@ -81,7 +84,7 @@ class TrustedProxies:
 def _forwarded_fields(headers: Headers) -> dict[bytes, list[bytes]]:
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        if name.startswith(b"x-forwarded-"):
+        if name in FORWARDED_FIELDS:
             fields.setdefault(name, []).append(value)
     return fields
 

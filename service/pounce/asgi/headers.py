@@ -1,0 +1,34 @@
+"""Response header fields as applications send them, checked for every protocol alike."""
+
+from collections.abc import Iterable
+
+from pounce.asgi.types import MessageError
+
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# RFC 9110 section 5.5. What lets nobody end a field early is that CR, LF and NUL are not here.
+_VALUE = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
+
+
+def checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """The field with a lower-case name, such that no byte of it can end it early.
+
+    Raises MessageError, or TypeError or AttributeError where they are not bytes.
+    """
+    if not name:
+        raise MessageError("a header has an empty name")
+    if name.translate(None, _TOKEN) or value.translate(None, _VALUE):
+        raise MessageError(f"header {name!r}: {value!r} has a character that no header may have")
+    return name.lower(), value
+
+
+def checked_fields(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:
+    """All of an application's fields, checked; raises MessageError."""
+    try:
+        return [checked_field(name, value) for name, value in headers]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise not_bytes(error) from error
+
+
+def not_bytes(error: Exception) -> MessageError:
+    """What to raise where looking at headers as pairs of bytes raised *error*."""
+    return MessageError(f"headers are not pairs of bytes: {error}")
