@@ -39,6 +39,7 @@ def test_the_running_interpreter_is_not_left_for_itself(invocation: Invocation) 
 
 def test_a_reload_reads_the_file_again(invocation: Invocation) -> None:
     assert invocation.path
+    invocation.path.write_text('app = "shop:app"\n')
     assert reconfigure(invocation).workers == 1
     invocation.path.write_text('app = "shop:app"\nworkers = 2\n')
     assert reconfigure(invocation).workers == 2
