@@ -28,6 +28,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def wait_for_close(self) -> bytes:
+        """What the server still sends before it closes the connection."""
+        return self._socket.recv(65536)
+
     def get(self, path: str) -> Any:
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
         received = b""
@@ -80,9 +84,24 @@ def test_a_restart_keeps_idle_connections(
         assert not pids & restarted
         pids = restarted
     assert fresh.get("/who")["pid"] in pids
-    machine.wait_until(lambda: _requests(machine, instance) == 3 * IDLE + 1, 5, f"{_requests(machine, instance)}")
+    machine.wait_until(
+        lambda: _requests(machine, instance) == 3 * IDLE + 1, 5, f"{_requests(machine, instance)}"
+    )
     # What systemd kept it has forgotten, else clients would never see a connection closed.
     machine.wait_until(lambda: instance.show("NFileDescriptorStore") == "0", 10, "an empty store")
+
+
+def test_connections_that_a_restart_kept_are_closed_in_the_end(
+    machine: Machine, instance: Instance, clients: Clients
+) -> None:
+    instance.configure(workers=2, keep_alive_timeout=2)
+    instance.start()
+    used = clients(20)
+    for client in used:
+        client.get("/who")
+    machine.systemctl("restart", instance.service)
+    # Each worker must not hold what another serves.
+    assert not any(client.wait_for_close() for client in used)
 
 
 def _requests(machine: Machine, instance: Instance) -> int:

@@ -33,6 +33,11 @@ class Keeping:
             self._loop.watch_writable(self._handover.outgoing, self._feed)
         self._keeper.forget()
 
+    def close_in_child(self) -> None:
+        """Undo what a forked child has inherited: what it held, nobody else could close."""
+        for connection, _ in self._recovered:
+            connection.close()
+
     def end(self) -> None:
         """Workers drain: keep what they give away."""
         self._stop_feeding()

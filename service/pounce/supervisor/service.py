@@ -71,6 +71,8 @@ class Service:
         self._generations = Generations(self.crew, mode, loop, emit, self._told, budget)
         self.crew.owner = self._generations
         self._keeping = Keeping(loop, self.crew.handover, keeper) if keeper else None
+        if self._keeping:
+            self.crew.undo_in_child.append(self._keeping.close_in_child)
         self._reload_config = reload_config
         self._loop = loop
         self._emit = emit
