@@ -93,6 +93,8 @@ class Scoreboard:
 
     def acquire(self) -> Row:
         """A cleared row for a new worker; raises IndexError when all rows are in use."""
+        if not self._free:
+            raise IndexError("every row of the scoreboard is in use")
         index = heapq.heappop(self._free)
         self._cells[_HIGHEST] = max(index, self._cells[_HIGHEST])
         row = Row(self._cells[index * _CELLS : (index + 1) * _CELLS])

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from ssl import SSLContext
 from typing import Any, Literal, Protocol
@@ -16,7 +17,7 @@ from pounce.lifecycle import (
     WorkerStarted,
     WorkerStopped,
 )
-from pounce.scoreboard import Row, Scoreboard
+from pounce.scoreboard import Scoreboard
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _WorkerHandle
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups, share
@@ -94,7 +95,7 @@ class Crew:
             WorkerAction.WELCOME: self._welcome,
             WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
             WorkerAction.AWAIT_END: lambda worker: self.set_deadline(worker, _KILL_GRACE),
-            WorkerAction.DRAIN: self._drain,
+            WorkerAction.DRAIN: self.drain,
             WorkerAction.TERMINATE: self._terminate,
             WorkerAction.CONDEMN: self._condemn,
             WorkerAction.KILL: self._force_stop,
@@ -113,6 +114,11 @@ class Crew:
             worker.channel.send(message)
         except ChannelClosed:
             return
+
+    def drain(self, worker: _WorkerHandle) -> None:
+        """Tell *worker* to drain, as long as its generation's patience lasts from now."""
+        self.send(worker, Drain(hand_over=worker.generation.hands_over))
+        self.set_deadline(worker, worker.generation.patience)
 
     def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:
         """Feed OVERDUE in *seconds*, instead of whatever deadline there was."""
@@ -185,11 +191,31 @@ class Crew:
     def _spawn(
         self, generation: _Generation, slot: int, start: Callable[[Assignment], Target]
     ) -> _WorkerHandle | None:
-        ours, theirs = Channel.pair()
-        self._channels.add(ours)
-        row = self._scoreboard.acquire()
-        listeners = [] if slot == HOST_SLOT else share(self.listeners, slot, generation.size)
         try:
+            worker = self._begin(generation, slot, start)
+        # EMFILE; fork(2): EAGAIN at TasksMax=, ENOMEM; of a thread, Python says so by
+        # RuntimeError; and the scoreboard has no free row (IndexError).
+        except (OSError, RuntimeError, IndexError) as error:
+            self.owner.spawn_failed(generation, slot, f"it could not be started: {error}")
+            return None
+        self.set_deadline(worker, generation.config.startup_timeout)
+        self._loop.watch(worker.target.sentinel, partial(self._ended, worker))
+        self._loop.watch(worker.channel.fileno(), partial(self._read, worker))
+        self._emit(WorkerStarted(*worker.identity))
+        return worker
+
+    def _begin(
+        self, generation: _Generation, slot: int, start: Callable[[Assignment], Target]
+    ) -> _WorkerHandle:
+        listeners = [] if slot == HOST_SLOT else share(self.listeners, slot, generation.size)
+        with ExitStack() as undo:
+            ours, theirs = Channel.pair()
+            undo.callback(theirs.close)
+            undo.callback(ours.close)
+            row = self._scoreboard.acquire()
+            undo.callback(self._scoreboard.release, row)
+            self._channels.add(ours)
+            undo.callback(self._channels.discard, ours)
             target = start(
                 Assignment(
                     generation.config,
@@ -203,18 +229,8 @@ class Crew:
                     self._ssl_context,
                 )
             )
-        # fork(2): EAGAIN at TasksMax=, ENOMEM; of a thread, Python says so by RuntimeError.
-        except (OSError, RuntimeError) as error:
-            self._release(ours, row)
-            theirs.close()
-            self.owner.spawn_failed(generation, slot, f"it could not be started: {error}")
-            return None
-        worker = _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
-        self.set_deadline(worker, generation.config.startup_timeout)
-        self._loop.watch(target.sentinel, partial(self._ended, worker))
-        self._loop.watch(ours.fileno(), partial(self._read, worker))
-        self._emit(WorkerStarted(*worker.identity))
-        return worker
+            undo.pop_all()
+        return _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
 
     def _starter(self, generation: _Generation) -> Callable[[Assignment], Target]:
         return self._fork if self._mode == "process" else partial(self._start_thread, generation)
@@ -288,10 +304,6 @@ class Crew:
         self._emit(WorkerReady(*worker.identity))
         self.owner.worker_ready(worker)
 
-    def _drain(self, worker: _WorkerHandle) -> None:
-        self.send(worker, Drain(hand_over=worker.generation.hands_over))
-        self.set_deadline(worker, worker.generation.patience)
-
     def _terminate(self, worker: _WorkerHandle) -> None:
         worker.target.terminate()
         self.set_deadline(worker, _KILL_GRACE)
@@ -339,11 +351,6 @@ class Crew:
         if worker.target not in self._abandoned:
             worker.target.close()
             self._scoreboard.release(worker.row)
-
-    def _release(self, channel: Channel, row: Row) -> None:
-        self._channels.discard(channel)
-        channel.close()
-        self._scoreboard.release(row)
 
 
 def _start_thread(worker: Worker | LifespanHost, assignment: Assignment) -> Target:

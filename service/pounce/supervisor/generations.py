@@ -97,22 +97,24 @@ class Generations:
             self._spawn_workers(generation)
 
     def supersede(self, patience: float, most: int) -> None:
-        """Drain all but the current one for *patience* seconds; *most* at once, the newest."""
-        old = [each for each in self.all if each is not self.current]
-        for generation in old:
-            generation.has_successor = True
-        self.drain(old, patience)
-        for generation in self.draining[:-most]:
-            self.cut_off(generation)
+        """Drain the one before the current for *patience* seconds; at most *most*, the newest."""
+        for generation in list(self.all):
+            # Those that drain already keep the time they were given.
+            if generation.state is GenerationState.SERVING and generation is not self.current:
+                generation.has_successor = True
+                generation.patience = patience
+                self._feed(generation, GenerationInput.DRAIN)
+        self._stop_draining(self.draining[:-most])
 
     def drain(self, generations: list[_Generation], patience: float) -> None:
         """Drain *generations*, those that do already as well, for *patience* seconds from now."""
         for generation in generations:
             generation.patience = patience
-            for worker in generation.handles:
-                if worker.state is WorkerState.DRAINING:
-                    self._crew.set_deadline(worker, patience)
+            draining = [each for each in generation.handles if each.state is WorkerState.DRAINING]
             self._feed(generation, GenerationInput.DRAIN)
+            for worker in draining:
+                # Who takes over its connections, if anybody does, may have changed.
+                self._crew.drain(worker)
 
     def cut_off(self, generation: _Generation) -> int:
         """Stop every worker of *generation* now; returns how many those are."""
@@ -120,6 +122,10 @@ class Generations:
         for worker in workers:
             self._crew.feed(worker, WorkerInput.STOP)
         return len(workers)
+
+    def stop_draining(self) -> int:
+        """Stop every worker that drains, also of the current one; returns how many those are."""
+        return self._stop_draining(self.all)
 
     # What the crew tells (crew.Owner)
 
@@ -141,8 +147,8 @@ class Generations:
         """It ended unasked: what follows is its generation's matter."""
         generation = worker.generation
         failure = worker.failure or Failed(worker.why(), EX_SOFTWARE)
-        if worker.slot in generation.workers:
-            # A replacement that failed, and whose slot is still held.
+        if worker.slot in generation.workers or worker.slot in generation.respawns:
+            # A replacement that failed, and whose slot is still held, or will be filled again.
             self._emit(WorkerFailed(*worker.identity, failure.reason))
         elif worker.is_host and generation.state is GenerationState.SERVING:
             # What it loaded is still there; only the lifespan's shutdown will be missed.
@@ -154,7 +160,7 @@ class Generations:
     def spawn_failed(self, generation: _Generation, slot: int, reason: str) -> None:
         """As if it had started and ended at once."""
         identity = (generation.number, slot, 0)
-        if slot in generation.workers:
+        if slot in generation.workers or slot in generation.respawns:
             self._emit(WorkerFailed(*identity, reason))
         else:
             self._lose(generation, identity, Failed(reason, EX_SOFTWARE), was_ready=False)
@@ -234,6 +240,15 @@ class Generations:
         for worker in generation.all_workers:
             self._crew.feed(worker, WorkerInput.DRAIN)
         self._check_empty(generation)
+
+    def _stop_draining(self, generations: list[_Generation]) -> int:
+        # Those that are being stopped have time to end; told again, they would be killed. The
+        # lifespan's host ends after its workers, as ever.
+        workers = [worker for each in generations for worker in each.all_workers]
+        draining = [worker for worker in workers if worker.state is WorkerState.DRAINING]
+        for worker in draining:
+            self._crew.feed(worker, WorkerInput.STOP)
+        return len(draining)
 
     def _check_empty(self, generation: _Generation) -> None:
         if generation.all_workers:

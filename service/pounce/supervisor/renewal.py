@@ -4,6 +4,7 @@ A replacement is started beside the worker it replaces, which drains only when t
 ready: the same start-before-stop as a reload, one slot at a time.
 """
 
+import logging
 import os
 import random
 from pathlib import Path
@@ -11,13 +12,16 @@ from pathlib import Path
 from pounce.config import ServerConfig
 from pounce.supervisor.crew import Crew, WorkerMode
 from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerInput
 
 # A tenth, at most, above max_requests.
 _JITTER = 0.1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# Seconds until a replacement that failed is tried again.
+# Seconds until the next replacement after one that failed, or that did not help.
 _RETRY = 30.0
+
+logger = logging.getLogger("pounce.supervisor")
 
 
 class Renewal:
@@ -32,7 +36,8 @@ class Renewal:
         """Begin to replace the first worn-out worker of *generation*, if none is being."""
         if generation.state is not GenerationState.SERVING or generation.replacements:
             return
-        if now < self._not_before:
+        # What is worn out may still drain for long: there are never twice as many workers.
+        if now < self._not_before or len(generation.leaving) >= generation.size:
             return
         for worker in generation.ready:
             if self._is_worn_out(worker, generation.config):
@@ -43,8 +48,12 @@ class Renewal:
     def ready(self, replacement: _WorkerHandle) -> None:
         """*replacement* takes its slot; the worker that held it drains."""
         generation, slot = replacement.generation, replacement.slot
-        self._not_before = 0.0
+        if self._is_worn_out(replacement, generation.config):
+            logger.warning("worker %s begins with more memory than max_memory allows", slot)
+        else:
+            self._not_before = 0.0
         del generation.replacements[slot]
+        _cancel(generation.respawns.pop(slot, None))
         old = generation.workers.get(slot)
         generation.workers[slot] = replacement
         if old is not None:
@@ -56,12 +65,11 @@ class Renewal:
         for slot in range(old, size):
             self._crew.spawn_worker(generation, slot)
         for slot in range(size, old):
-            timer = generation.respawns.pop(slot, None)
-            if timer is not None:
-                timer.cancel()
-            worker = generation.workers.pop(slot, None)
-            if worker is not None:
-                self._let_go(worker)
+            _cancel(generation.respawns.pop(slot, None))
+            for holders in (generation.workers, generation.replacements):
+                worker = holders.pop(slot, None)
+                if worker is not None:
+                    self._let_go(worker)
 
     def _let_go(self, worker: _WorkerHandle) -> None:
         generation = worker.generation
@@ -79,6 +87,11 @@ class Renewal:
         if config.max_memory and self._mode == "process":
             return _resident_memory(worker.target.id) > config.max_memory
         return False
+
+
+def _cancel(timer: Timer | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 def _resident_memory(pid: int) -> int:

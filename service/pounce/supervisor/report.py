@@ -55,11 +55,16 @@ def status(
                 "number": each.number,
                 "state": each.state.name.lower(),
                 "size": each.size,
-                "workers": [_worker(worker, now) for worker in each.all_workers],
+                "workers": [_worker(worker, now) for worker in _in_order(each)],
             }
             for each in generations
         ],
     }
+
+
+def _in_order(generation: _Generation) -> list[_WorkerHandle]:
+    """By slot; those that share one, because one takes over from the other, by age."""
+    return sorted(generation.all_workers, key=lambda each: (each.slot, each.started_at))
 
 
 def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:

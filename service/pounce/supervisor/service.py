@@ -134,17 +134,20 @@ class Service:
 
     def stop_draining(self) -> int:
         """Stop every worker that still drains; returns how many those are."""
-        return sum(self._generations.cut_off(each) for each in self._generations.draining)
+        return self._generations.stop_draining()
 
     def scale(self, size: int) -> None:
         """Change the current generation's number of workers; raises PounceError if it cannot."""
         generation = self._generations.current
         if generation is None or self._phase is not Phase.SERVING:
-            raise PounceError("the service is not serving")
-        least = max(len(group) for group in self.crew.listeners)
-        if least > 1 and size != generation.size:
+            raise PounceError(f"the service is {self._phase.value}; try again later")
+        if size == generation.size:
+            return
+        most = max(len(group) for group in self.crew.listeners)
+        if most > 1:
             # The sockets of a group are dealt out when workers start (SO_REUSEPORT).
-            raise PounceError(f"a listener has {least} sockets; set `workers` and reload")
+            raise PounceError(f"a listener has {most} sockets; set `workers` and reload")
+        logger.info("from %s to %s workers", generation.size, size)
         self._generations.renewal.resize(generation, size)
 
     def scale_by(self, difference: int) -> None:
@@ -225,8 +228,9 @@ class Service:
         self._emit(Stopping(reason, self.config.shutdown_timeout))
         if self._keeping:
             self._keeping.end()
-            for generation in self._generations.all:
-                generation.has_successor = True
+        for generation in self._generations.all:
+            # Without a keeper nobody will read the handover from now on.
+            generation.has_successor = self._keeping is not None
         self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
         self._answer_all(PounceError("the service is stopping"))
 

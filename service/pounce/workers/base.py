@@ -98,7 +98,10 @@ class LoopWorker(ABC):
 
     @abstractmethod
     def drain(self, *, hand_over: bool) -> None:
-        """Accept nothing new; call `end` when all is done."""
+        """Accept nothing new; call `end` when all is done.
+
+        Called again when *hand_over* may have changed: a stop can follow a reload.
+        """
 
     @abstractmethod
     def stop(self) -> None:
@@ -165,9 +168,8 @@ class LoopWorker(ABC):
         self.loop.call_later(self.config.shutdown_timeout, self._terminate)
 
     def _drain(self, *, hand_over: bool = False) -> None:
-        if not self.draining:
-            self.draining = True
-            self.drain(hand_over=hand_over)
+        self.draining = True
+        self.drain(hand_over=hand_over)
 
     def _terminate(self) -> None:
         if self.draining:
