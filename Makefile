@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd lint types format deb rpm clean
+.PHONY: serve test test-systemd soak lint types format deb rpm clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
@@ -14,6 +14,11 @@ test: $(VENV)/test.stamp
 
 test-systemd: $(VENV)/test.stamp
 	$(BIN)/python tests/run.py systemd
+
+# An hour of reloads, restarts and kills on a real systemd; `make soak SOAK=--short` is minutes.
+soak: $(VENV)/test.stamp
+	$(BIN)/python -m tests.systemd.prepare
+	$(BIN)/python -m tests.soak $(SOAK)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ class Machine:
         self._console = (self._scratch.with_suffix(".console")).open("w+")
         self._nspawn = self._boot(root)
         try:
-            self._init = self.wait_until(self._find_init, 20, "nspawn to start an init")
+            self.init = self.wait_until(self._find_init, 20, "nspawn to start an init")
             self.wait_until(self._is_running, 60, "systemd to be running")
         except BaseException:
             self.close()
@@ -127,12 +127,16 @@ class Machine:
         """Start *command* in the machine and leave it running."""
         return subprocess.Popen(self._inside(command), **_PIPES)
 
+    def in_network(self, *command: str) -> list[str]:
+        """A command of the host's, so that it runs on the host but in the machine's network."""
+        return ["nsenter", "-t", str(self.init), "--net", "--", *command]
+
     def _inside(self, command: tuple[str, ...]) -> list[str]:
-        return ["nsenter", "-t", str(self._init), "--all", "--wdns=/", "--", *command]
+        return ["nsenter", "-t", str(self.init), "--all", "--wdns=/", "--", *command]
 
     def path(self, path: str) -> Path:
         """The host's path of the machine's *path* (whose links must be relative)."""
-        return Path(f"/proc/{self._init}/root") / path.lstrip("/")
+        return Path(f"/proc/{self.init}/root") / path.lstrip("/")
 
     def write(self, path: str, text: str) -> None:
         """Write a file that everybody in the machine may read, with its directories."""
@@ -188,7 +192,7 @@ class Machine:
         """A client socket connected to a TCP or unix address of the machine."""
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         target = str(self.path(address)) if isinstance(address, str) else address
-        with _network_of(self._init):
+        with _network_of(self.init):
             sock = socket.socket(family, socket.SOCK_STREAM)
         sock.settimeout(30)
         try:
