@@ -15,6 +15,7 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection
+from pounce.websocket.connection import upgrade
 
 PATIENCE = 10.0
 """Seconds after which whatever a test waits for has failed."""
@@ -75,7 +76,7 @@ class Client:
     async def read_until(self, end: bytes) -> bytes:
         """All bytes up to and including *end*."""
         while end not in self.received:
-            assert await self._more(), f"closed after {self.received!r}"
+            assert await self.more(), f"closed after {self.received!r}"
         taken, _, self.received = self.received.partition(end)
         return taken + end
 
@@ -88,13 +89,13 @@ class Client:
             return head + await self.read_until(b"0\r\n\r\n")
         length = int(head.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0])
         while len(self.received) < length:
-            assert await self._more(), f"closed after {head + self.received!r}"
+            assert await self.more(), f"closed after {head + self.received!r}"
         body, self.received = self.received[:length], self.received[length:]
         return head + body
 
     async def rest(self) -> bytes:
         """Everything until the server ends the connection cleanly."""
-        while await self._more():
+        while await self.more():
             pass
         taken, self.received = self.received, b""
         return taken
@@ -110,7 +111,8 @@ class Client:
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
 
-    async def _more(self) -> bool:
+    async def more(self) -> bool:
+        """Read what has come; false at the end."""
         data = await self._loop.sock_recv(self.sock, 65536)
         self.received += data
         return data != b""
@@ -153,7 +155,9 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
     """Serve *app* on the loopback, or on a unix socket at *path*, with configuration *options*."""
     loop = asyncio.get_running_loop()
     state = options.pop("state", {})
-    context = ServerContext(config=ServerConfig(**options), app=app, state=state, loop=loop)
+    context = ServerContext(
+        config=ServerConfig(**options), app=app, state=state, loop=loop, websocket=upgrade
+    )
     listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     listener.bind(path or ("127.0.0.1", 0))
     server = await loop.create_server(

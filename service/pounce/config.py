@@ -33,6 +33,7 @@ SECTIONS = {
     "timeouts": "Timeouts",
     "limits": "Limits",
     "http": "HTTP",
+    "websocket": "WebSocket",
     "logging": "Logging",
 }
 """The groups that options are shown in, with their headings."""
@@ -254,6 +255,22 @@ class ServerConfig:
         "http", Boolean(), True, "whether responses name pounce in a Server field"
     )
     date_header: bool = option("http", Boolean(), True, "whether responses get a Date field")
+
+    websocket_max_size: int = option(
+        "websocket", Integer(1, unit="bytes"), 16_777_216, "the largest message from a client"
+    )
+    websocket_ping_interval: float = option(
+        "websocket", Seconds(), 20.0, "how long a client may be silent until it is sent a ping"
+    )
+    websocket_ping_timeout: float = option(
+        "websocket", Seconds(), 20.0, "how long a client may then be silent until it is given up"
+    )
+    websocket_compression: bool = option(
+        "websocket",
+        Boolean(),
+        True,
+        "whether messages are compressed for clients that offer it (permessage-deflate)",
+    )
 
     access_log: str = option(
         "logging",

@@ -54,7 +54,18 @@ MAY_KNOW = {
         "scoreboard",
         "workers",
     },
-    "workers": {"asgi", "channel", "config", "errors", "handover", "http1", "log", "scoreboard"},
+    "workers": {
+        "asgi",
+        "channel",
+        "config",
+        "errors",
+        "handover",
+        "http1",
+        "log",
+        "scoreboard",
+        "websocket",
+    },
+    "websocket": {"asgi", "http1"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "net"},
     "log": {"lifecycle"},
@@ -81,6 +92,7 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("workers", "websocket"): {"pounce.websocket.connection"},
     ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
 }
 
@@ -159,7 +171,9 @@ def test_only_systemd_knows_its_variables(name: str) -> None:
         assert not texts & READ_BY_SYSTEMD_ALONE
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if part_of_file(name) == "http1"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if part_of_file(name) in ("http1", "websocket")]
+)
 def test_an_engine_knows_no_address_family(name: str) -> None:
     names = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(TREES[name])}
     assert not {each for each in names if each.startswith("AF_")}

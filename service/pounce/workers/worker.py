@@ -11,6 +11,7 @@ from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
+from pounce.websocket.connection import upgrade
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.passages import Arrivals, Departures
@@ -73,6 +74,7 @@ class Worker(LoopWorker):
             state=self._state,
             loop=self.loop,
             extensions={"pounce": about},
+            websocket=upgrade,
         )
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),

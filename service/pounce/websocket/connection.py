@@ -1,0 +1,374 @@
+"""One WebSocket on a client's connection, from its handshake to its close.
+
+==========  =============================  ==========================================
+situation   held                           `deadline`
+==========  =============================  ==========================================
+connecting  no engine, `closed` is None    none: the application takes its time
+open        an engine, `closed` is None    none: silence is what pings are for
+closing     `closed`, the engine not ended closes, though the client has not answered
+gone        `gone` is true                 aborts
+==========  =============================  ==========================================
+"""
+
+import asyncio
+import random
+from collections import deque
+from math import inf
+from typing import Any
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import start_task
+from pounce.asgi.types import Scope
+from pounce.asgi.websocket import WebSocketCycle, websocket_scope
+from pounce.http1.base import BaseConnection
+from pounce.http1.gate import Gate
+from pounce.http1.linger import LingeringClose, reset
+from pounce.http1.response import ResponseWriter, error_response
+from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
+from pounce.websocket.handshake import BadHandshake, Handshake, accept_response, read_handshake
+
+RECEIVE_BUFFER = 65_536
+"""Reading pauses while messages of more than this many bytes wait for the application."""
+
+# What an empty message takes, roughly, besides its content.
+_OVERHEAD = 64
+
+# So much is given to the engine at once. Deflate shrinks at most 1032 to 1, so what comes out
+# stays within some 16 MB whatever is sent.
+_SLICE = 16_384
+
+CLOSE_TIMEOUT = 5.0
+"""How long, in seconds, a client may take to answer a close frame."""
+
+# When, in parts of reload_timeout, an old generation's WebSockets are closed: the clients, who
+# will all connect again, come one after the other. The rest is for closing.
+_RELOAD_WINDOW = (0.7, 0.95)
+
+_STOP_WINDOW = 1.0  # the same at a stop, in seconds from its start, which somebody waits for
+
+RESTART = Close(1012, "service restart")
+
+
+def upgrade(
+    context: ServerContext,
+    transport: asyncio.Transport,
+    request: Scope,
+    received: bytes,
+    *,
+    ended: bool,
+) -> None:
+    """Take *transport* over from the HTTP connection on which *request* asks for WebSocket.
+
+    *received* came after the request; with *ended* nothing more will.
+    """
+    try:
+        handshake = _admit(context, request)
+    except BadHandshake as bad:
+        _refuse(context, transport, request, bad)
+        return
+    connection = WebSocketConnection(context, request, handshake)
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.start()
+    if received:
+        connection.data_received(received)
+    if ended:
+        connection.eof_received()
+
+
+def _admit(context: ServerContext, request: Scope) -> Handshake:
+    if context.draining:
+        raise BadHandshake(503, "shutting down", ((b"retry-after", b"1"),))
+    compression = context.config.websocket_compression
+    return read_handshake(request["method"], request["headers"], compression=compression)
+
+
+def _refuse(
+    context: ServerContext, transport: asyncio.Transport, request: Scope, bad: BadHandshake
+) -> None:
+    if context.access_log is not None:
+        context.access_log.refusal(request["client"], bad.status)
+    transport.write(error_response(context.defaults, bad.status, bad.reason, bad.fields))
+    LingeringClose(context, transport)
+
+
+class WebSocketConnection(BaseConnection):
+    """Carries one WebSocket; see pounce.asgi.websocket.Socket for what its cycle asks for."""
+
+    __slots__ = (
+        "_cycle",
+        "_engine",
+        "_handshake",
+        "_heard",
+        "_held",
+        "_input",
+        "_messages",
+        "_patience",
+        "_pinged",
+        "_pongs",
+        "_response",
+        "_retirement",
+        "_task",
+        "_unread",
+        "closed",
+    )
+
+    def __init__(self, context: ServerContext, request: Scope, handshake: Handshake) -> None:
+        super().__init__(context, request["scheme"], request["server"])
+        self._handshake = handshake
+        self._engine: Engine | None = None
+        self._response: ResponseWriter | None = None
+        self._input = Gate(context.loop)
+        self._messages: deque[Message] = deque()
+        self._held = 0
+        self._unread = bytearray()
+        self._pongs = b""
+        self._heard, self._pinged, self._patience = True, False, inf
+        self._retirement: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._cycle = WebSocketCycle(
+            self, websocket_scope(request, handshake.subprotocols), context
+        )
+        self.closed: Close | None = None
+
+    def start(self) -> None:
+        """Call the application."""
+        task = start_task(self._cycle.run(), loop=self._context.loop)
+        if self.gone:
+            self._context.adopt(task)
+        elif not task.done():
+            self._task = task
+
+    # What the worker asks for.
+
+    @property
+    def busy(self) -> bool:
+        """Whether the WebSocket is open, or may yet be."""
+        return self.closed is None
+
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """The WebSocket, for a person; see pounce.asgi.context.Connection."""
+        if self.closed is not None:
+            return ""
+        running = self._task is None or self._task is current
+        return self._cycle.describe(now) + (" <- running" if running else "")
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts, and see whether the client is still there."""
+        super().sweep(now)
+        if self._engine is not None and self.closed is None:
+            self._keep_alive(now)
+
+    def drain(self) -> None:
+        """Go on for a while, each for another, and then close."""
+        config, loop = self._context.config, self._context.loop
+        if self._context.hand_over is not None:
+            first, last = (part * config.reload_timeout for part in _RELOAD_WINDOW)
+        else:
+            first, last = 0.0, min(_STOP_WINDOW, config.shutdown_timeout / 2)
+        # Not a matter of security, but of spreading.
+        delay = random.uniform(first, last)  # noqa: S311
+        self._retirement = loop.call_later(delay, self.disconnect)
+
+    def disconnect(self) -> None:
+        """Close now, so that the client connects anew; the application is told, too."""
+        if self.closed is not None:
+            return
+        if self._engine is not None:
+            self.close(*RESTART)
+        elif self._response is None or not self._response.head_sent:
+            self._cycle.answered(503)
+            self._transport.write(error_response(self._context.defaults, 503, "shutting down"))
+            self._linger()
+
+    def abort(self) -> None:
+        """Drop the connection and cancel the application's task."""
+        self._retire()
+        reset(self._transport)
+        if self._task is not None:
+            self._task.cancel()
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The transport is this connection's now; it may have a past."""
+        super().connection_made(transport)
+        if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
+            self.pause_writing()
+        transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._heard = True
+        if self._unread or len(data) > _SLICE or not self._wants_input():
+            self._unread += data
+            self._read()
+        else:
+            self._feed(data)
+        if self._held or self._unread or self._reading_paused:
+            self._throttle()
+
+    def resume_writing(self) -> None:
+        """What was written has gone out."""
+        super().resume_writing()
+        if self._pongs and self.closed is None:
+            self._transport.write(self._pongs)
+        self._pongs = b""
+
+    def eof_received(self) -> bool:
+        """The client will send no more, which without a close frame is no proper end."""
+        self._eof = True
+        self._read()
+        return not self.gone
+
+    # What the cycle asks for; see pounce.asgi.websocket.Socket.
+
+    def accept(self, subprotocol: str | None, headers: Any) -> None:
+        """Answer the handshake with 101."""
+        context, handshake = self._context, self._handshake
+        self._transport.write(accept_response(handshake, context.defaults, subprotocol, headers))
+        self._engine = Engine(context.config.websocket_max_size, handshake.extensions)
+        # Not from here: the application is still in its send().
+        context.loop.call_soon(self._read)
+
+    def start_denial(self, status: int, headers: Any) -> None:
+        """Take the head of another answer to the handshake."""
+        if self._response is None:
+            self._response = ResponseWriter(self._context.defaults, "GET", "1.1", False)
+        self._response.start(status, headers)
+
+    def send_denial(self, data: bytes, more: bool) -> None:
+        """Write that answer's content, its head before it."""
+        assert self._response is not None  # noqa: S101 - the cycle keeps the order
+        self._transport.writelines(self._response.body(data, more))
+        if self._response.complete:
+            self._linger()
+
+    def take(self) -> Message | None:
+        """The next message that has come."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._held -= len(message) + _OVERHEAD
+        if self._reading_paused or self._unread:
+            self._read()
+        return message
+
+    async def wait_input(self) -> None:
+        """Wait for a message or the end."""
+        await self._input.wait()
+
+    def send(self, message: Message) -> None:
+        """Write one message."""
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - the cycle keeps the order
+        engine.send(message)
+        self._transport.write(engine.output())
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; then wait for the client's."""
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - the cycle keeps the order
+        engine.start_close(code, reason)
+        self._transport.write(engine.output())
+        self._closing(Close(code, reason))
+        self._context.loop.call_soon(self._read)
+
+    def released(self) -> None:
+        """The application has returned."""
+        if self._task is not None and self._task is asyncio.current_task():
+            self._task = None
+
+    # Input.
+
+    def _wants_input(self) -> bool:
+        # Also once it is closed: the client's close frame is behind what it has sent before.
+        return self._engine is not None and (
+            self._held <= RECEIVE_BUFFER or self.closed is not None
+        )
+
+    def _read(self) -> None:
+        """Go on with what was received, as far as somebody takes it."""
+        unread = self._unread
+        while unread and not self.gone and self._wants_input():
+            piece = bytes(unread[:_SLICE])
+            del unread[:_SLICE]
+            self._feed(piece)
+        if self._eof and not self.gone and (not unread or self._engine is None):
+            self._close()
+        else:
+            self._throttle()
+
+    def _feed(self, data: bytes) -> None:
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - asked before
+        messages = engine.receive(data)
+        if messages and self.closed is None:
+            self._messages += messages
+            self._held += sum(map(len, messages)) + _OVERHEAD * len(messages)
+            self._input.wake()
+        output = engine.output()
+        if output and engine.open and self.write_paused:
+            # What an open WebSocket has to write here are pongs. For a client that does not read
+            # they would pile up; by RFC 6455 section 5.5.3 the latest are enough.
+            self._pongs = output
+        elif output:
+            self._transport.write(output)
+        if not engine.open:
+            self._closing(engine.close or ABNORMAL)
+            if engine.ended:
+                self._linger()
+
+    def _throttle(self) -> None:
+        """Read from the client only while there is room for it."""
+        waiting = self._held + len(self._unread)
+        self._pause_reading(waiting > RECEIVE_BUFFER and self.closed is None)
+
+    # Ends.
+
+    def _keep_alive(self, now: float) -> None:
+        config = self._context.config
+        if self._heard or self._reading_paused or self.write_paused:
+            # Paused, it is not for the client to say anything.
+            self._heard = self._pinged = False
+            self._patience = now + config.websocket_ping_interval
+        elif now >= self._patience:
+            if self._pinged:
+                self.close(1011, "no answer to a ping")
+                self._linger()
+            else:
+                self._ping()
+                self._patience = now + config.websocket_ping_timeout
+
+    def _ping(self) -> None:
+        assert self._engine is not None  # noqa: S101 - asked before
+        self._pinged = True
+        self._engine.ping()
+        self._transport.write(self._engine.output())
+
+    def _closing(self, how: Close) -> None:
+        if self.closed is None:
+            self.closed = how
+            self.deadline = -CLOSE_TIMEOUT
+            self._input.wake()
+            self._output.wake()
+
+    def _expire(self) -> None:
+        if self.gone:
+            self._transport.abort()
+        else:
+            self._linger()
+
+    def _retire(self) -> None:
+        if self.closed is None:
+            self.closed = ABNORMAL
+        super()._retire()
+        self._input.wake()
+
+    def _leave(self) -> None:
+        if self._retirement is not None:
+            self._retirement.cancel()
+        # First the task: a draining worker that is told of the departure must not miss it.
+        if self._task is not None:
+            self._context.adopt(self._task)
+        super()._leave()

@@ -1,0 +1,635 @@
+"""WebSockets on real sockets, in both event loops, by a client that controls every byte."""
+
+import asyncio
+import logging
+import socket
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
+from tests.live import LiveServer, live, serve, until
+from tests.websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    HANDSHAKE,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    closing,
+    frame,
+)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept, and send every message back."""
+    assert await receive() == {"type": "websocket.connect"}
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+class Recorder:
+    """Accepts, and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self.messages: list[Message] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            self.messages.append(await receive())
+            if self.messages[-1]["type"] == "websocket.disconnect":
+                break
+
+    async def disconnect(self) -> Message:
+        """The last message, once it has come."""
+        await until(lambda: bool(self.messages))
+        await until(lambda: self.messages[-1]["type"] == "websocket.disconnect")
+        return self.messages[-1]
+
+
+def answering(*messages: Message) -> ASGIApp:
+    """An application that takes the connect, sends *messages*, and returns."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+@asynccontextmanager
+async def opened(app: ASGIApp, **options: Any) -> AsyncIterator[tuple[LiveServer, Peer]]:
+    """A server of *app* and one open WebSocket."""
+    async with serve(app, **options) as server, await server.connect() as client:
+        peer = Peer(client)
+        assert (await peer.open()).startswith(b"HTTP/1.1 101 ")
+        yield server, peer
+
+
+# Handshakes.
+
+
+@live
+async def test_a_websocket_echoes() -> None:
+    async with opened(echo) as (server, peer):
+        await peer.send(TEXT, "Grüße".encode())
+        assert await peer.receive() == (0x81, "Grüße".encode())
+        await peer.send(BINARY, b"\x00" * 70_000)
+        assert await peer.receive() == (0x82, b"\x00" * 70_000)
+        await peer.client.send(closing(1000, "bye"))
+        assert await peer.closed() == (1000, "bye")
+        assert await peer.client.rest() == b""
+        peer.client.sock.close()
+        await server.departures()
+        assert server.context.requests == 1
+
+
+@live
+async def test_the_scope_describes_the_handshake() -> None:
+    recorder = Recorder()
+    async with serve(recorder, state={"pool": 1}, root_path="/shop") as server:
+        server.context.extensions["pounce"] = {"worker": 0}
+        async with await server.connect() as client:
+            await Peer(client).open("/a%20b?c=d", "sec-websocket-protocol: v1, v2")
+            await until(lambda: bool(recorder.scopes))
+        await recorder.disconnect()
+    (scope,) = recorder.scopes
+    assert {key: scope[key] for key in scope if key not in ("headers", "client", "server")} == {
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "ws",
+        "path": "/shop/a b",
+        "raw_path": b"/shop/a%20b",
+        "query_string": b"c=d",
+        "root_path": "/shop",
+        "subprotocols": ["v1", "v2"],
+        "state": {"pool": 1},
+        "extensions": {"pounce": {"worker": 0}, "websocket.http.response": {}},
+    }
+    assert (b"host", b"a.example") in scope["headers"]
+    assert scope["client"][0] == "127.0.0.1"
+
+
+@live
+async def test_the_scheme_is_what_a_trusted_proxy_says() -> None:
+    recorder = Recorder()
+    async with serve(recorder) as server, await server.connect() as client:
+        await Peer(client).open("/", "x-forwarded-proto: https")
+        await until(lambda: bool(recorder.scopes))
+    assert recorder.scopes[0]["scheme"] == "wss"
+
+
+@live
+async def test_subprotocol_and_headers_of_the_application_are_sent() -> None:
+    accept = {"type": "websocket.accept", "subprotocol": "v2", "headers": [(b"X-A", b"b")]}
+    async with serve(answering(accept)) as server, await server.connect() as client:
+        head = await Peer(client).open("/", "sec-websocket-protocol: v1, v2")
+        assert b"\r\nsec-websocket-protocol: v2\r\n" in head
+        assert b"\r\nx-a: b\r\n" in head
+
+
+@live
+async def test_a_websocket_follows_other_requests_on_its_connection() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await echo(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"plain"})
+
+    async with serve(app) as server, await server.connect() as client:
+        assert (await client.get()).endswith(b"plain")
+        peer = Peer(client)
+        lines = ["GET / HTTP/1.1", "host: a.example", "", ""]
+        await client.send("\r\n".join(lines).encode())  # pipelined
+        head = "\r\n".join(["GET / HTTP/1.1", "host: a.example", *HANDSHAKE, "", ""])
+        await client.send(head.encode() + frame(TEXT, b"at once"))
+        assert (await client.response()).endswith(b"plain")
+        assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert await peer.receive() == (0x81, b"at once")
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (200, ["upgrade: h2c", "connection: upgrade"]),
+        (200, ["upgrade: websocket"]),
+        (400, ["upgrade: websocket", "connection: upgrade"]),
+        (426, [field.replace("13", "12") for field in HANDSHAKE]),
+    ],
+)
+@live
+async def test_what_is_no_handshake_is_answered_as_http(status: int, fields: list[str]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async with serve(app) as server, await server.connect() as client:
+        response = await client.get("/", *fields)
+        assert response.startswith(b"HTTP/1.1 %d " % status)
+        if status == 426:
+            assert b"\r\nsec-websocket-version: 13\r\n" in response
+        if status != 200:
+            assert b"\r\nconnection: close\r\n" in response
+            assert await client.rest() == b""
+
+
+@live
+async def test_a_close_instead_of_an_accept_is_a_403() -> None:
+    app = answering({"type": "websocket.close", "code": 4000})
+    async with serve(app) as server, await server.connect() as client:
+        assert (await client.get("/", *HANDSHAKE)).startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        assert await client.rest() == b""
+
+
+@live
+async def test_the_application_can_deny_with_a_response_of_its_own() -> None:
+    head = {
+        "type": "websocket.http.response.start",
+        "status": 401,
+        "headers": [(b"www-authenticate", b"Basic"), (b"content-length", b"6")],
+    }
+    first = {"type": "websocket.http.response.body", "body": b"who", "more_body": True}
+    last = {"type": "websocket.http.response.body", "body": b"???"}
+    app = answering(head, first, last)
+    async with serve(app) as server, await server.connect() as client:
+        response = await client.get("/", *HANDSHAKE)
+        assert response.startswith(b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic\r\n")
+        assert response.endswith(b"\r\n\r\nwho???")
+        assert await client.rest() == b""
+
+
+@live
+async def test_a_denial_that_is_not_finished_ends_in_a_reset() -> None:
+    head = {"type": "websocket.http.response.start", "status": 401}
+    part = {"type": "websocket.http.response.body", "body": b"who", "more_body": True}
+    async with serve(answering(head, part)) as server, await server.connect() as client:
+        await Peer(client).open()
+        assert await client.is_reset()
+
+
+@pytest.mark.parametrize("returns", [False, True])
+@live
+async def test_an_application_that_does_not_answer_is_a_500(
+    returns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not returns:
+            raise ValueError("broken")
+
+    async with serve(app) as server, await server.connect() as client:
+        response = await client.get("/", *HANDSHAKE)
+        assert response.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    (record,) = caplog.records
+    assert record.name == "pounce.error"
+    assert (record.exc_info is None) == returns
+
+
+@live
+async def test_a_handshake_is_logged_like_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pounce.access")
+    async with opened(echo, access_log="on"):
+        pass
+    (record,) = caplog.records
+    assert ' "GET / HTTP/1.1" 101 0 ' in record.getMessage()
+
+
+# Messages.
+
+
+@live
+async def test_fragments_are_joined_with_a_ping_between_them() -> None:
+    async with opened(echo) as (_, peer):
+        await peer.send(TEXT, b"\xc3", fin=False)
+        await peer.send(PING, b"?")
+        assert await peer.receive() == (0x8A, b"?")
+        await peer.send(CONTINUATION, b"\xbc")
+        assert await peer.receive() == (0x81, "ü".encode())
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (1002, frame(TEXT, b"unmasked", masked=False)),
+        (1002, frame(0x40 | TEXT, b"reserved bit")),
+        (1007, frame(TEXT, b"\xff")),
+        (1009, frame(TEXT, b"x" * 101)),
+    ],
+)
+@live
+async def test_a_violation_closes_and_the_application_is_told(code: int, data: bytes) -> None:
+    recorder = Recorder()
+    async with opened(recorder, websocket_max_size=100) as (_, peer):
+        await peer.client.send(data)
+        assert (await peer.closed())[0] == code
+        assert (await recorder.disconnect())["code"] == code
+        assert await peer.client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "reason"),
+    [(closing(1000, "bye"), 1000, "bye"), (closing(4000), 4000, ""), (frame(CLOSE), 1005, "")],
+)
+@live
+async def test_the_application_is_told_why_the_client_closes(
+    data: bytes, code: int, reason: str
+) -> None:
+    recorder = Recorder()
+    async with opened(recorder) as (_, peer):
+        await peer.client.send(frame(TEXT, b"last") + data)
+        told = await recorder.disconnect()
+    assert told == {"type": "websocket.disconnect", "code": code, "reason": reason}
+    assert recorder.messages[0] == {"type": "websocket.receive", "text": "last"}
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "half a frame"])
+@live
+async def test_an_end_without_a_close_frame_is_1006(end: str) -> None:
+    recorder = Recorder()
+    async with opened(recorder) as (server, peer):
+        if end == "half a frame":
+            await peer.client.send(frame(TEXT, b"abc")[:-1])
+        if end == "reset":
+            linger = b"\x01\0\0\0\0\0\0\0"
+            peer.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        peer.client.sock.close()
+        assert (await recorder.disconnect())["code"] == 1006
+        await server.departures()
+
+
+@live
+async def test_the_application_closes_and_is_told_so() -> None:
+    told: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4001, "reason": "enough"})
+        told.append(await receive())
+        with pytest.raises(RuntimeError):
+            await send({"type": "websocket.send", "text": "late"})
+
+    async with opened(app) as (_, peer):
+        assert await peer.closed() == (4001, "enough")
+        await peer.client.send(closing(4001))
+        assert await peer.client.rest() == b""
+        await until(lambda: bool(told))
+    assert told == [{"type": "websocket.disconnect", "code": 4001, "reason": "enough"}]
+
+
+@pytest.mark.parametrize(("fails", "code"), [(True, 1011), (False, 1000)])
+@live
+async def test_an_application_that_ends_closes(
+    fails: bool, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        if fails:
+            raise ValueError("broken")
+
+    async with opened(app) as (_, peer):
+        assert (await peer.closed())[0] == code
+    assert len(caplog.records) == fails
+
+
+@live
+async def test_sending_to_a_closed_websocket_raises_oserror() -> None:
+    raised: list[BaseException] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        try:
+            await send({"type": "websocket.send", "text": "late"})
+        except OSError as error:
+            raised.append(error)
+            await send({"type": "websocket.close"})  # it is what has happened
+            raise
+
+    async with opened(app) as (server, peer):
+        await peer.client.send(closing(1001))
+        assert (await peer.closed())[0] == 1001
+        peer.client.sock.close()
+        await server.departures()
+    assert isinstance(raised[0], ClientDisconnected)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "websocket.send"},
+        {"type": "websocket.send", "text": 5},
+        {"type": "websocket.send", "text": "\ud800"},
+        {"type": "websocket.accept"},
+        {"type": "websocket.close", "code": 1006},
+        {"type": "http.response.start", "status": 200},
+    ],
+)
+@live
+async def test_a_wrong_message_is_the_applications_error(
+    message: Message, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(answering({"type": "websocket.accept"}, message)) as (_, peer):
+        assert (await peer.closed())[0] == 1011
+    assert "the application failed" in caplog.text
+
+
+# Time.
+
+
+@live
+async def test_a_silent_client_is_pinged_and_given_up() -> None:
+    recorder = Recorder()
+    options = {"websocket_ping_interval": 0.05, "websocket_ping_timeout": 0.05}
+    async with opened(recorder, **options) as (_, peer):
+        for _ in range(3):
+            assert await peer.receive() == (0x89, b"")
+            await peer.send(PONG)
+        assert await peer.receive() == (0x89, b"")
+        assert (await peer.closed())[0] == 1011
+        assert (await recorder.disconnect())["code"] == 1011
+        assert await peer.client.rest() == b""
+
+
+@live
+async def test_a_client_that_never_answers_a_close_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pounce.websocket.connection.CLOSE_TIMEOUT", 0.05)
+    async with opened(answering({"type": "websocket.accept"})) as (_, peer):
+        assert (await peer.closed())[0] == 1000
+        assert await peer.client.rest() == b""
+        assert peer.client.sock.fileno() >= 0
+
+
+# Flow.
+
+
+@live
+async def test_a_client_that_does_not_read_stops_the_application() -> None:
+    sent = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(1000):
+            await send({"type": "websocket.send", "bytes": bytes(100_000)})
+            sent += 1
+
+    async with serve(app) as server, await server.connect(receive_buffer=4096) as client:
+        peer = Peer(client)
+        await peer.open()
+        await settled(lambda: sent)
+        assert 0 < sent < 100
+        for _ in range(1000):
+            await peer.receive()
+        assert (await peer.closed())[0] == 1000
+
+
+@live
+async def test_an_application_that_does_not_read_stops_the_client() -> None:
+    go_on = asyncio.Event()
+    received = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal received
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go_on.wait()
+        while (await receive())["type"] == "websocket.receive":
+            received += 1
+
+    async with opened(app, websocket_ping_interval=0.01, websocket_ping_timeout=0.01) as (
+        server,
+        peer,
+    ):
+        sent = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            while sent < 1000:
+                await peer.send(BINARY, bytes(20_000))
+                sent += 1
+
+        flooding = asyncio.create_task(flood())
+        await settled(lambda: sent)
+        assert sent < 900
+        (connection,) = server.context.connections
+        assert connection._held < 200_000  # type: ignore[attr-defined]
+        go_on.set()
+        await flooding
+        await until(lambda: received == 1000)
+
+
+@live
+async def test_pings_of_a_client_that_does_not_read_take_no_memory() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(50):
+            await send({"type": "websocket.send", "bytes": bytes(100_000)})
+        await receive()
+
+    async with serve(app) as server, await server.connect(receive_buffer=4096) as client:
+        peer = Peer(client)
+        await peer.open()
+        (connection,) = server.context.connections
+        await until(lambda: connection.write_paused)  # type: ignore[attr-defined]
+        for _ in range(300):
+            await client.send(frame(PING, b"x" * 125) * 100)
+        size = connection._transport.get_write_buffer_size()  # type: ignore[attr-defined]
+        assert size < 400_000
+        while (await peer.receive())[0] != 0x8A:
+            pass
+
+
+@live
+async def test_what_a_small_frame_inflates_to_is_bounded() -> None:
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go_on.wait()
+
+    async with serve(app) as server, await server.connect() as client:
+        head = await Peer(client).open("/", "sec-websocket-extensions: permessage-deflate")
+        assert b"permessage-deflate" in head
+        compressor = zlib.compressobj(wbits=-15)
+        bombs = b""
+        for _ in range(100):
+            data = compressor.compress(bytes(1_000_000)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+            bombs += frame(0x40 | BINARY, data[:-4])
+        await client.send(bombs)
+        (connection,) = server.context.connections
+        await until(lambda: connection._held > 0)  # type: ignore[attr-defined]
+        assert connection._held < 20_000_000  # type: ignore[attr-defined]
+        go_on.set()
+
+
+async def settled(value: Callable[[], int]) -> None:
+    """Return once *value* has grown and stands still."""
+    last, still = 0, 0
+    while still < 20:
+        await asyncio.sleep(0.01)
+        still = still + 1 if value() == last and last else 0
+        last = value()
+
+
+# Another client.
+
+
+@live
+async def test_an_independent_client_agrees() -> None:
+    async with serve(echo) as server:
+        host, port = server.address
+        async with connect(f"ws://{host}:{port}/", compression="deflate", proxy=None) as ws:
+            assert ws.response is not None
+            assert "permessage-deflate" in ws.response.headers["sec-websocket-extensions"]
+            for size in (0, 1, 125, 126, 65_535, 65_536, 1_000_000):
+                await ws.send("x" * size)
+                assert await ws.recv() == "x" * size
+            pong = await ws.ping()
+            await pong
+        assert (ws.close_code, ws.close_reason) == (1000, "")
+        await server.departures()
+
+
+# The worker's commands.
+
+
+@live
+async def test_a_disconnect_closes_with_1012() -> None:
+    recorder = Recorder()
+    async with opened(recorder) as (server, peer):
+        server.context.disconnect()
+        assert await peer.closed() == (1012, "service restart")
+        assert (await recorder.disconnect())["code"] == 1012
+        await peer.client.send(frame(TEXT, b"crossing") + closing(1012))
+        assert await peer.client.rest() == b""
+    assert len(recorder.messages) == 1
+
+
+@live
+async def test_a_drain_without_successor_closes_with_1012_soon() -> None:
+    async with opened(echo, shutdown_timeout=0.2) as (server, peer):
+        departed = asyncio.Event()
+        server.context.drain(departed.set)
+        assert (await peer.closed())[0] == 1012
+        await peer.client.send(closing(1012))
+        peer.client.half_close()
+        await departed.wait()
+
+
+@live
+async def test_a_drain_with_successor_goes_on_until_the_last_part_of_the_window() -> None:
+    loop = asyncio.get_running_loop()
+    async with opened(echo, reload_timeout=1.0) as (server, peer):
+        began = loop.time()
+        server.context.hand_over = lambda connection: None
+        server.context.drain(lambda: None)
+        await peer.send(TEXT, b"still here")
+        assert await peer.receive() == (0x81, b"still here")
+        assert (await peer.closed())[0] == 1012
+        assert 0.65 < loop.time() - began < 1.0
+
+
+@live
+async def test_an_unanswered_handshake_is_denied_at_a_disconnect() -> None:
+    recorder: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        recorder.append(await receive())
+        recorder.append(await receive())
+
+    async with serve(app) as server, await server.connect() as client:
+        asking = asyncio.create_task(client.get("/", *HANDSHAKE))
+        await until(lambda: len(recorder) == 1)
+        server.context.disconnect()
+        assert (await asking).startswith(b"HTTP/1.1 503 ")
+        assert await client.rest() == b""
+        await until(lambda: len(recorder) == 2)
+    assert recorder[1]["type"] == "websocket.disconnect"
+
+
+@live
+async def test_an_abort_cancels_the_application() -> None:
+    cancelled = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with opened(app) as (server, peer):
+        server.context.abort()
+        await cancelled.wait()
+        assert await peer.client.is_reset()
+
+
+@live
+async def test_what_is_in_flight_is_told() -> None:
+    async with opened(echo) as (server, _):
+        line = server.context.in_flight()
+        assert line.startswith("WebSocket / from 127.0.0.1:")

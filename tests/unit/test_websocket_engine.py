@@ -1,0 +1,211 @@
+"""The engine alone: frames in, messages and answers out, and every violation's close code."""
+
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+
+from pounce.asgi.types import MessageError
+from pounce.websocket.engine import Close, Engine, Message
+from tests.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, frame
+
+
+def engine(max_size: int = 1000, deflate: bool = False) -> Engine:
+    extension = PerMessageDeflate(
+        remote_no_context_takeover=False,
+        local_no_context_takeover=False,
+        remote_max_window_bits=15,
+        local_max_window_bits=15,
+    )
+    return Engine(max_size, [extension] if deflate else [])
+
+
+@pytest.mark.parametrize(
+    ("data", "messages"),
+    [
+        (frame(TEXT, "Grüße".encode()), ["Grüße"]),
+        (frame(BINARY, b"\x00\xff"), [b"\x00\xff"]),
+        (frame(TEXT), [""]),
+        (frame(BINARY), [b""]),
+        (frame(TEXT, b"a") + frame(BINARY, b"b"), ["a", b"b"]),
+        (frame(TEXT, b"x" * 126) + frame(TEXT, b"y" * 200), ["x" * 126, "y" * 200]),
+        # A character may be divided between frames, but not between messages.
+        (frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"\xbc"), ["ü"]),
+        (
+            frame(BINARY, b"a", fin=False)
+            + frame(PING, b"!")
+            + frame(CONTINUATION, b"", fin=False)
+            + frame(CONTINUATION, b"b")
+            + frame(TEXT, b"c"),
+            [b"ab", "c"],
+        ),
+        (frame(PONG, b"unasked"), []),
+    ],
+)
+@pytest.mark.parametrize("piecewise", [False, True])
+def test_messages_arrive_whole_however_they_are_divided(
+    data: bytes, messages: list[Message], piecewise: bool
+) -> None:
+    side = engine()
+    pieces = [data[i : i + 1] for i in range(len(data))] if piecewise else [data]
+    received = [message for piece in pieces for message in side.receive(piece)]
+    assert received == messages
+    assert [type(message) for message in received] == [type(message) for message in messages]
+    assert side.open
+    assert side.close is None
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (1002, frame(TEXT, b"a", masked=False)),
+        (1002, frame(0x40 | TEXT, b"a")),
+        (1002, frame(0x10 | TEXT, b"a")),
+        (1002, frame(3)),
+        (1002, frame(11)),
+        (1002, frame(PING, b"x" * 126)),
+        (1002, frame(PING, fin=False)),
+        (1002, frame(CONTINUATION, b"a")),
+        (1002, frame(TEXT, b"a", fin=False) + frame(TEXT, b"b")),
+        (1002, frame(CLOSE, b"x")),
+        (1002, closing(999)),
+        (1002, closing(1005)),
+        (1007, frame(CLOSE, struct.pack("!H", 1000) + b"\xff")),
+        (1007, frame(TEXT, b"\xff")),
+        (1007, frame(TEXT, b"\xed\xa0\x80")),
+        (1007, frame(TEXT, b"\xc3")),
+        (1007, frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"", fin=True)),
+        (1007, frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"\xff", fin=False)),
+        (1009, frame(TEXT, b"x" * 1001)),
+        (1009, frame(TEXT, b"x" * 1001)[:4]),
+        (1009, frame(TEXT, b"x" * 600, fin=False) + frame(CONTINUATION, b"x" * 401)),
+    ],
+)
+def test_a_violation_ends_it_with_its_code(code: int, data: bytes) -> None:
+    side = engine()
+    assert side.receive(data) == []
+    assert side.close is not None
+    assert side.close.code == code
+    output = side.output()
+    assert output[:1] == b"\x88"
+    assert output[2:4] == struct.pack("!H", code)
+    assert side.ended
+    # What still comes is not looked at.
+    assert side.receive(frame(TEXT, b"late")) == []
+    assert side.output() == b""
+
+
+def test_messages_before_a_violation_are_not_lost() -> None:
+    side = engine()
+    assert side.receive(frame(TEXT, b"good") + frame(TEXT, b"\xff")) == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("data", "close"),
+    [
+        (closing(1000, "bye"), Close(1000, "bye")),
+        (closing(4321), Close(4321, "")),
+        (frame(CLOSE), Close(1005, "")),
+    ],
+)
+def test_the_clients_close_is_answered_in_kind(data: bytes, close: Close) -> None:
+    side = engine()
+    side.receive(data)
+    assert side.close == close
+    assert not side.open
+    output = side.output()
+    assert output[0] == 0x88
+    assert output[2:] == (b"" if close.code == 1005 else struct.pack("!H", close.code)) + (
+        close.reason.encode()
+    )
+    assert side.ended
+
+
+def test_our_close_ends_with_the_clients_answer() -> None:
+    side = engine()
+    side.start_close(1012, "service restart")
+    assert side.output() == b"\x88\x11\x03\xf4service restart"
+    assert (side.open, side.ended) == (False, False)
+    side.receive(frame(TEXT, b"crossing") + closing(1012))
+    assert side.output() == b""
+    assert side.ended
+    assert side.close == Close(1012, "service restart")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(1005, ""), (1006, ""), (999, ""), (5000, ""), (1000, "x" * 124)]
+)
+def test_a_close_that_cannot_be_sent_is_the_applications_error(code: int, reason: str) -> None:
+    side = engine()
+    with pytest.raises(MessageError):
+        side.start_close(code, reason)
+    assert side.open
+
+
+def test_pings_are_answered() -> None:
+    side = engine()
+    assert side.receive(frame(PING, b"abc") + frame(PING)) == []
+    assert side.output() == b"\x8a\x03abc\x8a\x00"
+
+
+def test_ours_are_empty() -> None:
+    side = engine()
+    side.ping()
+    assert side.output() == b"\x89\x00"
+
+
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        ("ü", b"\x81\x02\xc3\xbc"),
+        (b"\x00", b"\x82\x01\x00"),
+        ("", b"\x81\x00"),
+        (b"x" * 300, b"\x82\x7e\x01\x2c" + b"x" * 300),
+    ],
+)
+def test_messages_are_sent_as_one_frame(message: Message, data: bytes) -> None:
+    side = engine()
+    side.send(message)
+    assert side.output() == data
+
+
+def test_a_lone_surrogate_is_the_applications_error() -> None:
+    with pytest.raises(MessageError, match="not Unicode"):
+        engine().send("\ud800")
+
+
+def deflated(data: bytes) -> bytes:
+    """RFC 7692 section 7.2.1."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def test_compressed_messages_are_read_and_written() -> None:
+    side = engine(deflate=True)
+    assert side.receive(frame(0x40 | TEXT, deflated(b"a" * 900))) == ["a" * 900]
+    side.send("a" * 900)
+    assert len(side.output()) < 50
+
+
+def test_what_inflates_beyond_the_limit_ends_it() -> None:
+    side = engine(deflate=True)
+    assert side.receive(frame(0x40 | TEXT, deflated(b"a" * 1_000_000))) == []
+    assert side.close is not None
+    assert side.close.code == 1009
+
+
+def test_many_tiny_fragments_take_no_more_memory_than_their_bytes() -> None:
+    side = engine(max_size=100_000)
+    side.receive(frame(TEXT, b"a", fin=False))
+    piece = frame(CONTINUATION, b"bb", fin=False)
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            side.receive(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 60_000
+    assert side.receive(frame(CONTINUATION, b"c")) == ["a" + "b" * 20_000 + "c"]
