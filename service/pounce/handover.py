@@ -9,15 +9,18 @@ The pair is SOCK_SEQPACKET, not SOCK_DGRAM: both keep messages whole, but a data
 only net.unix.max_dgram_qlen messages, 10 by default, whatever their size (unix(7)).
 """
 
+import errno
 import json
 import os
 import socket
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
-# What a message may be at most: what a connection had received and not yet parsed, and a few
-# hundred bytes about it. A sender's buffer (net.core.wmem_default, 208 KiB) holds it.
-_MAX_MESSAGE = 160 * 1024
+# What a message may be at most: what a connection had received and not yet parsed (64 KiB, when
+# one more read of 256 KiB came), and a few hundred bytes about it. It has to fit the sender's
+# buffer, which the kernel makes twice as large as asked for, up to twice net.core.wmem_max
+# (208 KiB).
+_MAX_MESSAGE = 352 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Handover:
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._reader, self._writer):
             end.setblocking(False)
+        self._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE)
 
     @property
     def incoming(self) -> int:
@@ -89,6 +93,7 @@ class Handover:
     def give(self, connection: int, passage: Passage) -> bool:
         """Pass the descriptor *connection* on; false when there is no room now.
 
+        Raises OSError when it cannot be passed on at all.
         The caller keeps its own descriptor and closes it: the connection stays open, since the
         message in the queue refers to it as well (SCM_RIGHTS, unix(7)).
         """
@@ -96,6 +101,11 @@ class Handover:
             socket.send_fds(self._writer, [passage.encode()], [connection])
         except BlockingIOError:
             return False
+        except OSError as error:
+            # So many wait to be taken in all, by whatever of the user's (unix(7)).
+            if error.errno == errno.ETOOMANYREFS:
+                return False
+            raise
         return True
 
     def take(self) -> tuple[socket.socket, Passage] | None:

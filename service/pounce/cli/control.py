@@ -38,7 +38,7 @@ def call(
     if "error" in answer:
         said = answer.get("parameters", {})
         raise PounceError(str(said.get("reason") or f"{answer['error']} {said}"))
-    found: dict[str, Any] = answer["parameters"]
+    found: dict[str, Any] = answer.get("parameters", {})
     return found
 
 
@@ -56,9 +56,11 @@ def _exchange(path: Path, message: dict[str, Any]) -> dict[str, Any]:
             ) from None
         except OSError as error:
             raise PounceError(
-                f"no service answers at {path}: {error.strerror}",
+                f"no service answers at {path}: {error.strerror or error}",
                 hint="is it running? systemctl status pounce@NAME",
             ) from None
+        except ValueError:
+            raise PounceError(f"what answers at {path} is not pounce's control socket") from None
     if answer is None:
         raise PounceError(f"the service at {path} ended the connection without an answer")
     return answer

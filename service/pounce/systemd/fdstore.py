@@ -21,7 +21,7 @@ from pounce.systemd.notify import SystemdNotifier
 _CONNECTION = f"{STORED}connection"
 _NOTE = f"{STORED}note"
 
-# Seconds to wait, at the end, until systemd has taken everything.
+# Milliseconds to wait, at the end, until systemd has taken everything.
 _PATIENCE_MS = 5000
 
 
@@ -42,9 +42,11 @@ class ConnectionStore:
         found = []
         for name, descriptor in self._stored:
             if name == _CONNECTION:
-                about = self._known.get(_identity(descriptor))
                 connection = socket.socket(fileno=descriptor)
-                found.append((connection, _decode(about) if about else _guess(connection)))
+                try:
+                    found.append((connection, self._passage(connection)))
+                except OSError:  # the client has left meanwhile
+                    connection.close()
         return found
 
     def forget(self) -> None:
@@ -72,6 +74,14 @@ class ConnectionStore:
             self._notifier.send(f"FDSTOREREMOVE=1\nFDNAME={_NOTE}")
             self._notifier.send(f"FDSTORE=1\nFDNAME={_NOTE}", [descriptor])
         self._wait()
+
+    def _passage(self, connection: socket.socket) -> Passage:
+        try:
+            return _decode(self._known[_identity(connection.fileno())])
+        except (KeyError, TypeError, ValueError):
+            # The earlier run ended before it could leave its note, or was of a version that
+            # knew other things.
+            return _guess(connection)
 
     def _wait(self) -> None:
         # sd_notify_barrier(3): systemd closes the pipe when it has read all that came before.
@@ -107,7 +117,7 @@ def _decode(about: dict[str, Any]) -> Passage:
 
 
 def _guess(connection: socket.socket) -> Passage:
-    """What the socket itself tells, where a run ended before it could leave its note."""
+    """What the socket itself tells."""
     server, client = connection.getsockname(), connection.getpeername()
     if connection.family == socket.AF_UNIX:
         return Passage("http", (server, None), None, 1)
@@ -115,7 +125,11 @@ def _guess(connection: socket.socket) -> Passage:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
+    """The note; empty if it was not written to its end."""
     with os.fdopen(descriptor, "r") as file:
         file.seek(0)
-        note: dict[str, Any] = json.load(file)
+        try:
+            note: dict[str, Any] = json.load(file)
+        except ValueError:
+            return {}
         return note

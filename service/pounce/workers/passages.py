@@ -1,6 +1,7 @@
 """A worker's two sides of the handover: connections that come, and connections that go."""
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from pounce.handover import Handover, Passage
 from pounce.http1.connection import HTTP1Connection
 from pounce.workers.acceptor import Source
+
+logger = logging.getLogger("pounce.worker")
 
 
 class Arrivals(Source):
@@ -48,10 +51,19 @@ class Departures:
     def _flush(self) -> None:
         while self._leaving:
             connection = self._leaving[0]
-            if not connection.gone:
-                if not self._handover.give(connection.descriptor, connection.passage()):
-                    self._loop.add_writer(self._handover.outgoing, self._flush)
-                    return
-                connection.depart()
+            if not connection.gone and not self._give(connection):
+                self._loop.add_writer(self._handover.outgoing, self._flush)
+                return
             self._leaving.popleft()
         self._loop.remove_writer(self._handover.outgoing)
+
+    def _give(self, connection: HTTP1Connection) -> bool:
+        try:
+            given = self._handover.give(connection.descriptor, connection.passage())
+        except OSError as error:  # the others must not wait behind it
+            logger.warning("a connection is lost, it cannot be handed over: %s", error)
+            connection.abort()
+            return True
+        if given:
+            connection.depart()
+        return given
