@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias, TypeVar
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
@@ -20,15 +21,29 @@ from pounce.http1.connection import HTTP1Connection
 from tests.conformance.client import TIMEOUT, Client
 from tests.conformance.echo import SEEN
 
+T = TypeVar("T")
+Address: TypeAlias = tuple[str, int]
+Stop: TypeAlias = Callable[[], object]
+
 REPOSITORY = Path(__file__).parents[2]
+_TROUBLE = re.compile(r"WARNING|ERROR|CRITICAL|Traceback", re.IGNORECASE)
 
 
 class LiveServer:
-    """A server that runs; *complaints* are what it logged as errors."""
+    """A server that runs; *log* are the lines it has logged so far."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: Address, log: list[str]) -> None:
         self.address = address
-        self.complaints: list[str] = []
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address[0]}:{self.address[1]}"
+
+    @property
+    def complaints(self) -> list[str]:
+        """The lines of the log that tell of trouble."""
+        return [line for line in self.log if _TROUBLE.search(line)]
 
     def connect(self) -> Client:
         return Client(self.address)
@@ -44,16 +59,31 @@ class LiveServer:
     def reset(self) -> None:
         """Forget what an earlier test left."""
         self.take_seen()
-        self.complaints.clear()
+        self.log.clear()
 
 
-class _Complaints(logging.Handler):
-    def __init__(self, server: LiveServer) -> None:
+class _ListHandler(logging.Handler):
+    def __init__(self, log: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._server = server
+        self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._server.complaints.append(self.format(record))
+        self._log.append(f"{record.levelname} {self.format(record)}")
+
+
+async def _serve(
+    app: ASGIApp, config: ServerConfig, log: list[str], started: Queue[tuple[Address, Stop]]
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, problem: log.append(f"ERROR {problem}"))
+    context = ServerContext(config=config, app=app, state={}, loop=loop)
+    accepting = await loop.create_server(lambda: HTTP1Connection(context), "127.0.0.1", 0)
+    stop = asyncio.Event()
+    address = accepting.sockets[0].getsockname()
+    started.put((address, lambda: loop.call_soon_threadsafe(stop.set)))
+    await stop.wait()
+    accepting.close()
+    context.abort()
 
 
 @contextmanager
@@ -61,78 +91,76 @@ def serve_in_thread(
     app: ASGIApp, config: ServerConfig, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> Iterator[LiveServer]:
     """The engine alone: its connections on a loop in a thread."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = listener.getsockname()
-    server = LiveServer(address)
-    loop = new_loop()
-    loop.set_exception_handler(lambda _, context: server.complaints.append(str(context)))
-    context = ServerContext(config=config, app=app, state={}, loop=loop)
-    handler = _Complaints(server)
+    log: list[str] = []
+    started: Queue[tuple[Address, Stop]] = Queue()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_serve(app, config, log, started))
+
+    handler = _ListHandler(log)
     logging.getLogger("pounce").addHandler(handler)
-    started = threading.Event()
-
-    async def run() -> None:
-        async def stop() -> None:
-            accepting.close()
-            for connection in list(context.connections):
-                connection.abort()
-
-        accepting = await loop.create_server(
-            lambda: HTTP1Connection(context, server=address), sock=listener
-        )
-        stops.append(stop)
-        started.set()
-
-    stops: list[Callable[[], Any]] = []
-    loop.create_task(run())
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=run)
     thread.start()
+    address, stop = started.get(timeout=TIMEOUT)
     try:
-        assert started.wait(TIMEOUT)
-        yield server
+        yield LiveServer(address, log)
     finally:
-        asyncio.run_coroutine_threadsafe(stops[0](), loop).result(TIMEOUT)
-        loop.call_soon_threadsafe(loop.stop)
+        stop()
         thread.join(TIMEOUT)
-        loop.close()
         logging.getLogger("pounce").removeHandler(handler)
+    assert not thread.is_alive()
 
 
 @contextmanager
-def serve_in_process(app: str, *options: str) -> Iterator[LiveServer]:
+def serve_in_process(
+    app: str, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[LiveServer]:
     """The whole program: ``pounce serve`` with a worker of its own."""
-    command = [sys.executable, "-m", "pounce", "serve", app, "--bind", "127.0.0.1:0", *options]
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "pounce", "serve", app, "--bind", "127.0.0.1:0", *options],
+        cwd=REPOSITORY,
+        env={**os.environ, **(environment or {})},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stderr is not None
-    lines: Queue[str] = Queue()
-    thread = threading.Thread(target=_pump, args=(process.stderr, lines))
-    thread.start()
+    log: list[str] = []
+    reader = threading.Thread(target=_collect, args=(process.stderr, log))
+    reader.start()
     try:
-        server = LiveServer(("127.0.0.1", _find_port(lines)))
-        yield server
+        yield LiveServer(("127.0.0.1", wait_for(lambda: _find_port(log))), log)
     finally:
         process.terminate()
-        try:
-            process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        finally:
-            process.wait()
-            thread.join(TIMEOUT)
-            process.stderr.close()
-    rest = [lines.get_nowait() for _ in range(lines.qsize())]
-    assert not any("Traceback" in line or "ERROR" in line for line in rest), "".join(rest)
+        _reap(process)
+        reader.join(TIMEOUT)
+        process.stderr.close()
 
 
-def _pump(source: TextIO, lines: Queue[str]) -> None:
+def _collect(source: TextIO, log: list[str]) -> None:
     for line in source:
-        lines.put(line)
+        log.append(line)  # noqa: PERF402 - each line is wanted as soon as it is there
 
 
-def _find_port(lines: Queue[str]) -> int:
-    while True:
-        if found := re.search(r"127\.0\.0\.1:([1-9]\d*)", lines.get(timeout=TIMEOUT)):
-            return int(found[1])
+def _reap(process: subprocess.Popen[str]) -> None:
+    try:
+        process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _find_port(log: list[str]) -> int | None:
+    found = re.search(r"listening on \S*:([1-9]\d*)", "".join(log))
+    return int(found[1]) if found else None
+
+
+def wait_for(condition: Callable[[], T | None]) -> T:
+    """What *condition* returns once it is true; fails after TIMEOUT seconds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return result
