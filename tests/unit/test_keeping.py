@@ -1,0 +1,170 @@
+"""Connections between two runs: out of a keeper into the handover, and back at the end."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from pounce.handover import Handover, Passage
+from pounce.supervisor.keeping import Keeping
+from pounce.supervisor.loop import Loop
+
+PATIENCE = 10.0
+Kept = tuple[socket.socket, Passage]
+
+
+class Shelf:
+    """A keeper in memory; *left* is what the run before has put there."""
+
+    def __init__(self, left: list[Kept]) -> None:
+        self.requests = 100
+        self.left = left
+        self.kept: list[Kept] = []
+        self.forgot = False
+        self.told: int | None = None
+
+    def recover(self) -> list[Kept]:
+        return self.left
+
+    def forget(self) -> None:
+        self.forgot = True
+
+    def keep(self, connection: socket.socket, passage: Passage) -> None:
+        self.kept.append((connection, passage))
+
+    def finish(self, requests: int) -> None:
+        self.told = requests
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def loop(stack: ExitStack) -> Loop:
+    loop = Loop()
+    stack.callback(loop.close)
+    return loop
+
+
+@pytest.fixture
+def handover(stack: ExitStack) -> Handover:
+    handover = Handover()
+    stack.callback(handover.close)
+    return handover
+
+
+def connections(stack: ExitStack, count: int) -> list[Kept]:
+    """Open connections, told apart by how many requests they have had."""
+    made = []
+    for number in range(count):
+        ours, theirs = socket.socketpair()
+        stack.enter_context(ours)
+        stack.enter_context(theirs)
+        made.append((ours, Passage("http", None, None, number)))
+    return made
+
+
+def turn_until(loop: Loop, condition: Callable[[], bool]) -> None:
+    overdue: list[bool] = []
+    timer = loop.call_later(PATIENCE, lambda: overdue.append(True))
+    loop.run(lambda: bool(overdue) or condition())
+    timer.cancel()
+    assert not overdue
+
+
+def take(loop: Loop, handover: Handover, count: int) -> list[int]:
+    """Take *count* connections, as a worker does, while the loop turns."""
+    taken: list[int] = []
+
+    def have_all() -> bool:
+        while (one := handover.take()) is not None:
+            one[0].close()
+            taken.append(one[1].requests)
+        return len(taken) == count
+
+    turn_until(loop, have_all)
+    return taken
+
+
+def numbers(kept: list[Kept]) -> list[int]:
+    return sorted(passage.requests for _, passage in kept)
+
+
+def test_what_was_kept_waits_for_workers_and_is_then_forgotten(
+    stack: ExitStack, loop: Loop, handover: Handover
+) -> None:
+    shelf = Shelf(connections(stack, 3))
+    keeping = Keeping(loop, handover, shelf)
+    assert keeping.earlier_requests == 100
+    assert handover.take() is None
+    assert not shelf.forgot
+    keeping.begin()
+    assert shelf.forgot
+    assert take(loop, handover, 3) == [0, 1, 2]
+    assert all(connection.fileno() == -1 for connection, _ in shelf.left), "they are the workers'"
+
+
+def test_more_than_the_handover_holds_are_fed_as_workers_take_them(
+    stack: ExitStack, loop: Loop, handover: Handover
+) -> None:
+    # Far more than are in the queue at a time: on one descriptor, to need few of them.
+    ours, theirs = socket.socketpair()
+    stack.enter_context(ours)
+    stack.enter_context(theirs)
+    count = 1000
+    shelf = Shelf([(ours.dup(), Passage("http", None, None, each)) for each in range(count)])
+    keeping = Keeping(loop, handover, shelf)
+    keeping.begin()
+    assert take(loop, handover, count) == list(range(count))
+
+
+def test_what_workers_give_away_at_the_end_is_kept(
+    stack: ExitStack, loop: Loop, handover: Handover
+) -> None:
+    shelf = Shelf([])
+    keeping = Keeping(loop, handover, shelf)
+    keeping.begin()
+    keeping.end()
+    given = connections(stack, 5)
+    for connection, passage in given[:3]:
+        assert handover.give(connection.fileno(), passage)
+    turn_until(loop, lambda: len(shelf.kept) == 3)
+    # The last ones come with the end of the last worker, in the same turn of the loop.
+    for connection, passage in given[3:]:
+        assert handover.give(connection.fileno(), passage)
+    keeping.finish(7)
+    assert numbers(shelf.kept) == [0, 1, 2, 3, 4]
+    assert shelf.told == 7
+    for connection, _ in shelf.kept:
+        connection.close()
+
+
+def test_what_no_worker_ever_took_is_kept_again(
+    stack: ExitStack, loop: Loop, handover: Handover
+) -> None:
+    """The first generation did not start."""
+    shelf = Shelf(connections(stack, 3))
+    keeping = Keeping(loop, handover, shelf)
+    keeping.end()
+    keeping.finish(0)
+    assert numbers(shelf.kept) == [0, 1, 2]
+    assert not shelf.forgot
+    assert all(connection.fileno() >= 0 for connection, _ in shelf.kept)
+
+
+def test_a_stop_right_after_the_start_loses_nothing(
+    stack: ExitStack, loop: Loop, handover: Handover
+) -> None:
+    shelf = Shelf(connections(stack, 600))
+    keeping = Keeping(loop, handover, shelf)
+    keeping.begin()
+    turn_until(loop, lambda: shelf.left[0][0].fileno() == -1)  # the queue is full
+    keeping.end()
+    keeping.finish(0)
+    assert numbers(shelf.kept) == list(range(600))
+    for connection, _ in shelf.kept:
+        connection.close()
