@@ -26,7 +26,6 @@ PACKAGES = (
     "python3-pip",
     "python3-click",
     "python3-h11",
-    "python3-sdnotify",
     "python3-tomli",
     "python3-uvloop",
     "python3-aiosqlite",
