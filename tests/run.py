@@ -79,7 +79,7 @@ def environment(version: str, interpreter: Path) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([interpreter, "-m", "venv", "--clear", folder], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--editable", f"{PROJECT}[test]"]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{PROJECT}[test]"]
     subprocess.run(install, check=True)
     return python
 

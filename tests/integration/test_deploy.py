@@ -7,9 +7,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from tests.service import serving
 
 import pounce
+from tests.service import serving
 
 APPLICATION = """\
 import dependency

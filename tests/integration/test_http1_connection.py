@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.live import echo, hello, live, read_body, respond, serve, until
 
 from pounce.asgi.types import ClientDisconnected, Receive, Scope, Send
 from pounce.http1.connection import UNREAD_BODY
 from pounce.http1.stream import RECEIVE_BUFFER
+from tests.live import echo, hello, live, read_body, respond, serve, until
 
 GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n%b\r\n"

@@ -5,10 +5,10 @@ import logging
 from typing import Any
 
 import pytest
-from tests.live import Client, LiveServer, echo, hello, live, read_body, serve, until
 
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import connection as connection_module
+from tests.live import Client, LiveServer, echo, hello, live, read_body, serve, until
 
 GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\n"

@@ -2,9 +2,8 @@
 
 import asyncio
 
-from tests.live import live, respond, serve, until
-
 from pounce.asgi.types import Receive, Scope, Send
+from tests.live import live, respond, serve, until
 
 
 @live

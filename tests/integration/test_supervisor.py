@@ -13,9 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.apps.load import app
-from tests.load import Plan, Result, Slow, run
-from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
 
 from pounce.config import ServerConfig
 from pounce.lifecycle import (
@@ -32,6 +29,9 @@ from pounce.lifecycle import (
 )
 from pounce.net.address import Address
 from pounce.supervisor import Supervisor
+from tests.apps.load import app
+from tests.load import Plan, Result, Slow, run
+from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
 
 MODES = ("process", "thread")
 both_modes = pytest.mark.parametrize("mode", MODES)

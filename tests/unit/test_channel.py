@@ -25,7 +25,13 @@ def sent(ends: Ends, *messages: Message) -> list[Message]:
 
 
 def test_each_message_arrives_whole_and_in_order(ends: Ends) -> None:
-    messages = [Serve(), Drain(hand_over=True), Drain(hand_over=False), Ready(), Failed("no", 70)]
+    messages: list[Message] = [
+        Serve(),
+        Drain(hand_over=True),
+        Drain(hand_over=False),
+        Ready(),
+        Failed("no", 70),
+    ]
     assert sent(ends, *messages) == messages
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+
+from pounce.net.address import Address
 from tests.apps.load import chunk, signature
 from tests.load import Background, Echo, Plan, Result, Stream, Upload, run
 from tests.load.response import BadResponse, Response, ResponseReader
 from tests.load.result import Drop, ServedBy, Tally
-
-from pounce.net.address import Address
 
 SERVED_BY = b"1 0 42 a"
 

@@ -108,6 +108,7 @@ def test_messages_before_a_violation_are_not_lost() -> None:
         (closing(1000, "bye"), Close(1000, "bye")),
         (closing(4321), Close(4321, "")),
         (frame(CLOSE), Close(1005, "")),
+        (frame(TEXT, b"half", fin=False) + closing(1000), Close(1000, "")),
     ],
 )
 def test_the_clients_close_is_answered_in_kind(data: bytes, close: Close) -> None:
