@@ -33,6 +33,20 @@ ABNORMAL = Close(1006, "")
 """No close frame was received or sent (RFC 6455 section 7.4.1)."""
 
 
+class _Protocol(Protocol):
+    """Takes a close in the middle of a fragmented message for what it is: no more will come.
+
+    The library calls it an error, but control frames may come there (RFC 6455 section 5.4), and
+    nothing obliges a client that leaves to finish its message first (section 5.5.1).
+    """
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Process *frame*."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = self.cur_size = None  # the latter before version 16
+        super().recv_frame(frame)
+
+
 class Engine:
     """One WebSocket, from the accepted handshake on; messages have at most *max_size* bytes.
 
@@ -42,7 +56,7 @@ class Engine:
     __slots__ = ("_fragments", "_is_text", "_protocol", "_utf8", "ended")
 
     def __init__(self, max_size: int, extensions: list[Extension]) -> None:
-        self._protocol = Protocol(SERVER, max_size=max_size, logger=_logger)
+        self._protocol = _Protocol(SERVER, max_size=max_size, logger=_logger)
         self._protocol.extensions = extensions
         self._fragments = bytearray()
         self._is_text = False
