@@ -28,6 +28,7 @@ PACKAGES = (
     "python3-h11",
     "python3-tomli",
     "python3-uvloop",
+    "python3-websockets",
     "python3-aiosqlite",
     "python3-fastapi",
     "python3-sqlalchemy",
