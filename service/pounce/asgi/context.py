@@ -102,6 +102,7 @@ class ServerContext:
         *now* is the loop's time, and that is the monotonic clock's.
         """
         self.swept = now
+        self.defaults.refresh()
         busy = 0
         for connection in list(self.connections):
             connection.sweep(now)

@@ -147,48 +147,44 @@ class RequestCycle:
 
     async def send(self, message: Message) -> None:
         """The ``send`` of the specification."""
+        stream = self._stream
         kind = message["type"]
-        if kind == "http.response.start":
-            self._start(message)
-        elif kind == "http.response.body":
-            self._body(message)
-            if self._stream.write_paused:
-                await self._stream.wait_writable()
+        if kind == "http.response.body":
+            if self._phase is _IDLE or self._phase is _COMPLETE or stream.gone:
+                raise self._untimely(kind)
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = _as_bytes(body)
+            more = bool(message.get("more_body", False))
+            stream.send_body(body, more)
+            self._size += len(body)
+            self._phase = _SENDING if more else _COMPLETE
+            if not more and self._context.access_log is not None:
+                self._log()
+            if stream.write_paused:
+                await stream.wait_writable()
+        elif kind == "http.response.start":
+            if self._phase is not _IDLE or stream.gone:
+                raise self._untimely(kind)
+            status = message.get("status")
+            if not isinstance(status, int):
+                raise MessageError(f"the status in {kind} is {status!r}, not an int")
+            stream.start_response(status, message.get("headers", ()))
+            self._status = status
+            self._phase = _STARTED
         else:
             raise MessageError(f"unknown message type {kind!r} for an HTTP request")
 
-    def _start(self, message: Message) -> None:
-        if self._phase is not _IDLE:
-            raise MessageError("http.response.start was sent a second time")
-        self._check_connected()
-        status = message.get("status")
-        if not isinstance(status, int):
-            raise MessageError(f"the status in http.response.start is {status!r}, not an int")
-        self._stream.start_response(status, message.get("headers", ()))
-        self._status = status
-        self._phase = _STARTED
-
-    def _body(self, message: Message) -> None:
-        if self._phase is _IDLE:
-            raise MessageError("http.response.body was sent before http.response.start")
-        if self._phase is _COMPLETE:
-            raise MessageError("http.response.body was sent after the response was complete")
-        self._check_connected()
-        body = message.get("body", b"")
-        if type(body) is not bytes:
-            body = _as_bytes(body)
-        more = bool(message.get("more_body", False))
-        self._stream.send_body(body, more)
-        self._size += len(body)
-        if more:
-            self._phase = _SENDING
-        else:
-            self._phase = _COMPLETE
-            self._log()
-
-    def _check_connected(self) -> None:
-        if self._stream.gone:
-            raise ClientDisconnected("the client is gone")
+    def _untimely(self, kind: str) -> Exception:
+        """Why a message of this *kind* cannot be sent now."""
+        if kind == "http.response.start":
+            if self._phase is not _IDLE:
+                return MessageError(f"{kind} was sent a second time")
+        elif self._phase is _IDLE:
+            return MessageError(f"{kind} was sent before http.response.start")
+        elif self._phase is _COMPLETE:
+            return MessageError(f"{kind} was sent after the response was complete")
+        return ClientDisconnected("the client is gone")
 
     def _failed(self, error: BaseException) -> None:
         if self._stream.gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):

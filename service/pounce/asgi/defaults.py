@@ -6,12 +6,16 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from pounce.asgi.headers import checked_field
+from pounce.asgi.types import MessageError
 from pounce.config import ServerConfig
 
 SERVER = b"pounce"
 
 # Names that the writer of a response looks at itself.
-_SPECIAL = frozenset((b"connection", b"content-length", b"date", b"server", b"transfer-encoding"))
+_SPECIAL = frozenset((b"connection", b"date", b"server", b"transfer-encoding"))
+
+# So few digits are read alike by everybody.
+_MAX_DIGITS = 18
 
 _REMEMBERED = 256
 
@@ -20,14 +24,16 @@ class DefaultHeaders:
     """What goes into the heads of a worker's responses, made no oftener than it changes.
 
     *server*, *date* and *both* hold finished HTTP/1.1 lines, empty where the configuration says
-    so; call `refresh` before reading the last two. *field* makes one of any other field, checked
-    (MessageError, TypeError), with its name if that means something to the server, else None.
-    Applications send the same few fields again and again, so it remembers the latest.
+    so, and *tail* is both and the head's end; `refresh` brings all but the first up to date.
+
+    *field* makes a line of any other field, checked (MessageError, TypeError). Before it, it
+    says what concerns the server in the field: nothing, the length, or a name. Applications
+    send the same few fields again and again, so it remembers the latest.
     """
 
-    __slots__ = ("_until", "_with_date", "both", "date", "field", "server")
+    __slots__ = ("_until", "_with_date", "both", "date", "field", "server", "tail")
 
-    field: Callable[[bytes, bytes], tuple[bytes | None, bytes]]
+    field: Callable[[bytes, bytes], tuple[int | bytes | None, bytes]]
 
     def __init__(self, config: ServerConfig) -> None:
         self._with_date = config.date_header
@@ -35,8 +41,10 @@ class DefaultHeaders:
         self.server = b"server: %b\r\n" % SERVER if config.server_header else b""
         self.date = b""
         self.both = self.server
+        self.tail = self.both + b"\r\n"
         # One for each worker: threads that share one would wait for each other.
         self.field = lru_cache(_REMEMBERED)(_field)
+        self.refresh()
 
     def refresh(self) -> None:
         """Bring the date up to the present second (RFC 9110 section 6.6.1)."""
@@ -46,8 +54,14 @@ class DefaultHeaders:
             self._until = int(now) + 1
             self.date = b"date: %b\r\n" % formatdate(int(now), usegmt=True).encode("ascii")
             self.both = self.server + self.date
+            self.tail = self.both + b"\r\n"
 
 
-def _field(name: bytes, value: bytes) -> tuple[bytes | None, bytes]:
+def _field(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
     name, value = checked_field(name, value)
-    return name if name in _SPECIAL else None, b"%b: %b\r\n" % (name, value)
+    line = b"%b: %b\r\n" % (name, value)
+    if name == b"content-length":
+        if not value.isdigit() or len(value) > _MAX_DIGITS:
+            raise MessageError(f"content-length {value!r} is not one number")
+        return int(value), line
+    return name if name in _SPECIAL else None, line

@@ -5,8 +5,6 @@ from urllib.parse import unquote_to_bytes
 
 from pounce.asgi.types import Scope
 
-_ASGI = {"version": "3.0", "spec_version": "2.4"}
-
 
 def build_scope(
     method: str,
@@ -25,14 +23,14 @@ def build_scope(
     *state* is copied, shallowly, as the lifespan specification asks; so are *extensions*.
     """
     raw_path, _, query_string = target.partition(b"?")
-    path = decode_path(raw_path)
+    path = raw_path.decode("ascii") if raw_path.find(b"%") < 0 else decode_path(raw_path)
     if root_path and raw_path != b"*":
         # Both paths begin with root_path, since specification 2.3 and as other servers do.
         path = root_path + path
         raw_path = root_path.encode() + raw_path
     return {
         "type": "http",
-        "asgi": _ASGI.copy(),
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": http_version,
         "method": method,
         "scheme": scheme,
@@ -54,6 +52,4 @@ def decode_path(raw_path: bytes) -> str:
     What is not UTF-8 becomes U+FFFD: the specification promises text, text that cannot be
     encoded again would break the application far from the cause, and raw_path has the bytes.
     """
-    if b"%" in raw_path:
-        raw_path = unquote_to_bytes(raw_path)
-    return raw_path.decode("utf-8", "replace")
+    return unquote_to_bytes(raw_path).decode("utf-8", "replace")

@@ -25,11 +25,11 @@ from pounce.asgi.cycle import RequestCycle, start_task
 from pounce.asgi.scope import build_scope
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
-from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
+from pounce.http1.events import NEED_DATA, BadRequest, Body, Event, NeedData, RequestHead
 from pounce.http1.response import ResponseWriter
 from pounce.http1.rules import to_origin_form
-from pounce.http1.stream import RequestStream
-from pounce.net.forwarded import FORWARDED_FIELDS, Origin
+from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
+from pounce.net.forwarded import Origin
 
 UNREAD_BODY = 262_144
 """How much of a content that the application did not read is dropped to keep the connection."""
@@ -136,44 +136,51 @@ class HTTP1Connection(RequestStream):
         if self._cycle is not None or self.gone or self._leaving:
             return
         reader = self._reader
-        if self._may_leave() and not reader.in_body:
+        if self._context.hand_over is not None and self._may_leave() and not reader.in_body:
             self._leave_to_successor()
             return
         try:
             event = reader.next_event()
-            while event is not NEED_DATA and not isinstance(event, RequestHead):
-                if isinstance(event, Body):
-                    self._droppable -= len(event.data)
-                event = reader.next_event() if self._droppable >= 0 else NEED_DATA
+            head = event if type(event) is RequestHead else self._drop_content(event)
         except BadRequest as error:
             self._refuse_input(error)
             return
-        if isinstance(event, RequestHead):
-            self._begin(event)
-        else:
+        if head is None:
             self._await_request()
+        else:
+            self._begin(head)
+
+    def _drop_content(self, event: Event | NeedData) -> RequestHead | None:
+        """Pass over what the last request's application has left unread."""
+        while event is not NEED_DATA:
+            if isinstance(event, RequestHead):
+                return event
+            if isinstance(event, Body):
+                self._droppable -= len(event.data)
+            event = self._reader.next_event() if self._droppable >= 0 else NEED_DATA
+        return None
 
     def _begin(self, head: RequestHead) -> None:
         context = self._context
-        if head.websocket and context.websocket is not None:
+        # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
+        method, _, _, version, keep_alive, expects_continue, has_body, _, websocket = head
+        if websocket and context.websocket is not None:
             self._upgrade(head, context.websocket)
             return
         limit = context.config.max_requests_per_connection
         self._requests += 1
         self.deadline = inf
         self._head_begun = False
-        self._expects_continue = head.expect_continue and head.has_body
+        self._expects_continue = expects_continue and has_body
         self._response = ResponseWriter(
-            context.defaults,
-            head.method,
-            head.http_version,
-            head.keep_alive and self._requests != limit,
+            context.defaults, method, version, keep_alive and self._requests != limit
         )
         if self._task is not None:
             context.adopt(self._task)
         self._cycle = cycle = RequestCycle(self, self._scope(head), context)
         # Before the application starts, for it may wait for more at once.
-        self._throttle()
+        if self._reading_paused or self._reader.buffered > RECEIVE_BUFFER:
+            self._throttle()
         task = start_task(cycle.run(), loop=context.loop)
         self._task = None if task.done() else task
 
@@ -185,11 +192,11 @@ class HTTP1Connection(RequestStream):
 
     def _scope(self, head: RequestHead) -> Scope:
         context = self._context
-        method, target, headers, version, *_ = head
+        method, target, headers, version, _, _, _, forwarded, _ = head
         client, scheme = self._client, self._scheme
         if not target.startswith(b"/"):
             target, headers = to_origin_form(target, headers)
-        if self._trusted and not FORWARDED_FIELDS.isdisjoint(dict(headers)):
+        if forwarded and self._trusted:
             client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))
         return build_scope(
             method,
@@ -212,17 +219,19 @@ class HTTP1Connection(RequestStream):
             return True
         return self._context.draining and not self._reader.buffered and not self._may_leave()
 
-    def _finish(self, *, keep_alive: bool) -> None:
+    def _finish(self, keep_alive: bool) -> None:
         context = self._context
         context.requests += 1
         self._cycle = None
         self._response = None
-        self._input.wake()
+        if self._input.waiters:
+            self._input.wake()
         if not keep_alive:
             self._linger()
         elif self._reader.idle and not self._eof and not context.draining:
             self.deadline = -context.config.keep_alive_timeout
-            self._throttle()
+            if self._reading_paused:
+                self._throttle()
         else:
             self._droppable = UNREAD_BODY
             config = context.config

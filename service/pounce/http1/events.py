@@ -16,7 +16,8 @@ class RequestHead(NamedTuple):
     *target* is as the client sent it (RFC 9112 section 3.2); names in *headers* are lower-case;
     *keep_alive* and *expect_continue* are what the client asked for; *has_body* says whether
     :class:`Body` events and an :class:`EndOfRequest` follow, or the request is its head alone.
-    *websocket* is whether the client asks to go on with WebSocket.
+    *forwarded* is whether it has fields by which proxies tell of the client, and *websocket*
+    whether the client asks to go on with WebSocket.
     """
 
     method: str
@@ -26,6 +27,7 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     expect_continue: bool
     has_body: bool
+    forwarded: bool = False
     websocket: bool = False
 
 

@@ -6,11 +6,14 @@ strict reader accepts, and makes the same events of it.
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from pounce.config import ServerConfig
 from pounce.http1.body import SizedBody
 from pounce.http1.events import Event, Headers, NeedData, RequestHead
 from pounce.http1.strict_reader import StrictReader
+from pounce.net.forwarded import FORWARDED_FIELDS
 from pounce.net.host import is_authority
 
 _METHODS = {
@@ -37,15 +40,20 @@ _KEEP_ALIVE = {b"keep-alive": True, b"Keep-Alive": True, b"close": False}
 _MAX_LENGTH_DIGITS = 18
 
 
+# The constructor that NamedTuple makes is written in Python, and takes three times as long.
+_head: Callable[[tuple[object, ...]], RequestHead] = partial(tuple.__new__, RequestHead)
+
+
 class FastReader(StrictReader):
     """Takes plain heads apart itself, and has the strict reader do all others."""
 
-    __slots__ = ("_host", "_limit")
+    __slots__ = ("_host", "_max_count", "_max_size")
 
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(config)
         # A head no longer than both keeps them; which one a longer head breaks, others judge.
-        self._limit = min(config.max_request_line, config.max_header_size)
+        self._max_size = min(config.max_request_line, config.max_header_size)
+        self._max_count = config.max_header_count
         self._host: bytes | None = b""
 
     def next_event(self) -> Event | NeedData:
@@ -59,36 +67,47 @@ class FastReader(StrictReader):
 
     def _read_plain_head(self) -> RequestHead | None:
         match = _PLAIN_HEAD.match(self._buffer)
-        if match is None or match.end() > self._limit:
+        if match is None or (end := match.end()) > self._max_size:
             return None
         method, target, lines = match.groups()
         headers: Headers = []
+        fields: dict[bytes, bytes] = {}
         for line in lines.split(b"\r\n"):
             name, _, value = line.partition(b": ")
-            headers.append((name.lower(), value))
-        fields = dict(headers)
-        if len(fields) != len(headers) or len(headers) > self._config.max_header_count:
+            name = name.lower()
+            headers.append((name, value))
+            fields[name] = value
+        if len(headers) != len(fields) or len(headers) > self._max_count:
             return None
-        if not self._is_known_host(fields.get(b"host")):
-            return None
+        host = fields.get(b"host")
+        # A client names the same one again and again.
+        if host != self._host:
+            if host is None or not is_authority(host):
+                return None
+            self._host = host
         keep_alive, length = True, 0
         if not _STEERING.isdisjoint(fields):
             steering = self._plain_steering(fields)
             if steering is None:
                 return None
             keep_alive, length = steering
-        del self._buffer[: match.end()]
+        del self._buffer[:end]
         if length:
             self._body = SizedBody(length)
-        return RequestHead(_METHODS[method], target, headers, "1.1", keep_alive, False, length > 0)
-
-    def _is_known_host(self, host: bytes | None) -> bool:
-        # A client names the same host again and again.
-        if host != self._host:
-            if host is None or not is_authority(host):
-                return False
-            self._host = host
-        return True
+        forwarded = not FORWARDED_FIELDS.isdisjoint(fields)
+        return _head(
+            (
+                _METHODS[method],
+                target,
+                headers,
+                "1.1",
+                keep_alive,
+                False,
+                length > 0,
+                forwarded,
+                False,
+            )
+        )
 
     def _plain_steering(self, fields: dict[bytes, bytes]) -> tuple[bool, int] | None:
         """Whether the connection persists, and the content's length; None if not plainly said."""

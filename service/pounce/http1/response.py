@@ -17,9 +17,6 @@ _STATUS_LINES = {
 # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
 _NO_CONTENT = frozenset((204, 205, 304))
 
-# So few digits are read alike by everybody.
-_MAX_DIGITS = 18
-
 _MUCH = 16_384
 
 
@@ -34,12 +31,12 @@ class ResponseWriter:
         "_chunked",
         "_connection",
         "_defaults",
-        "_has_date",
+        "_given",
         "_has_no_content",
-        "_has_server",
         "_http11",
         "_is_head",
         "_length",
+        "_length_line",
         "_lines",
         "_remaining",
         "_status",
@@ -47,6 +44,9 @@ class ResponseWriter:
         "head_sent",
         "keep_alive",
     )
+
+    _chunked: bool
+    _remaining: int | None
 
     def __init__(
         self, defaults: DefaultHeaders, method: str, http_version: str, keep_alive: bool
@@ -66,15 +66,19 @@ class ResponseWriter:
         # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
         self._has_no_content = self._is_head or status in _NO_CONTENT
         self._length: int | None = None
-        self._connection: list[bytes] = []
-        self._has_date = self._has_server = self._chunked = False
-        self._lines: list[bytes] = []
+        self._length_line = b""
+        self._connection: tuple[bytes, ...] = ()
+        self._given: tuple[bytes, ...] = ()
+        lines: list[bytes] = []
+        self._lines = lines
         field_of = self._defaults.field
         try:
             for name, value in headers:
-                special, line = field_of(name, value)
-                if special is None or self._keeps(special, value):
-                    self._lines.append(line)
+                concern, line = field_of(name, value)
+                if concern is None:
+                    lines.append(line)
+                else:
+                    self._learn(concern, value, line)
         except (TypeError, ValueError, AttributeError) as error:
             raise not_bytes(error) from error
 
@@ -87,45 +91,49 @@ class ResponseWriter:
             content = self._content(data, more)
             self.complete = not more
             return [content] if content else []
-        framing = self._frame(len(data), more)
-        content = self._content(data, more)
-        head = self._head(framing)
+        length = self._length
+        if more or self._has_no_content or (length is not None and length != len(data)):
+            framing = self._frame(len(data), more)
+            content = self._content(data, more)
+        else:
+            # Nearly every response: whole, and of the length that was said, if any was.
+            framing = self._length_line or b"content-length: %d\r\n" % len(data)
+            content = data
+        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
+        head = (status_line, *self._lines, framing, self._tail())
         self.head_sent = True
         self.complete = not more
         # One piece is one system call on any loop; but copying much costs more than that.
-        return [head + content] if len(content) < _MUCH else [head, content]
+        if len(content) < _MUCH:
+            return [b"".join((*head, content))]
+        return [b"".join(head), content]
 
-    def _keeps(self, name: bytes, value: bytes) -> bool:
-        """Learn from a field that concerns the writer; false for those that it makes itself."""
-        if name == b"content-length":
-            self._take_length(value)
-        elif name == b"connection":
+    def _learn(self, concern: int | bytes, value: bytes, line: bytes) -> None:
+        """Take a field that concerns the writer, which makes some of them itself."""
+        if isinstance(concern, int):
+            if self._length is not None:
+                raise MessageError("there is more than one content-length")
+            self._length = concern
+            self._length_line = line
+        elif concern == b"connection":
             self._take_options(value)
-        elif name == b"date":
-            self._has_date = True
-            return True
-        elif name == b"server":
-            self._has_server = True
-            return True
+        elif concern != b"transfer-encoding":
+            self._given += (concern,)
+            self._lines.append(line)
         # The transfer coding is the server's own: the ASGI specification has applications' dropped.
-        return False
-
-    def _take_length(self, value: bytes) -> None:
-        if self._length is not None or not (value.isdigit() and len(value) <= _MAX_DIGITS):
-            raise MessageError(f"content-length {value!r} is not one number")
-        self._length = int(value)
 
     def _take_options(self, value: bytes) -> None:
         options = [option.strip(b" \t").lower() for option in value.split(b",")]
         if b"close" in options:
             self.keep_alive = False
-        self._connection += [
+        self._connection += tuple(
             option for option in options if option not in (b"", b"close", b"keep-alive")
-        ]
+        )
 
     def _frame(self, size: int, more: bool) -> bytes:
         """Decide how the content ends (RFC 9112 section 6.3); returns the field that says so."""
-        self._remaining: int | None = None
+        self._remaining = None
+        self._chunked = False
         if self._status == 204:
             return b""  # RFC 9110 section 8.6 forbids a length here
         if self._status == 205:
@@ -165,26 +173,22 @@ class ResponseWriter:
             raise MessageError(f"the body is {left} bytes shorter than its content-length")
         self._remaining = left
 
-    def _head(self, framing: bytes) -> bytes:
+    def _tail(self) -> bytes:
+        """The head's last lines: those that are neither the application's nor framing."""
         defaults = self._defaults
-        defaults.refresh()
-        own = defaults.both
-        if self._has_date or self._has_server:
-            own = b"" if self._has_server else defaults.server
-            own += b"" if self._has_date else defaults.date
-        connection = b""
-        if self._connection or not (self.keep_alive and self._http11):
-            connection = self._connection_line()
-        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
-        return b"".join((status_line, *self._lines, framing, connection, own, b"\r\n"))
+        if self.keep_alive and self._http11 and not self._connection and not self._given:
+            return defaults.tail
+        own = b"" if b"server" in self._given else defaults.server
+        own += b"" if b"date" in self._given else defaults.date
+        return self._connection_line() + own + b"\r\n"
 
     def _connection_line(self) -> bytes:
         """RFC 9112 section 9.3: say what differs from the client's version's default."""
         options = self._connection
         if not self.keep_alive:
-            options = [*options, b"close"]
+            options = (*options, b"close")
         elif not self._http11:
-            options = [*options, b"keep-alive"]
+            options = (*options, b"keep-alive")
         return b"connection: %b\r\n" % b", ".join(options) if options else b""
 
 

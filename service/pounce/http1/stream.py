@@ -126,7 +126,11 @@ class RequestStream(BaseConnection):
         """Write content, its head before it."""
         response = self._response
         assert response is not None  # noqa: S101 - a cycle has one
-        if not response.head_sent and self._closes_after():
+        if (
+            (self._expects_continue or self._context.draining)
+            and not response.head_sent
+            and self._closes_after()
+        ):
             response.keep_alive = False
         output = response.body(data, more)
         if len(output) == 1:
@@ -134,8 +138,8 @@ class RequestStream(BaseConnection):
         elif output:
             self._transport.writelines(output)
         self._expects_continue = False
-        if response.complete:
-            self._finish(keep_alive=response.keep_alive)
+        if not more:
+            self._finish(response.keep_alive)
 
     def released(self) -> None:
         """The application has returned; nothing of its task needs to be kept."""
@@ -150,7 +154,7 @@ class RequestStream(BaseConnection):
         """Whether the response now due has to be the connection's last."""
 
     @abstractmethod
-    def _finish(self, *, keep_alive: bool) -> None:
+    def _finish(self, keep_alive: bool) -> None:
         """The response is complete."""
 
     def _await_body(self) -> None:

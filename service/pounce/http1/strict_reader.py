@@ -7,6 +7,7 @@ import h11
 from pounce.http1.events import BadRequest, Headers, RequestHead
 from pounce.http1.reader import RequestReader
 from pounce.http1.rules import check_head
+from pounce.net.forwarded import FORWARDED_FIELDS
 
 
 class StrictReader(RequestReader):
@@ -29,6 +30,7 @@ class StrictReader(RequestReader):
             # RFC 9110 section 10.1.1: the expectation of an HTTP/1.0 client is ignored.
             expect_continue=version == "1.1" and b"100-continue" in fields[b"expect"],
             has_body=_has_body(headers),
+            forwarded=any(name in FORWARDED_FIELDS for name, _ in headers),
             # RFC 9110 section 7.8: without the connection option it was not meant for this hop,
             # and an HTTP/1.0 client is not believed.
             websocket=version == "1.1"
