@@ -138,7 +138,11 @@ class RequestStream(BaseConnection):
         elif output:
             self._transport.writelines(output)
         self._expects_continue = False
-        if not more:
+        if more and self._transport.is_closing():
+            # A write failed. The loop tells only after the application has let go of it, and an
+            # application that waits for nothing else never would.
+            self._retire()
+        elif not more:
             self._finish(response.keep_alive)
 
     def released(self) -> None:
