@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.metadata
 import logging
 import os
 import sys
@@ -36,7 +37,8 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     os.environ.update(config.environment)
     if afresh:
         _forget_modules()
-    # What was found in a directory may be another's by now, if the path is a symbolic link.
+    # What was found in a directory may be another's by now, if the path is a symbolic link. This
+    # needs importlib.metadata, which is imported above so that no forked worker spends time on it.
     importlib.invalidate_caches()
     module = _import(module_name)
     application = _resolve(module, attribute, config.app)
