@@ -37,6 +37,7 @@ MODES = ("process", "thread")
 both_modes = pytest.mark.parametrize("mode", MODES)
 
 TWO = ("--workers", "2")
+TWO_PROCESSES = ("--worker-mode", "process", *TWO)
 
 
 def ended(pid: int) -> bool:
@@ -198,7 +199,7 @@ def lost_in_flight_only(result: Result) -> None:
 
 @pytest.mark.parametrize("how", ["SIGKILL", "abort"])
 def test_a_crash_loses_the_requests_in_flight_and_no_others(tmp_path: Path, how: str) -> None:
-    with serving(tmp_path, *TWO) as service:
+    with serving(tmp_path, *TWO_PROCESSES) as service:
         first = service.workers
         with service.load(work=Slow(50), connections=16) as load:
             load.wait_until(lambda result: result.workers == {"0", "1"})
@@ -217,7 +218,7 @@ def test_a_crash_loses_the_requests_in_flight_and_no_others(tmp_path: Path, how:
 
 
 def test_twenty_crashes_in_a_row(tmp_path: Path) -> None:
-    with serving(tmp_path, *TWO) as service, service.load(connections=16) as load:
+    with serving(tmp_path, *TWO_PROCESSES) as service, service.load(connections=16) as load:
         other = service.workers["1"]
         pauses = []
         for _ in range(20):
@@ -236,7 +237,7 @@ def test_twenty_crashes_in_a_row(tmp_path: Path) -> None:
 
 
 def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_path: Path) -> None:
-    with serving(tmp_path, *TWO, "--max-restarts", "2") as service:
+    with serving(tmp_path, *TWO_PROCESSES, "--max-restarts", "2") as service:
         for _ in range(2):
             victim = service.workers["0"]
             os.kill(victim, signal.SIGKILL)
@@ -252,7 +253,7 @@ def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_pat
 
 
 def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    with serving(tmp_path, *TWO) as service:
+    with serving(tmp_path, *TWO_PROCESSES) as service:
         with requests_in_flight(service, "/slow?ms=500") as wires:
             service.send_signal(signal.SIGKILL)
             service.wait()
@@ -308,7 +309,7 @@ def test_a_request_that_waits_is_no_hang(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_stopped_worker_is_replaced(tmp_path: Path) -> None:
-    with serving(tmp_path, "--worker-timeout", "1") as service:
+    with serving(tmp_path, "--worker-mode", "process", "--worker-timeout", "1") as service:
         stopped = service.workers["0"]
         os.kill(stopped, signal.SIGSTOP)
         service.expect("was silent for")
