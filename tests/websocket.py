@@ -5,7 +5,7 @@ import struct
 from tests.live import Client
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-_MASK = b"\x11\x22\x33\x44"
+MASK = b"\x11\x22\x33\x44"
 
 HANDSHAKE = (
     "connection: Upgrade",
@@ -27,9 +27,9 @@ def frame(opcode: int, data: bytes = b"", *, fin: bool = True, masked: bool = Tr
         head += bytes([bit | 127]) + struct.pack("!Q", len(data))
     if not masked:
         return head + data
-    repeated = _MASK * (len(data) // 4 + 1)
+    repeated = MASK * (len(data) // 4 + 1)
     masked_data = int.from_bytes(data) ^ int.from_bytes(repeated[: len(data)])
-    return head + _MASK + masked_data.to_bytes(len(data))
+    return head + MASK + masked_data.to_bytes(len(data))
 
 
 def closing(code: int, reason: str = "") -> bytes:

@@ -3,13 +3,16 @@
 import struct
 import tracemalloc
 import zlib
+from itertools import cycle, zip_longest
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from pounce.asgi.types import MessageError
 from pounce.websocket.engine import Close, Engine, Message
-from tests.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, frame
+from tests.websocket import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, closing, frame
 
 
 def engine(max_size: int = 1000, deflate: bool = False) -> Engine:
@@ -97,6 +100,25 @@ def test_a_violation_ends_it_with_its_code(code: int, data: bytes) -> None:
     assert side.output() == b""
 
 
+def test_a_message_within_another_is_a_violation_when_it_comes_alone() -> None:
+    side = engine()
+    assert side.receive(frame(TEXT, b"a", fin=False)) == []
+    assert side.receive(frame(TEXT, b"b")) == []
+    assert side.close is not None
+    assert side.close.code == 1002
+
+
+def test_content_that_looks_like_a_frame_is_content() -> None:
+    inner = frame(TEXT, b"not a message")
+    outer = frame(BINARY, inner, masked=True)
+    side = engine()
+    assert side.receive(outer[:6]) == []
+    assert side.receive(outer[6:]) == [inner]
+    unmasked = frame(BINARY, bytes(len(inner)))[:6]
+    assert side.receive(unmasked) == []
+    assert side.receive(inner) == [bytes(a ^ b for a, b in zip(inner, cycle(MASK), strict=False))]
+
+
 def test_messages_before_a_violation_are_not_lost() -> None:
     side = engine()
     assert side.receive(frame(TEXT, b"good") + frame(TEXT, b"\xff")) == ["good"]
@@ -126,8 +148,7 @@ def test_the_clients_close_is_answered_in_kind(data: bytes, close: Close) -> Non
 
 def test_our_close_ends_with_the_clients_answer() -> None:
     side = engine()
-    side.start_close(1012, "service restart")
-    assert side.output() == b"\x88\x11\x03\xf4service restart"
+    assert side.start_close(1012, "service restart") == b"\x88\x11\x03\xf4service restart"
     assert (side.open, side.ended) == (False, False)
     side.receive(frame(TEXT, b"crossing") + closing(1012))
     assert side.output() == b""
@@ -152,9 +173,7 @@ def test_pings_are_answered() -> None:
 
 
 def test_ours_are_empty() -> None:
-    side = engine()
-    side.ping()
-    assert side.output() == b"\x89\x00"
+    assert engine().ping() == b"\x89\x00"
 
 
 @pytest.mark.parametrize(
@@ -167,9 +186,7 @@ def test_ours_are_empty() -> None:
     ],
 )
 def test_messages_are_sent_as_one_frame(message: Message, data: bytes) -> None:
-    side = engine()
-    side.send(message)
-    assert side.output() == data
+    assert engine().send(message) == data
 
 
 def test_a_lone_surrogate_is_the_applications_error() -> None:
@@ -186,8 +203,8 @@ def deflated(data: bytes) -> bytes:
 def test_compressed_messages_are_read_and_written() -> None:
     side = engine(deflate=True)
     assert side.receive(frame(0x40 | TEXT, deflated(b"a" * 900))) == ["a" * 900]
-    side.send("a" * 900)
-    assert len(side.output()) < 50
+    assert len(side.send("a" * 900)) < 50
+    assert side.send("a")[0] == 0xC1
 
 
 def test_what_inflates_beyond_the_limit_ends_it() -> None:
@@ -210,3 +227,40 @@ def test_many_tiny_fragments_take_no_more_memory_than_their_bytes() -> None:
         tracemalloc.stop()
     assert held < 60_000
     assert side.receive(frame(CONTINUATION, b"c")) == ["a" + "b" * 20_000 + "c"]
+
+
+FRAMES = st.builds(
+    frame,
+    st.sampled_from([CONTINUATION, TEXT, TEXT, TEXT, BINARY, BINARY, CLOSE, PING, PONG, 3, 0x41]),
+    st.one_of(st.binary(max_size=8), st.text(max_size=200).map(str.encode), st.just(b"x" * 66_000)),
+    fin=st.sampled_from([True, True, True, False]),
+    masked=st.sampled_from([True, True, True, True, False]),
+)
+
+
+@given(
+    st.lists(FRAMES, max_size=8),
+    st.lists(st.integers(0, 70_000), max_size=4),
+    st.sampled_from([100, 200, 70_000]),
+)
+def test_what_is_read_here_is_what_the_library_would_read(
+    frames: list[bytes], cuts: list[int], max_size: int
+) -> None:
+    ours, library = engine(max_size), engine(max_size)
+    library._plain = False
+    for piece in pieces(frames, cuts):
+        assert ours.receive(piece) == library.receive(piece)
+        assert ours.output() == library.output()
+        assert (ours.close, ours.open, ours.ended) == (library.close, library.open, library.ended)
+        if ours.open:
+            assert ours.send("echo") == library.send("echo")
+
+
+def pieces(frames: list[bytes], cuts: list[int]) -> list[bytes]:
+    """The frames one by one, but those that a cut falls on are cut there."""
+    divided = []
+    for each, cut in zip_longest(frames, cuts[: len(frames)], fillvalue=0):
+        assert isinstance(each, bytes)
+        assert isinstance(cut, int)
+        divided += [piece for piece in (each[:cut], each[cut:]) if piece]
+    return divided

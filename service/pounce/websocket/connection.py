@@ -262,15 +262,13 @@ class WebSocketConnection(BaseConnection):
         """Write one message."""
         engine = self._engine
         assert engine is not None  # noqa: S101 - the cycle keeps the order
-        engine.send(message)
-        self._transport.write(engine.output())
+        self._transport.write(engine.send(message))
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame; then wait for the client's."""
         engine = self._engine
         assert engine is not None  # noqa: S101 - the cycle keeps the order
-        engine.start_close(code, reason)
-        self._transport.write(engine.output())
+        self._transport.write(engine.start_close(code, reason))
         self._closing(Close(code, reason))
         self._context.loop.call_soon(self._read)
 
@@ -343,8 +341,7 @@ class WebSocketConnection(BaseConnection):
     def _ping(self) -> None:
         assert self._engine is not None  # noqa: S101 - asked before
         self._pinged = True
-        self._engine.ping()
-        self._transport.write(self._engine.output())
+        self._transport.write(self._engine.ping())
 
     def _closing(self, how: Close) -> None:
         if self.closed is None:
