@@ -11,7 +11,7 @@ from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
 from tests.conformance import corpus
 from tests.conformance.corpus import Case, ExpectedRequest
-from tests.conformance.verdict import Seen, judge
+from tests.conformance.verdict import Seen, Verdict, judge
 
 CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
 READERS = [StrictReader, FastReader]
@@ -37,18 +37,26 @@ def at_random(seed: int) -> Split:
 
 
 SPLITS: dict[str, Split] = {
-    "whole": lambda data: [data],
-    "bytes": by_size(1),
-    "pairs": by_size(2),
-    **{f"random-{seed}": at_random(seed) for seed in range(6)},
+    "at once": lambda data: [data],
+    "one by one": by_size(1),
+    "in pairs": by_size(2),
+    **{f"at random, seed {seed}": at_random(seed) for seed in range(6)},
 }
 
 
-@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("case", corpus.ALL, ids=lambda case: case.name)
-def test_verdict(case: Case, reader: type[RequestReader], split: Split) -> None:
-    verdict = judge(reader(CONFIG), split(case.raw), eof="incomplete" in case.outcome)
+def test_verdict(case: Case, reader: type[RequestReader]) -> None:
+    for name, split in SPLITS.items():
+        verdict = judge(reader(CONFIG), split(case.raw), eof="incomplete" in case.outcome)
+        try:
+            _check(verdict, case)
+        except (AssertionError, ValueError) as error:
+            error.add_note(f"when its bytes arrive {name}")
+            raise
+
+
+def _check(verdict: Verdict, case: Case) -> None:
     for seen, expected in zip(verdict.requests, case.requests, strict=True):
         _compare(seen, expected)
     if "incomplete" in case.outcome:
