@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd soak lint types format deb rpm clean
+.PHONY: serve test test-systemd soak bench lint types format deb rpm clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
@@ -19,6 +19,11 @@ test-systemd: $(VENV)/test.stamp
 soak: $(VENV)/test.stamp
 	$(BIN)/python -m tests.systemd.prepare
 	$(BIN)/python -m tests.soak $(SOAK)
+
+# Speed beside other servers, which get an environment of their own. It needs wrk, two cores and
+# quiet; `make bench BENCH="--rounds 1"` is a quick look.
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Benchmarks: pounce beside its peers, with ratios as the result; see __main__."""

@@ -1,0 +1,127 @@
+"""Measure pounce beside its peers: `make bench`.
+
+    python -m tests.benchmarks [--rounds 5] [--seconds 4] [--only TEXT]
+
+Every server has one worker on one core and serves the same application; wrk has the other
+core. The servers of a row take turns, and a figure is the median of all rounds, so that what
+else happens on the machine meets all alike. The table is printed; build/ gets it as JSON and
+as a plot.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks import generator, report
+from tests.benchmarks.generator import Load, Sample
+from tests.benchmarks.report import Line
+from tests.benchmarks.rows import ROWS, Row, paced
+from tests.benchmarks.servers import PROJECT, environment, serving
+
+IDLE_CONNECTIONS = 5000
+
+
+class Bench:
+    """A run of the benchmarks; each method yields lines of the table."""
+
+    def __init__(self, rounds: int, seconds: float, python: Path, directory: Path) -> None:
+        self.rounds = rounds
+        self.seconds = seconds
+        self.python = python
+        self.directory = directory
+
+    def row(self, row: Row) -> Iterator[Line]:
+        samples = self._samples(row.servers, row.load)
+        rate = self._median(samples, lambda sample: sample.rate)
+        per_cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
+        for peer in row.servers[1:]:
+            yield Line(
+                row.title,
+                peer,
+                "/s",
+                rate[row.subject],
+                rate[peer],
+                row.wanted.get(peer),
+                per_cpu=per_cpu[row.subject] / per_cpu[peer],
+            )
+
+    def latency(self) -> Iterator[Line]:
+        capacity = self._samples(("uvicorn",), Load())["uvicorn"]
+        load = paced(statistics.median(sample.rate for sample in capacity) / 2)
+        samples = self._samples(("pounce", "uvicorn"), load)
+        p99 = self._median(samples, lambda sample: sample.p99 * 1e6)
+        title = "p99 at half of uvicorn's capacity"
+        yield Line(title, "uvicorn", "us", p99["pounce"], p99["uvicorn"], 1.0, at_most=True)
+
+    def memory(self) -> Iterator[Line]:
+        idle, each = {}, {}
+        for name in ("pounce", "uvicorn"):
+            with serving(name, self.python, self.directory) as server:
+                with generator.idle_connections(server, 1):
+                    before = server.memory()
+                with generator.idle_connections(server, IDLE_CONNECTIONS):
+                    each[name] = (server.memory() - before) / IDLE_CONNECTIONS
+                idle[name] = before / 1024
+        title = "memory of an idle worker"
+        yield Line(title, "uvicorn", "KiB", idle["pounce"], idle["uvicorn"], 1.0, at_most=True)
+        title = f"memory of each of {IDLE_CONNECTIONS:,} idle connections"
+        yield Line(title, "uvicorn", "bytes", each["pounce"], each["uvicorn"], 0.4, at_most=True)
+
+    def _samples(self, names: tuple[str, ...], load: Load) -> dict[str, list[Sample]]:
+        samples = defaultdict(list)
+        with ExitStack() as stack:
+            servers = [
+                stack.enter_context(serving(name, self.python, self.directory)) for name in names
+            ]
+            for server in servers:
+                generator.run(load, server, 1, self.directory)
+            for _ in range(self.rounds):
+                for server in servers:
+                    sample = generator.run(load, server, self.seconds, self.directory)
+                    samples[server.name].append(sample)
+        return samples
+
+    @staticmethod
+    def _median(
+        samples: dict[str, list[Sample]], figure: Callable[[Sample], float]
+    ) -> dict[str, float]:
+        return {name: statistics.median(map(figure, taken)) for name, taken in samples.items()}
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure pounce beside its peers.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4, help="of each run")
+    parser.add_argument("--only", default="", help="rows whose title has this text")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
+        bench = Bench(chosen.rounds, chosen.seconds, environment(), Path(directory))
+        work: list[tuple[str, Callable[[], Iterator[Line]]]] = [
+            *((row.title, lambda row=row: bench.row(row)) for row in ROWS),
+            ("p99", bench.latency),
+            ("memory", bench.memory),
+        ]
+        lines: list[Line] = []
+        for title, measure in work:
+            if chosen.only in title:
+                lines += measure()
+                _say(f"measured: {title}")
+    build = PROJECT / "build"
+    build.mkdir(exist_ok=True)
+    report.write_json(lines, build / "bench.json")
+    report.write_plot(lines, build / "bench.svg")
+    _say(report.table(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The rows of the table: what is asked of whom, and which ratios are wanted."""
+
+from dataclasses import dataclass, field
+
+from tests.benchmarks.generator import Load
+
+
+@dataclass(frozen=True)
+class Row:
+    """*wanted* has, for each peer, what pounce's rate is to be in multiples of the peer's."""
+
+    title: str
+    load: Load
+    wanted: dict[str, float]
+    others: tuple[str, ...] = ()
+    subject: str = "pounce"
+    servers: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "servers", (self.subject, *self.wanted, *self.others))
+
+
+def _lua(*lines: str) -> str:
+    return "\n".join(lines)
+
+
+def _headers(**fields: str) -> list[str]:
+    names = {name: name.replace("_", "-") for name in fields}
+    return [f'wrk.headers["{names[name]}"] = [[{value}]]' for name, value in fields.items()]
+
+
+BROWSER = _lua(
+    *_headers(
+        sec_ch_ua='"Chromium";v="130", "Not?A_Brand";v="99"',
+        sec_ch_ua_mobile="?0",
+        sec_ch_ua_platform='"Linux"',
+        Upgrade_Insecure_Requests="1",
+        User_Agent="Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+        " Chrome/130.0.0.0 Safari/537.36",
+        Accept="text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+        Sec_Fetch_Site="same-origin",
+        Sec_Fetch_Mode="navigate",
+        Sec_Fetch_Dest="document",
+        Referer="http://127.0.0.1/somewhere",
+        Accept_Encoding="gzip, deflate, br, zstd",
+        Accept_Language="en-GB,en;q=0.9",
+        Cookie="session=0123456789abcdef0123456789abcdef; theme=dark",
+    )
+)
+POST = _lua(
+    'wrk.method = "POST"',
+    'wrk.headers["Content-Type"] = "application/json"',
+    'wrk.body = \'{"text": "\' .. string.rep("z", 1011) .. \'"}\'',
+)
+
+ROWS = (
+    Row(
+        "GET, 13-byte body, 32 connections",
+        Load(),
+        {"uvicorn": 2.0, "granian": 2.3, "raw": 0.60},
+        others=("gunicorn", "hypercorn"),
+    ),
+    Row("GET, 12 browser-like headers and a cookie", Load(script=BROWSER), {"uvicorn": 2.0}),
+    Row("POST, 1 KB JSON, echoed", Load("/echo", script=POST), {"uvicorn": 1.8}),
+    Row("GET, 100 KB body", Load("/large"), {"uvicorn": 1.2}),
+    Row("GET, streamed in 100 chunks", Load("/chunks"), {"uvicorn": 1.5}),
+    Row("Starlette JSON endpoint", Load("/json"), {"uvicorn": 1.4}),
+    Row("GET, 13-byte body, 1,000 connections", Load(connections=1000), {"uvicorn": 2.0}),
+    Row(
+        "access log on, to a file",
+        Load(),
+        {"uvicorn, logging": 1.5},
+        subject="pounce, logging",
+    ),
+)
+
+
+def paced(rate: float, connections: int = 100) -> Load:
+    """About *rate* requests a second: each connection waits between two of its own."""
+    delay = max(1, round(connections / rate * 1000))
+    return Load(
+        connections=connections,
+        script=_lua(f"function delay() return math.random({delay} * 2) end"),
+    )
