@@ -13,8 +13,9 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
+from tests.soak import free_threaded
 from tests.soak.phases import Action, Plan, Report, carry_out
-from tests.soak.service import Service
+from tests.soak.service import MODES, Service
 from tests.systemd import rootfs
 from tests.systemd.machine import REPOSITORY, Machine, build_wheel
 
@@ -31,7 +32,16 @@ WARM_UP = (4, 8.0)
 
 COLUMNS = (
     *("phase", "actions", "seconds", "answered", "dropped", "closed idle", "may lose"),
-    *("reconnects", "pause s", "descriptors", "threads", "processes", "stored", "memory MB"),
+    *(
+        "reconnects",
+        "pause s",
+        "its descriptors",
+        "descriptors",
+        "threads",
+        "processes",
+        "stored",
+        "memory MB",
+    ),
 )
 
 
@@ -46,6 +56,8 @@ def main() -> int:
         wheel = build_wheel(Path(directory))
         with Machine(rootfs.cached(given.suite)) as machine:
             machine.install(wheel)
+            if "free-threaded" in given.modes:
+                free_threaded.install(machine, wheel)
             reports = list(_reports(machine, given))
     _write(given, reports)
     _say(_table(reports))
@@ -73,15 +85,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200, help="in all; 200")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all; 60")
     parser.add_argument("--short", action="store_true", help=f"as if given {SHORT}")
-    parser.add_argument("--modes", nargs="+", default=["process", "thread"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=["process", "thread"])
     parser.add_argument("--phases", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--idle", type=int, default=300, help="idle connections an address")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--suite", choices=rootfs.SUITES, default="trixie")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "build/soak")
-    short = "--short" in sys.argv
-    parser.set_defaults(**(SHORT if short else {}))
+    if parser.parse_args().short:
+        parser.set_defaults(**SHORT)
     return parser.parse_args()
 
 
@@ -124,7 +136,7 @@ def _reload(service: Service, rng: random.Random) -> Action:
 def _kill(service: Service, mode: str, rng: random.Random) -> Action:
     def act() -> tuple[str, int]:
         # A thread cannot be killed but with its process, the supervisor.
-        if mode == "thread" or rng.random() < 1 / ONE_SUPERVISOR_OF:
+        if mode != "process" or rng.random() < 1 / ONE_SUPERVISOR_OF:
             return service.kill_supervisor()
         return service.kill_worker()
 
@@ -160,7 +172,7 @@ def _row(report: Report) -> tuple[str, ...]:
     assert after is not None
     changes = [
         f"{getattr(before, name)}→{getattr(after, name)}"
-        for name in ("descriptors", "threads", "processes", "stored")
+        for name in ("supervisor_descriptors", "descriptors", "threads", "processes", "stored")
     ]
     return (
         report.name,

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
@@ -16,6 +16,11 @@ _UNIX_CONNECTED = "03"  # in /proc/net/unix (SS_CONNECTED, linux/net.h)
 
 MEMORY_SHARE, MEMORY_BYTES = 0.15, 6_000_000
 """Memory may grow by this share or by so many bytes, whichever is more: allocators keep some."""
+
+INHERITED = 4
+"""A forked worker inherits so many descriptors of each worker that the supervisor has then (a
+pidfd, the file for its stacks, two pipes of multiprocessing): more after a reload, when the old
+generation is still there, than after a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +35,37 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the whole service holds at one moment; memory in bytes (PSS)."""
+    """What the service holds at one moment; memory in bytes (PSS), sums over its processes."""
 
     processes: int
     threads: int
+    supervisor_descriptors: int
     descriptors: int
     connections: int
     stored: int
     supervisor_memory: int
     memory: int
 
-    def same_but_memory(self, other: "Account") -> bool:
-        """Whether both hold the same number of everything that is counted."""
-        return not list(self._differing(other))
+    def changed(self, before: "Account") -> list[str]:
+        """Whatever is counted and is not what it was *before*, in words."""
+        names = ("processes", "threads", "supervisor_descriptors", "connections", "stored")
+        changed = [name for name in names if getattr(self, name) != getattr(before, name)]
+        workers = before.processes - 1
+        siblings = 2 * workers - 1  # the other workers of two generations
+        if self.descriptors > before.descriptors + INHERITED * workers * siblings:
+            changed.append("descriptors")
+        return [
+            f"{name}: {getattr(before, name)} before, {getattr(self, name)} after"
+            for name in changed
+        ]
 
     def left_behind(self, before: "Account") -> list[str]:
-        """What is here that was not there *before*, in words."""
-        left = [
-            f"{name}: {getattr(before, name)} before, {getattr(self, name)} after"
-            for name in self._differing(before)
-        ]
+        """What has changed, and memory that has grown."""
         allowed = max(MEMORY_BYTES, before.memory * MEMORY_SHARE)
-        if self.memory - before.memory > allowed:
-            left.append(f"memory: {before.memory} bytes before, {self.memory} after")
-        return left
-
-    def _differing(self, other: "Account") -> Iterator[str]:
-        for field in fields(self):
-            is_counted = "memory" not in field.name
-            if is_counted and getattr(self, field.name) != getattr(other, field.name):
-                yield field.name
+        if self.memory - before.memory <= allowed:
+            return self.changed(before)
+        memory = f"memory: {before.memory} bytes before, {self.memory} after"
+        return [*self.changed(before), memory]
 
 
 class Accountant:
@@ -86,6 +92,7 @@ class Accountant:
         return Account(
             processes=len(processes),
             threads=sum(process.threads for process in processes),
+            supervisor_descriptors=processes[0].descriptors,
             descriptors=sum(process.descriptors for process in processes),
             connections=len(self.connections()),
             stored=int(self._instance.show("NFileDescriptorStore")),
@@ -106,8 +113,8 @@ class Accountant:
             except (OSError, ValueError):  # a process has just ended
                 return False
             if expected is not None:
-                return found[-1].same_but_memory(expected)
-            unchanged = len(found) > 1 and found[-1].same_but_memory(found[-2])
+                return not found[-1].changed(expected)
+            unchanged = len(found) > 1 and not found[-1].changed(found[-2])
             return unchanged and not found[-1].connections
 
         with suppress(AssertionError):

@@ -12,6 +12,7 @@ from pounce.cli import control
 from pounce.errors import PounceError
 from pounce.net.address import Address
 from tests.service import Wire
+from tests.soak import free_threaded
 from tests.soak.account import Accountant, stopped
 from tests.systemd.instance import Instance
 from tests.systemd.machine import APPLICATIONS, Machine
@@ -21,6 +22,12 @@ PORT = 8080
 DIRECTORY = "/srv/soak"
 PATIENCE = 60.0
 """Seconds within which the service must serve again after a kill, on a busy machine."""
+
+MODES = {
+    "process": {"worker_mode": "process"},
+    "thread": {"worker_mode": "thread"},
+    "free-threaded": {"worker_mode": "thread", "virtualenv": free_threaded.VIRTUALENV},
+}
 
 _BROKEN = {
     "a syntax error": "def app(:\n",
@@ -63,7 +70,7 @@ class Service:
         return {"unix": Address.parse(f"unix:{path}"), "tcp": Address.parse(f"127.0.0.1:{PORT}")}
 
     def start(self, mode: str) -> None:
-        """Start it, or change its *mode*."""
+        """Start it in one of MODES, or change to that."""
         shutil.copytree(
             self._machine.path(APPLICATIONS), self._machine.path(DIRECTORY), dirs_exist_ok=True
         )
@@ -72,7 +79,7 @@ class Service:
             "soak:app",
             directory=DIRECTORY,
             workers=self._workers,
-            worker_mode=mode,
+            **MODES[mode],
             # Idle clients stay for as long as a phase lasts.
             keep_alive_timeout=86400,
             max_restarts=1_000_000,
