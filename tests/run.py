@@ -3,9 +3,9 @@
     python tests/run.py [STAGE ...]
 
 Stages: "current" is this interpreter; "others" is every other supported interpreter of this
-machine, the free-threaded one among them; "systemd" is a real systemd in a container. All of
-them by default. Environments and root file systems are kept in a cache outside the project:
-$POUNCE_TEST_CACHE, or ~/.cache/pounce.
+machine, the free-threaded one among them; "browser" is a real browser; "systemd" is a real
+systemd in a container. All of them by default. Environments and root file systems are kept in a
+cache outside the project: $POUNCE_TEST_CACHE, or ~/.cache/pounce.
 """
 
 import os
@@ -25,7 +25,7 @@ FREE_THREADED = "3.14t"
 
 
 def main() -> int:
-    stages = {"current": current, "others": others, "systemd": systemd}
+    stages = {"current": current, "others": others, "browser": browser, "systemd": systemd}
     chosen = sys.argv[1:] or list(stages)
     unknown = set(chosen) - set(stages)
     if unknown:
@@ -43,6 +43,11 @@ def main() -> int:
 
 def current() -> Iterator[tuple[str, int]]:
     yield pytest(Path(sys.executable), SUITES)
+
+
+def browser() -> Iterator[tuple[str, int]]:
+    subprocess.run([sys.executable, "-m", "tests.browser.prepare"], cwd=PROJECT, check=True)
+    yield pytest(Path(sys.executable), ["tests/browser"])
 
 
 def systemd() -> Iterator[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The demonstration application: which worker and generation answers, JSON, a stream."""
+"""The demonstration application: which worker and generation answers, JSON, a stream, echoes."""
 
 import asyncio
 import json
@@ -29,7 +29,8 @@ PAGE = """<!doctype html>
   <dt>process</dt><dd>{pid}, thread {thread}</dd>
   <dt>requests answered by this worker</dt><dd>{requests}</dd>
 </dl>
-<p>Also here: <a href="/json">JSON</a>, <a href="/stream">a stream</a>.</p>
+<p>Also here: <a href="/json">JSON</a>, <a href="/stream">a stream</a>,
+<a href="/echo">a WebSocket</a>.</p>
 <pre id="stream"></pre>
 <script>
   const out = document.getElementById("stream");
@@ -41,6 +42,32 @@ PAGE = """<!doctype html>
       out.textContent += value;
     }}
   }});
+</script>
+"""
+
+
+ECHO = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>pounce: echo</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; }
+  #log { background: #f4f4f4; padding: 1rem; min-height: 6rem; white-space: pre-wrap }
+</style>
+<h1>pounce echoes</h1>
+<form><input id="text" value="Grüße" autofocus> <button>Send</button></form>
+<div id="log"></div>
+<script>
+  const log = document.getElementById("log"), text = document.getElementById("text");
+  const say = (line) => { log.textContent += line + "\\n"; };
+  const socket = new WebSocket(location.href.replace(/^http(.*)echo$/, "ws$1ws"));
+  socket.onopen = () => { say("open"); socket.send(text.value); };
+  socket.onmessage = ({ data }) => say("echo: " + data);
+  socket.onclose = ({ code, reason }) => say("closed: " + code + " " + reason);
+  document.querySelector("form").onsubmit = (event) => {
+    event.preventDefault();
+    socket.send(text.value);
+  };
 </script>
 """
 
@@ -57,6 +84,10 @@ class Demo:
         elif scope["type"] == "http":
             self.requests += 1
             await self.route(scope, send)
+        elif scope["path"] == "/ws":
+            await echo(receive, send)
+        else:
+            await send({"type": "websocket.close"})
 
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["started"] = time.time()
@@ -75,6 +106,8 @@ class Demo:
                 await respond(send, 200, b"application/json", body)
             case "/stream":
                 await stream(send)
+            case "/echo":
+                await respond(send, 200, b"text/html; charset=utf-8", ECHO.encode())
             case _:
                 await respond(send, 404, b"text/plain; charset=utf-8", b"There is nothing here.\n")
 
@@ -104,6 +137,13 @@ async def stream(send: Send) -> None:
         await send({"type": "http.response.body", "body": line, "more_body": True})
         await asyncio.sleep(0.1)
     await send({"type": "http.response.body"})
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
 
 
 app = Demo()
