@@ -163,7 +163,7 @@ class HTTP1Connection(RequestStream):
     def _begin(self, head: RequestHead) -> None:
         context = self._context
         # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
-        method, _, _, version, keep_alive, expects_continue, has_body, _, websocket = head
+        method, _, _, version, keep_alive, expects, has_body, _, websocket = head
         if websocket and context.websocket is not None:
             self._upgrade(head, context.websocket)
             return
@@ -171,7 +171,7 @@ class HTTP1Connection(RequestStream):
         self._requests += 1
         self.deadline = inf
         self._head_begun = False
-        self._expects_continue = expects_continue and has_body
+        self._expects_continue = expects and has_body
         self._response = ResponseWriter(
             context.defaults, method, version, keep_alive and self._requests != limit
         )

@@ -32,7 +32,9 @@ _PLAIN_HEAD = re.compile(
 # Fields that say how the message is framed, or how the connection goes on.
 _PLAIN_STEERING = frozenset((b"connection", b"content-length"))
 _OTHER_STEERING = frozenset((b"expect", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
-_STEERING = _PLAIN_STEERING | _OTHER_STEERING
+
+# All that is more than data for the application.
+_NOTED = _PLAIN_STEERING | _OTHER_STEERING | FORWARDED_FIELDS
 
 _KEEP_ALIVE = {b"keep-alive": True, b"Keep-Alive": True, b"close": False}
 
@@ -85,16 +87,16 @@ class FastReader(StrictReader):
             if host is None or not is_authority(host):
                 return None
             self._host = host
-        keep_alive, length = True, 0
-        if not _STEERING.isdisjoint(fields):
+        keep_alive, length, forwarded = True, 0, False
+        if not _NOTED.isdisjoint(fields):
             steering = self._plain_steering(fields)
             if steering is None:
                 return None
             keep_alive, length = steering
+            forwarded = not FORWARDED_FIELDS.isdisjoint(fields)
         del self._buffer[:end]
         if length:
             self._body = SizedBody(length)
-        forwarded = not FORWARDED_FIELDS.isdisjoint(fields)
         return _head(
             (
                 _METHODS[method],

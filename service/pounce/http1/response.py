@@ -69,7 +69,7 @@ class ResponseWriter:
         self._length_line = b""
         self._connection: tuple[bytes, ...] = ()
         self._given: tuple[bytes, ...] = ()
-        lines: list[bytes] = []
+        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         self._lines = lines
         field_of = self._defaults.field
         try:
@@ -99,14 +99,19 @@ class ResponseWriter:
             # Nearly every response: whole, and of the length that was said, if any was.
             framing = self._length_line or b"content-length: %d\r\n" % len(data)
             content = data
-        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
-        head = (status_line, *self._lines, framing, self._tail())
+        lines = self._lines
+        lines.append(framing)
+        if self.keep_alive and self._http11 and not self._connection and not self._given:
+            lines.append(self._defaults.tail)
+        else:
+            lines.append(self._tail())
         self.head_sent = True
         self.complete = not more
         # One piece is one system call on any loop; but copying much costs more than that.
         if len(content) < _MUCH:
-            return [b"".join((*head, content))]
-        return [b"".join(head), content]
+            lines.append(content)
+            return [b"".join(lines)]
+        return [b"".join(lines), content]
 
     def _learn(self, concern: int | bytes, value: bytes, line: bytes) -> None:
         """Take a field that concerns the writer, which makes some of them itself."""
@@ -176,8 +181,6 @@ class ResponseWriter:
     def _tail(self) -> bytes:
         """The head's last lines: those that are neither the application's nor framing."""
         defaults = self._defaults
-        if self.keep_alive and self._http11 and not self._connection and not self._given:
-            return defaults.tail
         own = b"" if b"server" in self._given else defaults.server
         own += b"" if b"date" in self._given else defaults.date
         return self._connection_line() + own + b"\r\n"
