@@ -88,6 +88,8 @@ class ResponseWriter:
         Raises MessageError, and changes nothing, when *data* breaks the Content-Length.
         """
         if self.head_sent:
+            if self._chunked and more and data:
+                return [b"%x\r\n%b\r\n" % (len(data), data)]
             content = self._content(data, more)
             self.complete = not more
             return [content] if content else []
