@@ -22,7 +22,8 @@ COMPRESSION = [f"12.{kind}.1" for kind in range(1, 6)] + [f"13.{kind}.1" for kin
 def test_every_case_passes(selection: list[str], tmp_path: Path) -> None:
     with serving(tmp_path, app="websocket:app") as service:
         suite = Path(sys.executable).parent / "kosoku"
-        command = [suite, *selection, "-p", "4", "-o", tmp_path / "report", str(service.address)]
+        report = tmp_path / "report"
+        command = [str(suite), *selection, "-p", "4", "-o", str(report), str(service.address)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=55)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "ERROR" not in service.log
