@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.cycle import RequestCycle, start_task
+from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.types import ASGIApp, ClientDisconnected, MessageError, Receive, Scope, Send
 from pounce.config import ServerConfig
 
@@ -237,7 +237,7 @@ def test_cancellation_ends_the_task(*, gone: bool, caplog: pytest.LogCaptureFixt
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await asyncio.get_running_loop().create_future()
 
-        task = start_task(cycle_of(wire, app).run(), loop=asyncio.get_running_loop())
+        task = asyncio.get_running_loop().create_task(cycle_of(wire, app).run())
         await asyncio.sleep(0)
         wire.gone = gone
         task.cancel()

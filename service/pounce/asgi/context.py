@@ -1,9 +1,11 @@
 """What one worker gives to all its connections."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from pounce.asgi.access_log import AccessLog, access_log_for
@@ -11,6 +13,9 @@ from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
 from pounce.net.forwarded import TrustedProxies
+
+# Started eagerly, an application that never waits costs no trip through the loop.
+_EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Upgrade(Protocol):
@@ -63,7 +68,8 @@ class ServerContext:
 
     *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
     tasks that outlived their response or their connection. *requests* counts completed ones.
-    *extensions* are offered in every scope. *hand_over* is set while the worker drains with a
+    *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
+    the task may be done when it returns. *hand_over* is set while the worker drains with a
     successor: it takes connections that are between requests. *websocket* serves WebSockets;
     without it, requests for one are ordinary. *swept* is when `sweep` was last called, by the
     monotonic clock.
@@ -84,12 +90,14 @@ class ServerContext:
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
+    start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
     _on_departure: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         self.defaults = DefaultHeaders(self.config)
         self.proxies = TrustedProxies(self.config.forwarded_allow)
         self.access_log = access_log_for(self.config)
+        self.start_task = partial(asyncio.Task, loop=self.loop, **_EAGERLY)
 
     @property
     def idle(self) -> bool:

@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-import sys
-from collections.abc import Callable
 from enum import Enum, auto
-from functools import partial
 from typing import Any, Protocol
 
 from pounce.asgi.context import ServerContext
@@ -247,10 +244,3 @@ def _as_bytes(body: object) -> bytes:
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise MessageError(f"the body in http.response.body is {type(body).__name__}, not bytes")
-
-
-# Started eagerly, an application that never waits costs no trip through the loop.
-start_task: Callable[..., asyncio.Task[None]] = (
-    partial(asyncio.Task, eager_start=True) if sys.version_info >= (3, 12) else asyncio.Task
-)
-"""Starts a coroutine on the running *loop*; the task may be done when this returns."""

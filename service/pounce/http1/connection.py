@@ -21,7 +21,7 @@ import asyncio
 from math import inf
 
 from pounce.asgi.context import ServerContext, Upgrade
-from pounce.asgi.cycle import RequestCycle, start_task
+from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.scope import build_scope
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
@@ -181,7 +181,7 @@ class HTTP1Connection(RequestStream):
         # Before the application starts, for it may wait for more at once.
         if self._reading_paused or self._reader.buffered > RECEIVE_BUFFER:
             self._throttle()
-        task = start_task(cycle.run(), loop=context.loop)
+        task = context.start_task(cycle.run())
         self._task = None if task.done() else task
 
     def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:

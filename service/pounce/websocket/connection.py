@@ -17,7 +17,6 @@ from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.cycle import start_task
 from pounce.asgi.types import Scope
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
 from pounce.http1.base import BaseConnection
@@ -133,7 +132,7 @@ class WebSocketConnection(BaseConnection):
 
     def start(self) -> None:
         """Call the application."""
-        task = start_task(self._cycle.run(), loop=self._context.loop)
+        task = self._context.start_task(self._cycle.run())
         if self.gone:
             self._context.adopt(task)
         elif not task.done():
