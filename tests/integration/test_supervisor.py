@@ -253,14 +253,13 @@ def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_pat
 
 
 def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    with serving(tmp_path, *TWO_PROCESSES) as service:
-        with requests_in_flight(service, "/slow?ms=500") as wires:
+    with serving(tmp_path, *TWO_PROCESSES, "--shutdown-timeout", "1") as service:
+        workers = service.workers
+        with requests_in_flight(service, "/slow?ms=60000"):
             service.send_signal(signal.SIGKILL)
             service.wait()
-            answers = [wire.receive() for wire in wires.values()]
-        assert [answer and answer.status for answer in answers] == [200, 200]
-        for pid in service.workers.values():
-            wait_until(partial(ended, pid), f"the end of {pid}")
+            for pid in workers.values():
+                wait_until(partial(ended, pid), f"the end of {pid}")
 
 
 # Hangs
