@@ -1,4 +1,4 @@
-"""Deploys by moving a symbolic link: to a virtual environment with other packages."""
+"""Deploys: what of the new is seen, and what of the old stays."""
 
 import signal
 import subprocess
@@ -51,3 +51,23 @@ def test_upgraded_packages_are_seen_after_a_reload(tmp_path: Path, current: Path
         service.send_signal(signal.SIGHUP)
         service.expect("generation 2 has taken over")
         assert wire.get("/").headers[b"x-dependency"] == b"2"
+
+
+MORTAL = """\
+import sys, weakref
+
+class Shop:
+    async def __call__(self, scope, receive, send):
+        raise RuntimeError("no lifespan")
+
+app = Shop()
+weakref.finalize(app, print, "the old code has left", file=sys.stderr, flush=True)
+"""
+
+
+def test_old_code_leaves_the_memory_of_threads(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(MORTAL)
+    flags = ("--worker-mode", "thread")
+    with serving(tmp_path, *flags, app="shop:app", apps=tmp_path) as service:
+        service.send_signal(signal.SIGHUP)
+        service.expect("the old code has left")

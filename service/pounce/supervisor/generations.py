@@ -1,5 +1,6 @@
 """The generations of a service: steps GENERATION_TABLE."""
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
@@ -264,6 +265,11 @@ class Generations:
         self._emit(GenerationRetired(generation.number))
         if not self.all:
             self._tell(ServiceInput.EMPTY)
+        elif self._mode == "thread":
+            # Modules and workers refer to themselves in circles: old code would stay in memory
+            # until the collector comes by chance. Posted, because callers still refer to some.
+            generation.host = None
+            self._loop.post(gc.collect)
 
 
 def _application_error(failure: Failed | None) -> ApplicationError:

@@ -249,6 +249,8 @@ class ThreadTarget:
     def close(self) -> None:
         """Close the pipe's reading end; the writing end is the thread's own."""
         os.close(self._ended_reader)
+        # Who still refers to this, the thread on its last steps above all, keeps no worker alive.
+        del self._main, self._stop, self._in_flight
 
     def _run(self) -> None:
         try:
