@@ -21,5 +21,5 @@ def install(machine: Machine, wheel: Path) -> None:
     shutil.copytree(prefix, machine.path(_PREFIX), symlinks=True)
     machine.run(f"{_PREFIX}/bin/python3", "-m", "venv", "--without-pip", VIRTUALENV)
     [packages] = machine.path(VIRTUALENV).glob("lib/python*/site-packages")
-    command = (interpreter, "-m", "pip", "install", "--quiet", "--target", packages, wheel)
+    command = (interpreter, "-m", "pip", "install", "-qq", "--target", packages, wheel)
     subprocess.run(command, check=True)
