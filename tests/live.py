@@ -15,7 +15,7 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection
-from pounce.websocket.connection import upgrade
+from pounce.websocket.upgrade import upgrade
 
 PATIENCE = 10.0
 """Seconds after which whatever a test waits for has failed."""

@@ -92,7 +92,7 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
-    ("workers", "websocket"): {"pounce.websocket.connection"},
+    ("workers", "websocket"): {"pounce.websocket.upgrade"},
     ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
 }
 

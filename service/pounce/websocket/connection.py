@@ -21,10 +21,9 @@ from pounce.asgi.types import Scope
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
 from pounce.http1.base import BaseConnection
 from pounce.http1.gate import Gate
-from pounce.http1.linger import LingeringClose, reset
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
-from pounce.websocket.handshake import BadHandshake, Handshake, accept_response, read_handshake
+from pounce.websocket.handshake import Handshake, accept_response
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while messages of more than this many bytes wait for the application."""
@@ -46,49 +45,6 @@ _RELOAD_WINDOW = (0.7, 0.95)
 _STOP_WINDOW = 1.0  # the same at a stop, in seconds from its start, which somebody waits for
 
 RESTART = Close(1012, "service restart")
-
-
-def upgrade(
-    context: ServerContext,
-    transport: asyncio.Transport,
-    request: Scope,
-    received: bytes,
-    *,
-    ended: bool,
-) -> None:
-    """Take *transport* over from the HTTP connection on which *request* asks for WebSocket.
-
-    *received* came after the request; with *ended* nothing more will.
-    """
-    try:
-        handshake = _admit(context, request)
-    except BadHandshake as bad:
-        _refuse(context, transport, request, bad)
-        return
-    connection = WebSocketConnection(context, request, handshake)
-    transport.set_protocol(connection)
-    connection.connection_made(transport)
-    connection.start()
-    if received:
-        connection.data_received(received)
-    if ended:
-        connection.eof_received()
-
-
-def _admit(context: ServerContext, request: Scope) -> Handshake:
-    if context.draining:
-        raise BadHandshake(503, "shutting down", ((b"retry-after", b"1"),))
-    compression = context.config.websocket_compression
-    return read_handshake(request["method"], request["headers"], compression=compression)
-
-
-def _refuse(
-    context: ServerContext, transport: asyncio.Transport, request: Scope, bad: BadHandshake
-) -> None:
-    if context.access_log is not None:
-        context.access_log.refusal(request["client"], bad.status)
-    transport.write(error_response(context.defaults, bad.status, bad.reason, bad.fields))
-    LingeringClose(context, transport)
 
 
 class WebSocketConnection(BaseConnection):
@@ -182,8 +138,12 @@ class WebSocketConnection(BaseConnection):
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
-        self._retire()
-        reset(self._transport)
+        if self.closed is None:
+            self.reset()
+        else:
+            # A reset could take from the client the close frame that it has not read yet.
+            self._retire()
+            self._transport.abort()
         if self._task is not None:
             self._task.cancel()
 
@@ -218,7 +178,8 @@ class WebSocketConnection(BaseConnection):
         """The client will send no more, which without a close frame is no proper end."""
         self._eof = True
         self._read()
-        return not self.gone
+        # TLS has no half-closed connections.
+        return not self.gone and self._transport.get_extra_info("sslcontext") is None
 
     # What the cycle asks for; see pounce.asgi.websocket.Socket.
 

@@ -11,7 +11,7 @@ from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
-from pounce.websocket.connection import upgrade
+from pounce.websocket.upgrade import upgrade
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.passages import Arrivals, Departures

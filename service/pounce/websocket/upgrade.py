@@ -1,0 +1,53 @@
+"""Where HTTP/1.1 ends and WebSocket begins: a connection changes hands, or is refused."""
+
+import asyncio
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.types import Scope
+from pounce.http1.linger import LingeringClose
+from pounce.http1.response import error_response
+from pounce.websocket.connection import WebSocketConnection
+from pounce.websocket.handshake import BadHandshake, Handshake, read_handshake
+
+
+def upgrade(
+    context: ServerContext,
+    transport: asyncio.Transport,
+    request: Scope,
+    received: bytes,
+    *,
+    ended: bool,
+) -> None:
+    """Take *transport* over from the HTTP connection on which *request* asks for WebSocket.
+
+    *received* came after the request; with *ended* nothing more will.
+    """
+    try:
+        handshake = _admit(context, request)
+    except BadHandshake as bad:
+        _refuse(context, transport, request, bad)
+        return
+    connection = WebSocketConnection(context, request, handshake)
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    connection.start()
+    if received:
+        connection.data_received(received)
+    if ended:
+        connection.eof_received()
+
+
+def _admit(context: ServerContext, request: Scope) -> Handshake:
+    if context.draining:
+        raise BadHandshake(503, "shutting down", ((b"retry-after", b"1"),))
+    compression = context.config.websocket_compression
+    return read_handshake(request["method"], request["headers"], compression=compression)
+
+
+def _refuse(
+    context: ServerContext, transport: asyncio.Transport, request: Scope, bad: BadHandshake
+) -> None:
+    if context.access_log is not None:
+        context.access_log.refusal(request["client"], bad.status)
+    transport.write(error_response(context.defaults, bad.status, bad.reason, bad.fields))
+    LingeringClose(context, transport)
