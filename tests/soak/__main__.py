@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,8 +27,9 @@ ONE_SUPERVISOR_OF = 8  # kills of processes
 
 PROBLEMS_TOLD = 20  # all of them are in the JSON file
 
-WARM_UP = (4, 8.0)
-"""Reloads and seconds after which nothing is built for the first time any more."""
+WARM_UP_COUNT, WARM_UP_SECONDS = 3, 6.0
+"""A phase's first steps, before anything is counted: its processes are then of the same kind as
+at its end, of the same age, and have held as many connections."""
 
 COLUMNS = (
     *("phase", "actions", "seconds", "answered", "dropped", "closed idle", "may lose"),
@@ -102,8 +103,9 @@ def _reports(machine: Machine, given: argparse.Namespace) -> Iterator[Report]:
     service = Service(machine, given.workers, rng)
     for mode in given.modes:
         service.start(mode)
-        carry_out(Plan("", *WARM_UP, _reload(service, rng), True), service, given.idle, rng)
         for plan in _plans(service, mode, given, rng):
+            first = replace(plan, count=WARM_UP_COUNT, seconds=WARM_UP_SECONDS)
+            carry_out(first, service, given.idle, rng)
             report = carry_out(plan, service, given.idle, rng)
             _tell(report)
             if report.broken:
