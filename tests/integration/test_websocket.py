@@ -606,7 +606,19 @@ async def test_an_unanswered_handshake_is_denied_at_a_disconnect() -> None:
         assert (await asking).startswith(b"HTTP/1.1 503 ")
         assert await client.rest() == b""
         await until(lambda: len(recorder) == 2)
-    assert recorder[1]["type"] == "websocket.disconnect"
+    assert recorder[1]["code"] == 1012
+
+
+@live
+async def test_a_handshake_during_a_drain_is_refused() -> None:
+    async with serve(echo) as server, await server.connect() as client:
+        await until(lambda: bool(server.context.connections))
+        server.context.drain(lambda: None)
+        response = await client.get("/", *HANDSHAKE)
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in response
+        assert b"\r\nretry-after: 1\r\n" in response
+        assert await client.rest() == b""
 
 
 @live

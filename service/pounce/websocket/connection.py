@@ -134,6 +134,7 @@ class WebSocketConnection(BaseConnection):
         elif self._response is None or not self._response.head_sent:
             self._cycle.answered(503)
             self._transport.write(error_response(self._context.defaults, 503, "shutting down"))
+            self._closing(RESTART)
             self._linger()
 
     def abort(self) -> None:
