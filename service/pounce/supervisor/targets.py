@@ -5,6 +5,7 @@ forced to stop. Nothing else in the supervisor knows which it has.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -20,6 +21,8 @@ from typing import IO, Protocol
 Main = Callable[[], int]
 InFlight = Callable[[], str]
 """Which requests a worker is on, one a line; called while it is stuck."""
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 # The worker's faulthandler answers this signal with the stacks of all of its threads.
 STACKS_SIGNAL = signal.SIGUSR1
@@ -81,7 +84,10 @@ class ProcessTarget:
         # the process that is about to be killed.
         self._dump: IO[bytes] = os.fdopen(os.memfd_create("pounce-stacks"), "w+b", buffering=0)
 
+        parent = os.getpid()
+
         def child() -> None:
+            _die_with(parent)
             undo()
             _take_over_signals(self._dump, in_flight)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -157,6 +163,17 @@ class ProcessTarget:
         # Through the pidfd, so that a reused pid is never hit (pidfd_send_signal(2)).
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its supervisor ends (PR_SET_PDEATHSIG, prctl(2)).
+
+    Nothing else would reach a worker that hangs, and holds the listeners of a service that has
+    started anew.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _take_over_signals(dump: IO[bytes], in_flight: InFlight) -> None:

@@ -159,13 +159,9 @@ class LoopWorker(ABC):
                 elif isinstance(message, Drain):
                     self._drain(hand_over=message.hand_over)
         except ChannelClosed:
-            self._orphaned()
-
-    def _orphaned(self) -> None:
-        """The supervisor is gone, and nobody is left to enforce the drain's deadline."""
-        self.loop.remove_reader(self._channel.fileno())
-        self._drain()
-        self.loop.call_later(self.config.shutdown_timeout, self._terminate)
+            # The supervisor is gone, and the kernel ends this process with it.
+            self.loop.remove_reader(self._channel.fileno())
+            self._drain()
 
     def _drain(self, *, hand_over: bool = False) -> None:
         self.draining = True
