@@ -202,7 +202,7 @@ class ServerConfig:
     )
     worker_timeout: float = option(
         "timeouts",
-        Seconds(),
+        Seconds(1.0),  # a worker's heart beats twice a second
         30.0,
         "how long a worker's event loop may be stuck before it is replaced",
     )

@@ -104,14 +104,17 @@ class Integer(Kind[int]):
 class Seconds(Kind[float]):
     """A duration.
 
-    The least is what epoll_wait(2) can wait; the most, a week, is below what it can.
+    The least, unless an option says more, is what epoll_wait(2) can wait; the most, a week, is
+    below what it can.
     """
 
     metavar = "SECONDS"
     unit = "seconds"
-    minimum = 0.001
     maximum = 604_800
-    allowed = f"a number from {minimum} to {maximum} {unit}"
+
+    def __init__(self, minimum: float = 0.001) -> None:
+        self.minimum = minimum
+        self.allowed = f"a number from {minimum} to {self.maximum} {self.unit}"
 
     def check(self, value: object) -> float:
         """Accept int and float, but not bool, infinity or nan (which no comparison is true of)."""
