@@ -157,6 +157,8 @@ class HTTP1Connection(RequestStream):
                 return event
             if isinstance(event, Body):
                 self._droppable -= len(event.data)
+            else:  # the content's end: from here on the connection is idle
+                self.deadline = -self._context.config.keep_alive_timeout
             event = self._reader.next_event() if self._droppable >= 0 else NEED_DATA
         return None
 
