@@ -33,16 +33,8 @@ at its end, of the same age, and have held as many connections."""
 
 COLUMNS = (
     *("phase", "actions", "seconds", "answered", "dropped", "closed idle", "may lose"),
-    *(
-        "reconnects",
-        "pause s",
-        "its descriptors",
-        "descriptors",
-        "threads",
-        "processes",
-        "stored",
-        "memory MB",
-    ),
+    *("reconnects", "pause s", "fds of supervisor", "fds of all", "threads", "processes"),
+    *("stored", "memory MB"),
 )
 
 
