@@ -22,6 +22,9 @@ CACHE = Path(os.environ.get("POUNCE_TEST_CACHE", Path.home() / ".cache" / "pounc
 SUITES = ["tests/unit", "tests/integration", "tests/conformance"]
 # The corpus of requests says the same on every interpreter; "systemd" runs it on Debian's.
 SUITES_OF_OTHERS = SUITES[:2]
+# Most tests wait for something; a file's own tests stay in their order.
+SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile"]
+ON_FORKY = ["debian", "applications", "service", "reload"]
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = "3.14t"
 
@@ -44,7 +47,7 @@ def main() -> int:
 
 
 def current() -> Iterator[tuple[str, int]]:
-    yield pytest(Path(sys.executable), SUITES)
+    yield pytest(Path(sys.executable), SUITES, *SIDE_BY_SIDE)
 
 
 def browser() -> Iterator[tuple[str, int]]:
@@ -53,8 +56,12 @@ def browser() -> Iterator[tuple[str, int]]:
 
 
 def systemd() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "-m", "tests.systemd.prepare"], cwd=PROJECT, check=True)
+    prepare = [sys.executable, "-m", "tests.systemd.prepare", "trixie", "forky"]
+    subprocess.run(prepare, cwd=PROJECT, check=True)
     yield pytest(Path(sys.executable), ["tests/systemd"])
+    # The second target: another systemd, and Python 3.14 with the suites run on it.
+    os.environ["POUNCE_TEST_SUITES"] = "forky"
+    yield pytest(Path(sys.executable), [f"tests/systemd/test_{name}.py" for name in ON_FORKY])
 
 
 def others() -> Iterator[tuple[str, int]]:
@@ -66,17 +73,19 @@ def others() -> Iterator[tuple[str, int]]:
         if interpreter is None:
             missing.append(version)
         else:
-            yield pytest(environment(version, interpreter), SUITES_OF_OTHERS)
+            yield pytest(environment(version, interpreter), SUITES_OF_OTHERS, *SIDE_BY_SIDE)
     if missing:
-        print(f"== not on this machine, so not tested here: Python {', '.join(missing)}")
+        print(f"== not on this machine, so not tested on it: Python {', '.join(missing)}")
 
 
-def pytest(python: Path, suites: list[str]) -> tuple[str, int]:
+def pytest(python: Path, suites: list[str], *options: str) -> tuple[str, int]:
     version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
     title = f"{', '.join(suites)} on {version.split('(')[0].split('[')[0].strip()}"
     print(f"== {title}", flush=True)
     began = time.monotonic()
-    done = subprocess.run([python, "-m", "pytest", "-q", *suites], cwd=PROJECT, check=False)
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", *options, *suites], cwd=PROJECT, check=False
+    )
     return f"{title}, {time.monotonic() - began:.0f} s", done.returncode
 
 

@@ -318,6 +318,8 @@ def test_nothing_is_left_of_old_generations(tmp_path: Path, mode: str) -> None:
         load.wait_for_more(10)
         reload(service, 2)
         service.expect("generation 1 is retired")
+        # By then every connection has arrived, and its descriptors are counted.
+        load.wait_for_more(50)
         before = census(service)
         for generation in range(3, 8):
             reload(service, generation)
