@@ -107,6 +107,8 @@ class ServerConfig:
         Variables(),
         MappingProxyType({}),
         "environment variables set for the application",
+        details="The value credential:NAME becomes the path of the credential NAME that systemd "
+        "has loaded (LoadCredential=).",
         flag="--env",
     )
 

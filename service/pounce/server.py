@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pounce.lifecycle import Collectors
 from pounce.listening import Listeners, collect_listeners, describe
 from pounce.supervisor import Supervisor
 from pounce.systemd.activation import inherited_descriptors
+from pounce.systemd.credentials import resolve_credential
 from pounce.systemd.directories import runtime_directory
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.journal import JournalHandler, stderr_is_journal
@@ -29,18 +31,17 @@ logger = logging.getLogger("pounce.server")
 class Server:
     """Runs the service that *config* describes, until it is told to stop.
 
-    *reload_config* reads the configuration anew for a reload; *config_path* names its file.
+    *reload_config* reads the configuration anew for a reload. Raises ConfigError for a
+    credential that the service does not have.
     """
 
     def __init__(
         self,
         config: ServerConfig,
         *,
-        config_path: Path | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
     ) -> None:
-        self._config = config
-        self._config_path = config_path
+        self._config = _with_credentials(config)
         self._read_config = reload_config
 
     def run(self) -> int:
@@ -94,13 +95,19 @@ class Server:
 
     def _reload_config(self) -> ServerConfig:
         assert self._read_config is not None  # noqa: S101 - else this is not passed on
-        config = self._read_config()
+        config = _with_credentials(self._read_config())
         for key in _FIXED:
             if getattr(config, key) != getattr(self._config, key):
                 logger.warning("reload: a changed %s takes effect at the next restart", key)
         self._config = config
         self._configure_log()
         return config
+
+
+def _with_credentials(config: ServerConfig) -> ServerConfig:
+    """Put the paths of credentials into the application's environment; raises ConfigError."""
+    environment = {name: resolve_credential(value) for name, value in config.environment.items()}
+    return replace(config, environment=environment)
 
 
 def _access_log(path: str) -> logging.Handler:

@@ -90,6 +90,12 @@ async def environment() -> list[str]:
     return list(os.environ)
 
 
+@app.get("/secret")
+async def secret() -> str:
+    """What the file says whose path is in $SECRET."""
+    return Path(os.environ["SECRET"]).read_text()
+
+
 @app.get("/wait/{seconds}")
 async def wait(seconds: float) -> dict[str, float]:
     """Answer after a while, without blocking anybody else."""

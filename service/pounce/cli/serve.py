@@ -23,7 +23,6 @@ def serve(invocation: Invocation) -> None:
 
     server = Server(
         settings.config,
-        config_path=invocation.path,
         reload_config=partial(reconfigure, invocation),
     )
     sys.exit(server.run())
