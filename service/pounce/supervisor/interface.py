@@ -61,7 +61,7 @@ def open_control(loop: Loop, path: Path, service: Service) -> ControlServer:
         "vendor": "pounce",
         "product": "pounce",
         "version": __version__,
-        "url": "https://pypi.org/project/pounce/",
+        "url": "man:pounce(1)",
     }
     return ControlServer(loop, path, DESCRIPTION, _methods(service), information)
 
