@@ -254,7 +254,10 @@ def test_the_stacks_are_those_of_every_thread(fork: Start) -> None:
         threading.Thread(target=waits_in_a_thread, daemon=True).start()
         return for_ever()
 
-    assert "for_ever" in until_stacks(fork(main), "waits_in_a_thread")
+    target = fork(main)
+    # Each asks again until its thread has arrived there.
+    assert "waits_in_a_thread" in until_stacks(target, "waits_in_a_thread")
+    assert "for_ever" in until_stacks(target, "for_ever")
 
 
 @pytest.mark.parametrize("how", ["busy", "asleep", "deadlocked"])
