@@ -14,8 +14,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from pounce import __version__
-from pounce.cli import pounce
+from pounce.cli import COMMANDS, pounce
 from pounce.cli.arguments import ConfiguredCommand
+from pounce.cli.serve import serve
 from pounce.config import SECTIONS, ServerConfig
 from pounce.kinds import toml
 from pounce.options import Option, Records, options
@@ -57,7 +58,7 @@ def completion(shell: str) -> str:
 
 def commands() -> Iterator[str]:
     """Each subcommand: how it is called, what it does, the flags of its own."""
-    for name, command in pounce.commands.items():
+    for name, command in subcommands():
         context = click.Context(command, info_name=f"pounce {name}")
         usage = " ".join(command.collect_usage_pieces(context))
         yield f"## pounce {name} {usage}"  # a heading knows no markup
@@ -70,6 +71,15 @@ def commands() -> Iterator[str]:
                 yield from flag(parameter)
 
 
+def subcommands() -> Iterator[tuple[str, click.Command]]:
+    """Each subcommand by its name."""
+    context = click.Context(pounce)
+    for name in COMMANDS:
+        command = pounce.get_command(context, name)
+        assert command is not None  # noqa: S101 - it is listed
+        yield name, command
+
+
 def is_derived(command: click.Command, parameter: click.Option) -> bool:
     """Whether the flag is one of a configuration option, which several commands share."""
     return isinstance(command, ConfiguredCommand) and parameter.name in OPTIONS
@@ -77,7 +87,7 @@ def is_derived(command: click.Command, parameter: click.Option) -> bool:
 
 def flags() -> Iterator[str]:
     """The flags of all configuration options, by section."""
-    parameters = {each.name: each for each in pounce.commands["serve"].params}
+    parameters = {each.name: each for each in serve.params}
     for section, members in sections():
         yield f"## {section}"
         yield ""

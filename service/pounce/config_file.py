@@ -3,6 +3,7 @@
 Everything wrong is reported at once, each with the line or the flag it is from.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ from pounce.kinds import Invalid, Steps
 from pounce.options import dotted, options, read
 
 CONFIG_DIRECTORY = Path("/etc/pounce")
+SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""The names a service may have: letters that systemd.unit(5) would not escape."""
 
 _OPTIONS = {option.key: option for option in options(ServerConfig)}
 

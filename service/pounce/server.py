@@ -18,9 +18,7 @@ from pounce.systemd.directories import runtime_directory
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.journal import JournalHandler, stderr_is_journal
 from pounce.systemd.notify import SystemdNotifier
-
-CONTROL = "control"
-"""The control socket's name in the runtime directory."""
+from pounce.varlink import SOCKET
 
 # What a reload cannot change: it is the supervisor's own, not the workers'.
 _FIXED = ("listen", "worker_mode", "control", "max_restarts", "restart_window")
@@ -125,4 +123,4 @@ def _control_path(config: ServerConfig) -> Path | None:
     if config.control:
         return Path(config.control)
     directory = runtime_directory()
-    return directory / CONTROL if directory else None
+    return directory / SOCKET if directory else None

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import pounce.cli.arguments
 from pounce import __version__
+from pounce.cli import COMMANDS
 from pounce.cli import pounce as command
 from pounce.config import SECTIONS, ServerConfig
 from pounce.config_file import find
@@ -39,7 +40,20 @@ def test_help_lists_the_subcommands(flag: str) -> None:
     outcome = run(flag)
     assert outcome.returncode == 0
     listed = re.findall(r"^  (\w[\w-]*)  ", outcome.stdout, re.MULTILINE)
-    assert listed == sorted(command.commands)
+    assert tuple(listed) == COMMANDS
+
+
+@pytest.mark.parametrize("subcommand", ["reload", "scale", "status", "stop-draining"])
+def test_a_call_to_a_service_needs_no_server(subcommand: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pounce", subcommand, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    imported = set(re.findall(r"\| +(pounce\.[\w.]+|asyncio|uvloop|h11)$", said, re.MULTILINE))
+    client = {"pounce.cli", "pounce.cli.completion", "pounce.cli.control"}
+    assert imported == client | {"pounce.errors", "pounce.varlink"}
 
 
 @pytest.mark.parametrize("subcommand", ["serve", "check", "config"])

@@ -12,8 +12,8 @@ import pytest
 import tomli
 from click.shell_completion import ShellComplete
 
-from pounce import __version__
-from pounce.cli import completion
+from pounce import __version__, config_file
+from pounce.cli import COMMANDS
 from pounce.cli import pounce as command
 from pounce.config import Listen, ServerConfig
 from pounce.config_file import configured
@@ -49,7 +49,10 @@ def test_pounce_toml_5_has_every_key(manual: dict[str, str]) -> None:
 
 def test_pounce_1_has_every_command_and_flag(manual: dict[str, str]) -> None:
     page = manual["pounce.1"]
-    for name, subcommand in command.commands.items():
+    context = click.Context(command)
+    for name in COMMANDS:
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None
         assert f"## pounce {name} " in page
         for parameter in subcommand.params:
             if isinstance(parameter, click.Option):
@@ -96,7 +99,7 @@ def test_bash_completes(documents: Path, words: str, offered: str) -> None:
 def test_services_are_offered_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("shop", "shop-admin", "blog", ".shop"):
         (tmp_path / f"{name}.toml").touch()
-    monkeypatch.setattr(completion, "configured", partial(configured, tmp_path))
+    monkeypatch.setattr(config_file, "configured", partial(configured, tmp_path))
     for subcommand in ("serve", "reload"):
         complete = ShellComplete(command, {}, "pounce", "_POUNCE_COMPLETE")
         items = complete.get_completions([subcommand], "sh")

@@ -27,10 +27,18 @@ MAY_KNOW = {
         "launch",
         "options",
         "server",
+        "varlink",
+    },
+    "server": {
+        "config",
+        "errors",
+        "lifecycle",
+        "listening",
+        "log",
         "supervisor",
         "systemd",
+        "varlink",
     },
-    "server": {"config", "errors", "lifecycle", "listening", "log", "supervisor", "systemd"},
     "listening": {"config", "errors", "net"},
     "launch": {"config", "config_file", "errors"},
     "systemd": {
@@ -52,6 +60,7 @@ MAY_KNOW = {
         "lifecycle",
         "net",
         "scoreboard",
+        "varlink",
         "workers",
     },
     "workers": {
@@ -81,13 +90,13 @@ MAY_KNOW = {
     "handover": set(),
     "lifecycle": set(),
     "scoreboard": set(),
+    "varlink": set(),
     "__init__": set(),
 }
 
 # Of some parts, others may know only this much.
 DOORS = {
     ("supervisor", "workers"): {"pounce.workers"},
-    ("cli", "supervisor"): {"pounce.supervisor.interface"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},

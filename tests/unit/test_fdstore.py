@@ -212,7 +212,10 @@ def test_a_client_that_has_left_is_forgotten(stack: ExitStack, notifier: Systemd
     assert store.recover() == []
 
 
-def test_without_a_service_manager_nothing_is_waited_for(stack: ExitStack) -> None:
+def test_without_a_service_manager_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notifier = SystemdNotifier()
     store = ConnectionStore(notifier, [])
     server, client = connected(stack)

@@ -5,30 +5,37 @@ of `pounce.errors`: 78 for a refused value, whether a file or a flag gave it.
 """
 
 import sys
+from importlib import import_module
 from textwrap import indent
 
 import click
 
 from pounce import __version__
-from pounce.cli.check import check
-from pounce.cli.config import config
-from pounce.cli.init import init
-from pounce.cli.reload import reload
-from pounce.cli.scale import scale
-from pounce.cli.serve import serve
-from pounce.cli.status import status
-from pounce.cli.stop_draining import stop_draining
 from pounce.errors import PounceError
 
+COMMANDS = ("check", "config", "init", "reload", "scale", "serve", "status", "stop-draining")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Subcommands(click.Group):
+    """Imports a subcommand's module when it is asked for: calling a service needs no server."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """The subcommands' names."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand *cmd_name*; None where there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"pounce.cli.{name}"), name)
+        return command
+
+
+@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="pounce %(version)s")
 def pounce() -> None:
     """Serve Python ASGI applications as native systemd services."""
-
-
-for _command in (serve, init, check, config, reload, status, stop_draining, scale):
-    pounce.add_command(_command)
 
 
 def main() -> None:

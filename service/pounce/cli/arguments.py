@@ -1,15 +1,16 @@
 """The arguments that several subcommands share, derived from the declared options."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from pounce.cli.completion import complete_name, complete_value
+from pounce.cli.completion import complete_name
 from pounce.config import SECTIONS, ServerConfig
 from pounce.config_file import Given, Invocation, find
-from pounce.kinds import Boolean, toml
+from pounce.kinds import Boolean, Choice, FilePath, Kind, toml
 from pounce.options import Option, options
 
 _OPTIONS = {option.key: option for option in options(ServerConfig)}
@@ -79,8 +80,24 @@ def _flag(option: Option, name: str) -> click.Option:
         multiple=option.kind.repeatable,
         metavar=option.kind.metavar,
         help=_help(option),
-        shell_complete=complete_value(option.kind),
+        shell_complete=_completer(option.kind),
     )
+
+
+def _completer(
+    kind: Kind[Any],
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What offers a shell the values of *kind* that begin with a word, where there are few."""
+
+    def complete(
+        _context: click.Context, _parameter: click.Parameter, word: str
+    ) -> list[CompletionItem]:
+        if isinstance(kind, FilePath):
+            return [CompletionItem(word, type="file")]
+        names = kind.names if isinstance(kind, Choice) else ()
+        return [CompletionItem(name) for name in names if name.startswith(word)]
+
+    return complete
 
 
 def _help(option: Option) -> str:

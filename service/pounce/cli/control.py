@@ -9,8 +9,7 @@ import click
 
 from pounce.cli.completion import complete_name
 from pounce.errors import PounceError
-from pounce.server import CONTROL
-from pounce.supervisor.interface import NAME
+from pounce.varlink import INTERFACE, SOCKET
 
 RUNTIME_DIRECTORY = Path("/run/pounce")
 
@@ -20,7 +19,7 @@ control = click.option(
     "--control",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help=f"The control socket, if it is not {RUNTIME_DIRECTORY}/NAME/{CONTROL}.",
+    help=f"The control socket, if it is not {RUNTIME_DIRECTORY}/NAME/{SOCKET}.",
 )
 
 
@@ -33,8 +32,8 @@ def call(
     """
     if (name is None) == (path is None):
         raise click.UsageError("Say which service: its NAME, or --control PATH.")
-    where = path or RUNTIME_DIRECTORY / str(name) / CONTROL
-    answer = _exchange(where, {"method": f"{NAME}.{method}", "parameters": parameters or {}})
+    where = path or RUNTIME_DIRECTORY / str(name) / SOCKET
+    answer = _exchange(where, {"method": f"{INTERFACE}.{method}", "parameters": parameters or {}})
     if "error" in answer:
         said = answer.get("parameters", {})
         raise PounceError(str(said.get("reason") or f"{answer['error']} {said}"))

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from pounce.cli.arguments import configuration_flag
-from pounce.config_file import CONFIG_DIRECTORY, Given, Invocation
+from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, Given, Invocation
 from pounce.config_text import template
 from pounce.errors import ConfigError, PounceError
-from pounce.systemd.generator import INSTANCE_NAME
 
 _KEYS = ("app", "directory", "virtualenv", "listen")
 
@@ -48,7 +47,7 @@ def _values(words: dict[str, str | tuple[str, ...] | None]) -> dict[str, object]
 
 
 def _path(name: str) -> Path:
-    if not INSTANCE_NAME.fullmatch(name):
+    if not SERVICE_NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a service",
             hint="letters, digits, dots, hyphens and underscores; a letter or digit first",

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pounce.cli import control
-from pounce.supervisor.interface import MOST_WORKERS
+from pounce.varlink import MOST_WORKERS
 
 
 @click.command()

@@ -10,13 +10,11 @@ from pounce.supervisor.control import CallFailed, ControlServer, Fail, Method, P
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.service import Service
 from pounce.supervisor.states import ServiceInput
+from pounce.varlink import INTERFACE, MOST_WORKERS
 
-MOST_WORKERS = 1024
-NAME = "io.pounce.Service"
-
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 # A running pounce
-interface io.pounce.Service
+interface {INTERFACE}
 
 # id: the process, or the thread where workers are threads; ages in seconds
 type Worker (
@@ -61,6 +59,7 @@ def open_control(loop: Loop, path: Path, service: Service) -> ControlServer:
         "vendor": "pounce",
         "product": "pounce",
         "version": __version__,
+        # The product's address; without a home page, that of its manual (uri(7)).
         "url": "man:pounce(1)",
     }
     return ControlServer(loop, path, DESCRIPTION, _methods(service), information)
@@ -86,7 +85,7 @@ def _methods(service: Service) -> dict[str, Method]:
         try:
             service.scale(workers)
         except PounceError as error:
-            raise CallFailed(f"{NAME}.ScaleFailed", {"reason": str(error)}) from error
+            raise CallFailed(f"{INTERFACE}.ScaleFailed", {"reason": str(error)}) from error
         reply({"workers": workers})
 
     methods: dict[str, Callable[[Parameters, Reply, Fail], None]] = {
@@ -95,7 +94,7 @@ def _methods(service: Service) -> dict[str, Method]:
         "StopDraining": stop_draining,
         "Scale": scale,
     }
-    return {f"{NAME}.{name}": method for name, method in methods.items()}
+    return {f"{INTERFACE}.{name}": method for name, method in methods.items()}
 
 
 def _tell(outcome: Future[None], service: Service, reply: Reply, fail: Fail) -> None:
@@ -104,4 +103,4 @@ def _tell(outcome: Future[None], service: Service, reply: Reply, fail: Fail) -> 
         reply({"generation": service.generation})
     else:
         reason = str(error) if isinstance(error, PounceError) else repr(error)
-        fail(CallFailed(f"{NAME}.ReloadFailed", {"reason": reason}))
+        fail(CallFailed(f"{INTERFACE}.ReloadFailed", {"reason": reason}))

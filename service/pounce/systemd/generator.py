@@ -8,22 +8,18 @@ at once: whatever is wrong with one file is logged, and the others are served al
 import contextlib
 import ipaddress
 import os
-import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pounce.config import Listen, ServerConfig
-from pounce.config_file import CONFIG_DIRECTORY, ConfigFile, configured
+from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, ConfigFile, configured
 from pounce.errors import ConfigError
 from pounce.kinds import Invalid
 from pounce.net.address import Address
 from pounce.options import options
 from pounce.systemd.journal import JOURNAL_SOCKET, encode_entry
-
-INSTANCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""The names an instance may have: letters that systemd.unit(5) would not escape."""
 
 # Sorts before the override.conf of `systemctl edit`, which therefore has the last word.
 _DROP_IN = "10-listen.conf"
@@ -64,7 +60,7 @@ def drop_in(path: Path) -> str:
 
     Raises ConfigError for a file that cannot be read at all.
     """
-    if not INSTANCE_NAME.fullmatch(path.stem):
+    if not SERVICE_NAME.fullmatch(path.stem):
         raise ConfigError(f"{path}: {path.stem!r} cannot be the name of an instance")
     if not path.is_file():
         # Reading a pipe, say, would keep systemd waiting.
