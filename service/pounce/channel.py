@@ -35,6 +35,13 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Down: handlers are told that their clients are gone, and end within *grace* seconds."""
+
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Up: application imported, lifespan started, listeners attached."""
 
@@ -47,9 +54,11 @@ class Failed:
     exit_code: int
 
 
-Message = Serve | Drain | Ready | Failed
+Message = Serve | Drain | Stop | Ready | Failed
 
-_TYPES: dict[str, type[Message]] = {kind.__name__: kind for kind in (Serve, Drain, Ready, Failed)}
+_TYPES: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Serve, Drain, Stop, Ready, Failed)
+}
 
 
 class ChannelClosed(Exception):

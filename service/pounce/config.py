@@ -22,6 +22,7 @@ from pounce.net.address import Address
 from pounce.options import Records, option, required, settle
 
 WorkerModeName = Literal["auto", "thread", "process"]
+LoopName = Literal["auto", "uvloop", "asyncio"]
 LifespanMode = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -137,6 +138,13 @@ class ServerConfig:
         "what a worker is",
         details="auto is threads on an interpreter without a global lock, else processes.",
     )
+    loop: LoopName = option(
+        "workers",
+        Choice("auto", "uvloop", "asyncio"),
+        "auto",
+        "the event loop of a worker",
+        details="auto is uvloop where it is installed, else asyncio's own.",
+    )
     lifespan: LifespanMode = option(
         "workers",
         Choice("auto", "on", "off"),
@@ -197,7 +205,12 @@ class ServerConfig:
         "timeouts", Seconds(), 60.0, "how long a worker may take until it is ready"
     )
     shutdown_timeout: float = option(
-        "timeouts", Seconds(), 30.0, "how long each worker may finish requests at a stop"
+        "timeouts",
+        Seconds(),
+        30.0,
+        "how long each worker may finish requests at a stop",
+        details="It is also what handlers get to end after a reload, once reload_timeout is over "
+        "and they are told that their clients are gone.",
     )
     reload_timeout: float = option(
         "timeouts", Seconds(), 60.0, "how long old workers may finish requests after a reload"

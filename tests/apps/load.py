@@ -8,7 +8,7 @@ belongs to another connection, lost its end, or was begun by one worker and ende
     /slow?ms=200                        waits, without blocking the loop
     /upload                             length and SHA-256 of the request's body
     /stream?chunks=10&size=100&ms=20    chunks made of the nonce, a pause after each
-    /events                             an event every 100 ms until the client leaves
+    /events?linger=0                    an event every 100 ms until the client leaves, then a pause
     /raise                              an exception before the response
     /stubborn                           never answers and ignores its cancellation
     /hang?how=busy|sleep|deadlock       blocks the event loop (for `ms`, where it can be told to)
@@ -103,6 +103,7 @@ class Request:
         while not (await asyncio.wait([left], timeout=0.1))[0]:
             number += 1
             await self.write(b"data: %d\n\n" % number)
+        await asyncio.sleep(self.number("linger", 0) / 1000)
         await self.end()
 
     async def _left(self) -> None:

@@ -28,6 +28,17 @@ everywhere = pytest.mark.parametrize(
 
 RELOADS = 3
 VERSION = "from tests.apps.load import Load\napp = Load({!r})\n"
+LOOP_AS_VERSION = """
+import asyncio
+from tests.apps.load import Load
+
+class App(Load):
+    async def __call__(self, *arguments):
+        self.version = type(asyncio.get_running_loop()).__module__
+        await super().__call__(*arguments)
+
+app = App()
+"""
 
 
 class Release:
@@ -126,6 +137,28 @@ def test_every_kind_of_client_at_once(tmp_path: Path, mode: str, workers: str, u
         noticed_nothing(result)
 
 
+@both_modes
+def test_generations_on_different_event_loops(release: Release, mode: str) -> None:
+    release.deploy(LOOP_AS_VERSION)
+    file = release.directory / "shop.toml"
+    file.write_text('loop = "uvloop"')
+    flags = ("--config", str(file), "--worker-mode", mode, "--workers", "2")
+    with deployed(release, *flags) as service, service.load(connections=32) as load:
+        for generation, loop in enumerate(("asyncio", "uvloop", "asyncio"), 2):
+            load.wait_for_more(100)
+            file.write_text(f'loop = "{loop}"')
+            reload(service, generation)
+        load.wait_for_more(100)
+    result = load.result()
+    noticed_nothing(result)
+    assert {(each.generation, each.version) for each in result.served_by} == {
+        ("1", "uvloop"),
+        ("2", "asyncio.unix_events"),
+        ("3", "uvloop"),
+        ("4", "asyncio.unix_events"),
+    }
+
+
 @everywhere
 def test_a_thousand_idle_connections(tmp_path: Path, mode: str, workers: str, unix: bool) -> None:
     flags = ("--worker-mode", mode, "--workers", workers)
@@ -199,6 +232,36 @@ def test_an_endless_response_is_told_to_end_at_reload_timeout(tmp_path: Path, mo
         assert answer is not None, "it was cut off"
         assert b"data: 5\n\n" in answer.body
         assert answer.body.endswith(b" 1\n")
+        service.expect("generation 1 is retired")
+
+
+@both_modes
+def test_handlers_that_end_slowly_have_the_time_of_a_stop(tmp_path: Path, mode: str) -> None:
+    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "8")
+    with (
+        serving(tmp_path, "--worker-mode", mode, *times) as service,
+        service.connect() as wire,
+    ):
+        wire.send("/events?linger=2500")
+        service.connect_to("0").sock.close()
+        reload(service, 2)
+        answer = wire.receive()
+        assert answer is not None, "it was cut off"
+        assert answer.body.endswith(b" 1\n")
+        service.expect("generation 1 is retired")
+
+
+@both_modes
+def test_handlers_that_do_not_end_are_cut_off(tmp_path: Path, mode: str) -> None:
+    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "1")
+    with (
+        serving(tmp_path, "--worker-mode", mode, *times) as service,
+        service.connect() as wire,
+    ):
+        wire.send("/events?linger=60000")
+        service.connect_to("0").sock.close()
+        reload(service, 2)
+        assert wire.receive() is None
         service.expect("generation 1 is retired")
 
 

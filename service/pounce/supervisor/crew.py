@@ -8,7 +8,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import Any, Literal, Protocol
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
 from pounce.handover import Handover
 from pounce.lifecycle import (
     LifecycleEvent,
@@ -34,8 +34,10 @@ logger = logging.getLogger("pounce.supervisor")
 
 WorkerMode = Literal["thread", "process"]
 
-# Between "end at once" and the kill: time for the lifespan's shutdown and the last log record.
-_KILL_GRACE = 2.0
+# What a worker that has to end at once gives its handlers to clean up.
+SHORT_GRACE = 1.0
+# Between the end of the handlers and the kill: for the lifespan's shutdown, the last log record.
+_KILL_GRACE = 1.0
 # Between asking a stuck worker for its stacks and killing it.
 _STACKS_GRACE = 0.3
 # A look at the workers this long after the last one, twice the usual interval, comes late.
@@ -96,7 +98,8 @@ class Crew:
             WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
             WorkerAction.AWAIT_END: lambda worker: self.set_deadline(worker, _KILL_GRACE),
             WorkerAction.DRAIN: self.drain,
-            WorkerAction.TERMINATE: self._terminate,
+            WorkerAction.EXPIRE: lambda worker: self._stop(worker, worker.generation.grace),
+            WorkerAction.TERMINATE: lambda worker: self._stop(worker, SHORT_GRACE),
             WorkerAction.CONDEMN: self._condemn,
             WorkerAction.KILL: self._force_stop,
             WorkerAction.REPLACE: self._lose,
@@ -304,9 +307,12 @@ class Crew:
         self._emit(WorkerReady(*worker.identity))
         self.owner.worker_ready(worker)
 
-    def _terminate(self, worker: _WorkerHandle) -> None:
-        worker.target.terminate()
-        self.set_deadline(worker, _KILL_GRACE)
+    def _stop(self, worker: _WorkerHandle, grace: float) -> None:
+        if worker.ready_at is None:  # it may be in an import, where it hears nothing else
+            worker.target.terminate()
+        else:
+            self.send(worker, Stop(grace))
+        self.set_deadline(worker, grace + _KILL_GRACE)
 
     def _condemn(self, worker: _WorkerHandle) -> None:
         now = self._loop.now

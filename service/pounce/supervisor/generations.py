@@ -17,7 +17,7 @@ from pounce.lifecycle import (
     WorkerFailed,
 )
 from pounce.supervisor.budget import RestartBudget
-from pounce.supervisor.crew import Crew, WorkerMode
+from pounce.supervisor.crew import SHORT_GRACE, Crew, WorkerMode
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.renewal import Renewal
@@ -97,20 +97,21 @@ class Generations:
         else:
             self._spawn_workers(generation)
 
-    def supersede(self, patience: float, most: int) -> None:
-        """Drain the one before the current for *patience* seconds; at most *most*, the newest."""
+    def supersede(self, config: ServerConfig) -> None:
+        """Drain the one before the current; of those that drain, stop the oldest ones too many."""
         for generation in list(self.all):
             # Those that drain already keep the time they were given.
             if generation.state is GenerationState.SERVING and generation is not self.current:
                 generation.has_successor = True
-                generation.patience = patience
+                generation.patience = config.reload_timeout
+                generation.grace = config.shutdown_timeout
                 self._feed(generation, GenerationInput.DRAIN)
-        self._stop_draining(self.draining[:-most])
+        self._stop_draining(self.draining[: -config.max_draining])
 
     def drain(self, generations: list[_Generation], patience: float) -> None:
         """Drain *generations*, those that do already as well, for *patience* seconds from now."""
         for generation in generations:
-            generation.patience = patience
+            generation.patience, generation.grace = patience, SHORT_GRACE
             draining = [each for each in generation.handles if each.state is WorkerState.DRAINING]
             self._feed(generation, GenerationInput.DRAIN)
             for worker in draining:
@@ -246,7 +247,8 @@ class Generations:
         # Those that are being stopped have time to end; told again, they would be killed. The
         # lifespan's host ends after its workers, as ever.
         workers = [worker for each in generations for worker in each.all_workers]
-        draining = [worker for worker in workers if worker.state is WorkerState.DRAINING]
+        waited_for = (WorkerState.DRAINING, WorkerState.EXPIRED)
+        draining = [worker for worker in workers if worker.state in waited_for]
         for worker in draining:
             self._crew.feed(worker, WorkerInput.STOP)
         return len(draining)

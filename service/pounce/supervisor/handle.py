@@ -76,6 +76,7 @@ class _Generation:
     host: LifespanHost | None = None  # threads only: what loads the application for them
     failure: Failed | None = None
     patience: float = 0.0  # seconds that a worker may drain
+    grace: float = 0.0  # seconds that its handlers may then take to end
     has_successor: bool = False  # its connections can be handed over
 
     @property

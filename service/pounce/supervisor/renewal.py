@@ -75,6 +75,7 @@ class Renewal:
         generation = worker.generation
         generation.leaving.add(worker)
         generation.patience = generation.config.reload_timeout
+        generation.grace = generation.config.shutdown_timeout
         self._crew.feed(worker, WorkerInput.DRAIN)
 
     def _is_worn_out(self, worker: _WorkerHandle, config: ServerConfig) -> bool:

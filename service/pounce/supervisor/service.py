@@ -26,7 +26,7 @@ from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
-from pounce.workers import Application
+from pounce.workers import Application, check
 
 # Four looks within the shortest watchdog interval that makes sense (2 s).
 _HEALTH_INTERVAL = 0.5
@@ -110,7 +110,8 @@ class Service:
         return current.number if current else 0
 
     def begin(self, listeners: Groups) -> None:
-        """Start the first generation on *listeners*."""
+        """Start the first generation on *listeners*; raises ConfigError."""
+        check(self.config)
         self.crew.listeners = listeners
         self._generations.begin(self.config)
         self._watch()
@@ -187,6 +188,7 @@ class Service:
         self._emit(ReloadStarted(generations.last_number + 1))
         try:
             config = self._reload_config()
+            check(config)
         except Exception as error:
             generations.last_number += 1
             cause = error if isinstance(error, PounceError) else PounceError(repr(error))
@@ -199,7 +201,7 @@ class Service:
 
     def _end_reload(self) -> None:
         self.config = self._generations.newest.config
-        self._generations.supersede(self.config.reload_timeout, self.config.max_draining)
+        self._generations.supersede(self.config)
         self._emit(ReloadCompleted(self.generation))
         self._answer(None)
         self._next_reload()

@@ -15,6 +15,7 @@ class WorkerState(Enum):
     STARTING = auto()  # spawned; importing the application, running the lifespan's startup
     READY = auto()  # serving, or waiting for the rest of its generation
     DRAINING = auto()  # told to finish what it has and end
+    EXPIRED = auto()  # its time to drain is over; its handlers were told, and have a while to end
     STOPPING = auto()  # told to end now; its slot stays empty
     CONDEMNED = auto()  # failed, hung or slow to start; it has to end, its slot is filled again
     GONE = auto()  # ended and reaped, or an abandoned thread
@@ -40,6 +41,7 @@ class WorkerAction(Enum):
     NOTE_FAILURE = auto()  # remember the reason it gave
     AWAIT_END = auto()  # it said why it will end: give it a moment
     DRAIN = auto()  # send the drain command, set the deadline
+    EXPIRE = auto()  # ask it to end, with the time that its generation's handlers get for that
     TERMINATE = auto()  # ask it to end at once, set the short deadline
     CONDEMN = auto()  # record where it hangs, kill it
     KILL = auto()  # end a process by force, abandon a thread
@@ -71,9 +73,16 @@ WORKER_TABLE: Final = {
     (_W.DRAINING, _I.FAILED): (_W.DRAINING, _A.NOTE_FAILURE),
     (_W.DRAINING, _I.EXITED): (_W.GONE, _A.RETIRE),
     (_W.DRAINING, _I.SILENT): (_W.STOPPING, _A.CONDEMN),
-    (_W.DRAINING, _I.OVERDUE): (_W.STOPPING, _A.TERMINATE),
+    (_W.DRAINING, _I.OVERDUE): (_W.EXPIRED, _A.EXPIRE),
     (_W.DRAINING, _I.DRAIN): (_W.DRAINING, _A.NOTHING),
     (_W.DRAINING, _I.STOP): (_W.STOPPING, _A.TERMINATE),
+    (_W.EXPIRED, _I.READY): (_W.EXPIRED, _A.NOTHING),
+    (_W.EXPIRED, _I.FAILED): (_W.EXPIRED, _A.NOTE_FAILURE),
+    (_W.EXPIRED, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.EXPIRED, _I.SILENT): (_W.STOPPING, _A.CONDEMN),
+    (_W.EXPIRED, _I.OVERDUE): (_W.STOPPING, _A.KILL),
+    (_W.EXPIRED, _I.DRAIN): (_W.EXPIRED, _A.NOTHING),
+    (_W.EXPIRED, _I.STOP): (_W.STOPPING, _A.TERMINATE),
     (_W.STOPPING, _I.READY): (_W.STOPPING, _A.NOTHING),
     (_W.STOPPING, _I.FAILED): (_W.STOPPING, _A.NOTE_FAILURE),
     (_W.STOPPING, _I.EXITED): (_W.GONE, _A.RETIRE),

@@ -13,9 +13,15 @@ from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.workers.base import Assignment
 from pounce.workers.lifespan_host import LifespanHost
+from pounce.workers.loops import check_event_loop
 from pounce.workers.worker import Worker
 
-__all__ = ["ASGIApp", "Application", "Assignment", "LifespanHost", "TCPWorker", "Worker"]
+__all__ = ["ASGIApp", "Application", "Assignment", "LifespanHost", "TCPWorker", "Worker", "check"]
+
+
+def check(config: ServerConfig) -> None:
+    """Raise ConfigError where this interpreter cannot run workers as *config* wants them."""
+    check_event_loop(config.loop)
 
 
 class TCPWorker(Protocol):

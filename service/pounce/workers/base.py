@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve, Stop
 from pounce.config import ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.handover import Handover
@@ -27,6 +27,9 @@ from pounce.workers.loops import new_event_loop
 # Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
 # seldom to be seen in a profile.
 TICK = 0.5
+
+# What handlers get to clean up where nobody says how long: a second signal to a worker.
+_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class LoopWorker(ABC):
         self.config = assignment.config
         self.draining = False
         # Made here, so that a thread's worker can be told things before it runs.
-        self.loop = new_event_loop()
+        self.loop = new_event_loop(self.config.loop)
         self._channel = assignment.channel
         self._ended = asyncio.Event()
 
@@ -104,8 +107,11 @@ class LoopWorker(ABC):
         """
 
     @abstractmethod
-    def stop(self) -> None:
-        """Drop what is still here, soon; then call `end`."""
+    def stop(self, grace: float) -> None:
+        """End what is still here within *grace* seconds, then call `end`.
+
+        Called again, the shorter time counts.
+        """
 
     @abstractmethod
     async def finish(self) -> None:
@@ -158,6 +164,9 @@ class LoopWorker(ABC):
                     self.serve()
                 elif isinstance(message, Drain):
                     self._drain(hand_over=message.hand_over)
+                elif isinstance(message, Stop):
+                    self.draining = True
+                    self.stop(message.grace)
         except ChannelClosed:
             # The supervisor is gone, and the kernel ends this process with it.
             self.loop.remove_reader(self._channel.fileno())
@@ -169,7 +178,7 @@ class LoopWorker(ABC):
 
     def _terminate(self) -> None:
         if self.draining:
-            self.stop()
+            self.stop(_GRACE)
         else:
             self._drain()
 

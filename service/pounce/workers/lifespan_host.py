@@ -42,7 +42,7 @@ class LifespanHost(LoopWorker):
         """Nothing to wait for."""
         self.end()
 
-    def stop(self) -> None:
+    def stop(self, grace: float) -> None:
         """Nothing to drop."""
         self.end()
 

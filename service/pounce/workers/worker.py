@@ -16,10 +16,6 @@ from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.passages import Arrivals, Departures
 
-# Long responses, such as server-sent events, get http.disconnect, and their handlers this many
-# seconds to clean up. Shorter than the supervisor's patience until it kills.
-_HANDLERS_GRACE = 1.0
-
 # How many more connections than the least loaded of its siblings a worker may hold and still
 # accept at once; an eighth more when there are many.
 _TOLERANCE = 2
@@ -98,13 +94,13 @@ class Worker(LoopWorker):
             self._context.drain(self._check_drained)
         self._check_drained()
 
-    def stop(self) -> None:
-        """Tell handlers that their clients are gone; drop what is left soon after."""
+    def stop(self, grace: float) -> None:
+        """Tell handlers that their clients are gone; drop what is left after *grace* seconds."""
         if self._context is None:
             self.end()
         else:
             self._context.disconnect()
-            self.loop.call_later(_HANDLERS_GRACE, self._drop, self._context)
+            self.loop.call_later(grace, self._drop, self._context)
             self._check_drained()
 
     def _drop(self, context: ServerContext) -> None:

@@ -1,0 +1,27 @@
+"""The choice of a worker's event loop."""
+
+import asyncio
+
+import pytest
+import uvloop
+
+from pounce.config import LoopName, ServerConfig
+from pounce.errors import ConfigError
+from pounce.workers import check, loops
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("auto", uvloop.Loop), ("uvloop", uvloop.Loop), ("asyncio", asyncio.SelectorEventLoop)],
+)
+def test_the_loop_is_the_one_that_is_named(name: LoopName, kind: type) -> None:
+    loop = loops.new_event_loop(name)
+    loop.close()
+    assert isinstance(loop, kind)
+
+
+def test_a_loop_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(loops._LOOPS, "uvloop")
+    check(ServerConfig(loop="auto"))
+    with pytest.raises(ConfigError, match="loop: uvloop is not installed"):
+        check(ServerConfig(loop="uvloop"))
