@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pounce.config import DEFAULT_LISTEN, Listen
 from pounce.errors import ListenError
@@ -16,11 +16,15 @@ logger = logging.getLogger("pounce.server")
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The service's sockets: what it serves, what it only holds, what it opened itself."""
+    """The service's sockets: what it serves, what it only holds, what it opened itself.
+
+    *entries* are the `Listen` entries that sockets were matched to, by descriptor.
+    """
 
     stream: list[socket.socket]
     datagram: list[socket.socket]
     own: list[socket.socket]
+    entries: dict[int, Listen] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close what pounce opened; an inherited one stays open with whoever passed it."""
@@ -42,13 +46,15 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
     found = Listeners([each.sock for each in stream], datagram, [])
     try:
         for entry in entries:
-            if not any(_matches(entry, each) for each in stream):
-                _open(entry, found)
+            matching = [each.sock for each in stream if _matches(entry, each)]
+            for sock in matching or _open(entry, found):
+                # Of two entries that want the same socket, the first has it.
+                found.entries.setdefault(sock.fileno(), entry)
     except ListenError:
         found.close()
         raise
     if entries:
-        _warn_of_unwanted(entries, stream)
+        _warn_of_unwanted(found)
     if not found.stream:
         raise ListenError(
             "only UDP sockets were passed, and HTTP/3 is not served yet",
@@ -59,18 +65,19 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
     return found
 
 
-def _open(entry: Listen, found: Listeners) -> None:
+def _open(entry: Listen, found: Listeners) -> list[socket.socket]:
     opened = open_listeners(entry.address)
     found.stream.extend(opened)
     # What was passed as a descriptor belongs to whoever passed it.
     if entry.address.kind != "fd":
         found.own.extend(opened)
+    return opened
 
 
-def _warn_of_unwanted(entries: Sequence[Listen], inherited: list[InheritedSocket]) -> None:
-    for each in inherited:
-        if not any(_matches(entry, each) for entry in entries):
-            logger.warning("%s was inherited but is in no [[listen]] entry", describe(each.sock))
+def _warn_of_unwanted(found: Listeners) -> None:
+    for sock in found.stream:
+        if sock.fileno() not in found.entries:
+            logger.warning("%s was inherited but is in no [[listen]] entry", describe(sock))
 
 
 def _matches(entry: Listen, inherited: InheritedSocket) -> bool:

@@ -71,7 +71,7 @@ class Server:
                 control=_control_path(self._config),
                 keeper=keeper,
             )
-            supervisor.run(listeners.stream, listeners.datagram)
+            supervisor.run(listeners.stream, listeners.datagram, entries=listeners.entries)
         finally:
             listeners.close()
             notifier.close()

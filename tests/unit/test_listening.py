@@ -68,16 +68,18 @@ def collected(
 
 def test_an_inherited_socket_by_its_address(stack: ExitStack, caplog: Logged) -> None:
     inherited = given(stack)
-    listeners = collected(stack, [entry(f"127.0.0.1:{port_of(inherited)}")], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [])
+    wanted = entry(f"127.0.0.1:{port_of(inherited)}")
+    listeners = collected(stack, [wanted], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
     assert not inherited.sock.getblocking()
     assert not caplog.records
 
 
 def test_an_inherited_socket_by_its_name(stack: ExitStack, caplog: Logged) -> None:
     inherited = given(stack, name="web")
-    listeners = collected(stack, [entry("127.0.0.1:1", "web")], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [])
+    wanted = entry("127.0.0.1:1", "web")
+    listeners = collected(stack, [wanted], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
     assert not caplog.records
 
 
@@ -96,8 +98,9 @@ def test_an_inherited_socket_on_every_interface(stack: ExitStack, host: str) -> 
 
 def test_an_inherited_unix_socket(stack: ExitStack, tmp_path: Path, caplog: Logged) -> None:
     inherited = given_unix(stack, tmp_path / "shop.sock")
-    listeners = collected(stack, [entry(f"unix:{tmp_path}/shop.sock")], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [])
+    wanted = entry(f"unix:{tmp_path}/shop.sock")
+    listeners = collected(stack, [wanted], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
     assert not caplog.records
 
 
@@ -106,6 +109,7 @@ def test_several_sockets_of_one_name(stack: ExitStack) -> None:
     listeners = collected(stack, [entry("127.0.0.1:1", "web")], inherited)
     assert listeners.stream == [each.sock for each in inherited]
     assert listeners.own == []
+    assert list(listeners.entries) == [each.sock.fileno() for each in inherited]
 
 
 def test_what_was_not_inherited_is_opened(stack: ExitStack) -> None:
@@ -113,6 +117,14 @@ def test_what_was_not_inherited_is_opened(stack: ExitStack) -> None:
     listeners = collected(stack, [entry(f"127.0.0.1:{port}")], [])
     assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
     assert listeners.stream == listeners.own
+    assert listeners.entries == {listeners.own[0].fileno(): entry(f"127.0.0.1:{port}")}
+
+
+def test_the_first_of_two_entries_that_want_a_socket_has_it(stack: ExitStack) -> None:
+    inherited = given(stack, "0.0.0.0")
+    entries = [entry(f"{host}:{port_of(inherited)}") for host in ("0.0.0.0", "")]
+    listeners = collected(stack, entries, [inherited])
+    assert listeners.entries == {inherited.sock.fileno(): entries[0]}
 
 
 @pytest.mark.parametrize("name", ["", "other"])
@@ -123,6 +135,7 @@ def test_an_unwanted_one_is_served_and_warned_of(
     port = free_port()
     listeners = collected(stack, [entry(f"127.0.0.1:{port}", "web")], [inherited])
     assert listeners.stream == [inherited.sock, *listeners.own]
+    assert list(listeners.entries) == [sock.fileno() for sock in listeners.own]
     assert len(listeners.own) == 1
     [record] = caplog.records
     assert record.levelno == logging.WARNING

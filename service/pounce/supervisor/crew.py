@@ -1,14 +1,16 @@
 """Starting, watching and ending workers."""
 
 import logging
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ssl import SSLContext
 from typing import Any, Literal, Protocol
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
+from pounce.config import DEFAULT_LISTEN, Listen
 from pounce.handover import Handover
 from pounce.lifecycle import (
     LifecycleEvent,
@@ -28,7 +30,7 @@ from pounce.supervisor.targets import (
     ThreadTarget,
     _parallel_join_targets,
 )
-from pounce.workers import Application, Assignment, LifespanHost, Worker
+from pounce.workers import Application, Assignment, Endpoint, LifespanHost, Worker
 
 logger = logging.getLogger("pounce.supervisor")
 
@@ -77,6 +79,8 @@ class Crew:
         lifespan_state: dict[str, Any] | None,
     ) -> None:
         self.listeners: Groups = []
+        self.entries: Mapping[int, Listen] = {}
+        self.ssl_contexts: Mapping[int, SSLContext] = {}
         # What a forked child must not share, besides what the crew itself knows.
         self.undo_in_child: list[Callable[[], None]] = []
         self._application = application
@@ -229,11 +233,17 @@ class Crew:
                     self._scoreboard,
                     theirs,
                     self.handover,
-                    self._ssl_context,
+                    {sock.fileno(): self._endpoint(sock) for sock in listeners},
                 )
             )
             undo.pop_all()
         return _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
+
+    def _endpoint(self, listener: socket.socket) -> Endpoint:
+        descriptor = listener.fileno()
+        entry = self.entries.get(descriptor)
+        default = None if entry else self._ssl_context
+        return Endpoint(entry or DEFAULT_LISTEN, self.ssl_contexts.get(descriptor, default))
 
     def _starter(self, generation: _Generation) -> Callable[[Assignment], Target]:
         return self._fork if self._mode == "process" else partial(self._start_thread, generation)

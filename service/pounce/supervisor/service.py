@@ -1,12 +1,12 @@
 """The service as a whole: steps SERVICE_TABLE."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from ssl import SSLContext
 from typing import Any
 
-from pounce.config import ServerConfig
+from pounce.config import Listen, ServerConfig
 from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import (
@@ -109,10 +109,17 @@ class Service:
         current = self._generations.current
         return current.number if current else 0
 
-    def begin(self, listeners: Groups) -> None:
-        """Start the first generation on *listeners*; raises ConfigError."""
+    def begin(
+        self,
+        listeners: Groups,
+        entries: Mapping[int, Listen],
+        ssl_contexts: Mapping[int, SSLContext],
+    ) -> None:
+        """Start the first generation on *listeners*, see Supervisor.run; raises ConfigError."""
         check(self.config)
         self.crew.listeners = listeners
+        self.crew.entries = entries
+        self.crew.ssl_contexts = ssl_contexts
         self._generations.begin(self.config)
         self._watch()
 

@@ -11,14 +11,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from ssl import SSLContext
+from types import MappingProxyType
 from typing import Any
 
-from pounce.config import ServerConfig
+from pounce.config import Listen, ServerConfig
 from pounce.errors import ConfigError, PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
@@ -41,6 +42,7 @@ class Supervisor:
     where it runs without a global lock, else processes. With *app_path* ("module:attribute"),
     or without *app* and by ``config.app``, the application is imported where it runs, by each
     process or each generation of threads; otherwise *app* itself is shared.
+    *ssl_context* is for every stream socket that has no entry of its own (see `run`).
     *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
     each new generation its configuration. *control* is the path of the control socket. *keeper*
     holds idle connections from one run to the next.
@@ -101,14 +103,20 @@ class Supervisor:
         self._lifespan_state = state
 
     def run(
-        self, sockets: Sequence[socket.socket], udp_sockets: Sequence[socket.socket] | None = None
+        self,
+        sockets: Sequence[socket.socket],
+        udp_sockets: Sequence[socket.socket] | None = None,
+        *,
+        entries: Mapping[int, Listen] = MappingProxyType({}),
+        ssl_contexts: Mapping[int, SSLContext] = MappingProxyType({}),
     ) -> None:
         """Start all workers on *sockets* and block until the service has stopped.
 
         The sockets listen already, stay the caller's and are never closed here; *udp_sockets*
-        are only held. Raises ApplicationError when the first generation does not start, with
-        the reason and its exit code, and PounceError when no worker is left and the restart
-        budget is spent.
+        are only held. By descriptor, *entries* say how a socket is served and *ssl_contexts* by
+        which TLS context; both are looked at whenever a worker starts. Raises ApplicationError
+        when the first generation does not start, with the reason and its exit code, and
+        PounceError when no worker is left and the restart budget is spent.
         """
         del udp_sockets  # held by the caller for as long as this runs
         with self._lifecycle_lock:
@@ -118,7 +126,7 @@ class Supervisor:
             self._service = service = self._make_service()
         try:
             with self._install_signals(service), self._open_control(service):
-                service.begin(group_by_address(sockets))
+                service.begin(group_by_address(sockets), entries, ssl_contexts)
                 self._loop.run(lambda: service.finished)
         finally:
             self._end()

@@ -11,12 +11,21 @@ from typing import Any, Protocol
 from pounce.asgi.loader import load_application
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
-from pounce.workers.base import Assignment
+from pounce.workers.base import Assignment, Endpoint
 from pounce.workers.lifespan_host import LifespanHost
 from pounce.workers.loops import check_event_loop
 from pounce.workers.worker import Worker
 
-__all__ = ["ASGIApp", "Application", "Assignment", "LifespanHost", "TCPWorker", "Worker", "check"]
+__all__ = [
+    "ASGIApp",
+    "Application",
+    "Assignment",
+    "Endpoint",
+    "LifespanHost",
+    "TCPWorker",
+    "Worker",
+    "check",
+]
 
 
 def check(config: ServerConfig) -> None:

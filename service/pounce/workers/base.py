@@ -11,13 +11,13 @@ import socket
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve, Stop
-from pounce.config import ServerConfig
+from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.handover import Handover
 from pounce.log import identify
@@ -33,8 +33,19 @@ _GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How the connections of one listener are served: its entry, and TLS where there is any."""
+
+    entry: Listen
+    ssl_context: SSLContext | None
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the supervisor hands to a worker; *slot* is its `worker_id`."""
+    """What the supervisor hands to a worker.
+
+    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets*, by descriptor.
+    """
 
     config: ServerConfig
     generation: int
@@ -44,7 +55,7 @@ class Assignment:
     scoreboard: Scoreboard
     channel: Channel
     handover: Handover
-    ssl_context: SSLContext | None = None
+    endpoints: Mapping[int, Endpoint]
 
 
 class LoopWorker(ABC):

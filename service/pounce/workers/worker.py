@@ -126,7 +126,7 @@ class Worker(LoopWorker):
             self.end()
 
     def _acceptor(self, context: ServerContext, listener: socket.socket) -> Acceptor:
-        tls = self.assignment.ssl_context
+        tls = self.assignment.endpoints[listener.fileno()].ssl_context
         scheme = "https" if tls else "http"
         server = _server_address(listener)
 
