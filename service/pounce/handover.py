@@ -53,10 +53,13 @@ class Passage:
 
 
 class Keeper(Protocol):
-    """Where connections outlive the service, until its next run."""
+    """Where connections, and some memory, outlive the service, until its next run."""
 
-    requests: int
-    """How many requests earlier runs have answered."""
+    def recall(self, name: str) -> int | None:
+        """The descriptor of the memory that an earlier run has left as *name*, if it did."""
+
+    def remember(self, name: str, descriptor: int) -> None:
+        """Keep the memory behind *descriptor*, instead of what an earlier run has left."""
 
     def recover(self) -> list[tuple[socket.socket, Passage]]:
         """The connections that an earlier run has left."""
@@ -67,8 +70,8 @@ class Keeper(Protocol):
     def keep(self, connection: socket.socket, passage: Passage) -> None:
         """Take *connection* over."""
 
-    def finish(self, requests: int) -> None:
-        """Nothing more comes; this run has answered *requests*."""
+    def finish(self) -> None:
+        """Nothing more comes."""
 
 
 class Handover:

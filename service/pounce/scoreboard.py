@@ -23,7 +23,12 @@ _REQUESTS: Final = 2
 _BUSY: Final = 3
 _SERVING: Final = 4
 
-_HIGHEST: Final = 0  # in row 0
+# In row 0
+_HIGHEST: Final = 0
+_PAST: Final = 1
+_LAYOUT: Final = 2
+
+_THIS_LAYOUT: Final = int.from_bytes(b"pounce1", "little")
 
 
 class Row:
@@ -76,7 +81,9 @@ class Row:
 class Scoreboard:
     """Rows in one memfd, inherited by forked workers; *capacity* bounds the rows in use.
 
-    Row 0 is the supervisor's own: it says which is the highest row ever used.
+    Row 0 is the supervisor's own: it says which is the highest row ever used, and how many
+    requests were answered by workers that are gone. So the memory alone, kept by the service
+    manager, tells a later run what this one has done, however it ended.
 
     Pages come into being when a row is first written, so a generous capacity costs nothing.
     """
@@ -87,9 +94,34 @@ class Scoreboard:
         os.ftruncate(self._descriptor, size)
         self._memory = mmap.mmap(self._descriptor, size)
         self._cells = memoryview(self._memory).cast("q")
+        self._cells[_LAYOUT] = _THIS_LAYOUT
         # The lowest first (a sorted list is a heap), so that readers have few rows to look at.
         self._free = list(range(1, 1 + capacity))
         self._rows: dict[Row, int] = {}
+
+    @property
+    def descriptor(self) -> int:
+        """The memory's descriptor."""
+        return self._descriptor
+
+    @property
+    def past_requests(self) -> int:
+        """Requests answered by workers that are gone, and in earlier runs."""
+        return self._cells[_PAST]
+
+    def carry_on(self, descriptor: int) -> None:
+        """Count on from where the board in *descriptor*, an earlier run's, has stopped.
+
+        One that another version has written, with another layout, is left out.
+        """
+        first = _cells_of(descriptor, 1)
+        if len(first) == _CELLS and first[_LAYOUT] == _THIS_LAYOUT:
+            cells = _cells_of(descriptor, 1 + first[_HIGHEST])
+            self._cells[_PAST] += cells[_PAST] + sum(cells[_CELLS + _REQUESTS :: _CELLS])
+
+    def retire(self, row: Row) -> None:
+        """Count the requests of a worker that is gone among the past ones."""
+        self._cells[_PAST] += row.requests
 
     def acquire(self) -> Row:
         """A cleared row for a new worker; raises IndexError when all rows are in use."""
@@ -121,3 +153,9 @@ class Scoreboard:
     def close(self) -> None:
         """Close the descriptor; the memory itself lives until the last row is dropped."""
         os.close(self._descriptor)
+
+
+def _cells_of(descriptor: int, rows: int) -> memoryview:
+    """The first *rows* rows of the board in *descriptor*, as far as they are there."""
+    data = os.pread(descriptor, rows * _ROW_BYTES, 0)
+    return memoryview(data[: len(data) - len(data) % _ROW_BYTES]).cast("q")

@@ -95,11 +95,11 @@ def connected(
     return stack.enter_context(server), stack.enter_context(client)
 
 
-def finish(store: ConnectionStore, manager: Manager, requests: int) -> None:
+def finish(store: ConnectionStore, manager: Manager) -> None:
     """Let the store finish while the manager reads."""
     thread = threading.Thread(target=manager.read_until_barrier)
     thread.start()
-    store.finish(requests)
+    store.finish()
     thread.join(PATIENCE)
 
 
@@ -123,11 +123,10 @@ def test_the_next_run_gets_back_what_was_kept(
         passages[client_port], clients[client_port] = passage, client
         store.keep(server, passage)
         assert server.fileno() == -1
-    finish(store, manager, 5)
+    finish(store, manager)
     assert [name for name, _ in manager.stored] == [CONNECTION] * 3 + [NOTE]
 
     later = ConnectionStore(notifier, manager.hand_out())
-    assert later.requests == 5
     recovered = later.recover()
     assert len(recovered) == 3
     for connection, passage in recovered:
@@ -144,7 +143,7 @@ def test_the_store_forgets_when_it_is_told(
     store = ConnectionStore(notifier, [])
     server, client = connected(stack)
     store.keep(server, Passage("http", None, None, 1))
-    finish(store, manager, 1)
+    finish(store, manager)
     later = ConnectionStore(notifier, manager.hand_out())
     [(connection, _)] = later.recover()
     later.forget()
@@ -155,15 +154,21 @@ def test_the_store_forgets_when_it_is_told(
     assert client.recv(1) == b"", "somebody still holds it"
 
 
-def test_requests_are_counted_over_several_runs(
-    manager: Manager, notifier: SystemdNotifier
-) -> None:
-    for run, total in enumerate((3, 6, 9)):
+def test_memory_is_kept_from_when_it_is_told(manager: Manager, notifier: SystemdNotifier) -> None:
+    for run in range(3):
         store = ConnectionStore(notifier, manager.hand_out())
-        assert store.requests == 3 * run
-        finish(store, manager, 3)
-        assert ConnectionStore(notifier, manager.hand_out()).requests == total
-        assert [name for name, _ in manager.stored] == [NOTE]
+        earlier = store.recall("counts")
+        assert (earlier is None) == (run == 0)
+        if earlier is not None:
+            assert os.pread(earlier, 10, 0) == b"%d" % (run - 1)
+            os.close(earlier)
+        descriptor = os.memfd_create("counts")
+        os.write(descriptor, b"%d" % run)
+        store.remember("counts", descriptor)
+        manager.read()
+        manager.read()
+        os.close(descriptor)
+        assert [name for name, _ in manager.stored] == ["pounce-store-counts"]
 
 
 def note(text: str) -> tuple[str, int]:
@@ -172,7 +177,7 @@ def note(text: str) -> tuple[str, int]:
     return NOTE, descriptor
 
 
-NOTES = ["", '{"passages"', '{"requests": 4}', '{"passages": {}}']
+NOTES = ["", '{"passages"', '{"colour": "red"}', '{"passages": {}}']
 
 
 @pytest.mark.parametrize("text", NOTES)
@@ -220,7 +225,7 @@ def test_without_a_service_manager_nothing_is_waited_for(
     store = ConnectionStore(notifier, [])
     server, client = connected(stack)
     store.keep(server, Passage("http", None, None, 1))
-    store.finish(1)
+    store.finish()
     assert client.recv(1) == b""
 
 

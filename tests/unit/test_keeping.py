@@ -1,5 +1,6 @@
 """Connections between two runs: out of a keeper into the handover, and back at the end."""
 
+import os
 import resource
 import socket
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from pounce.handover import Handover, Passage
+from pounce.scoreboard import Scoreboard
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 
@@ -19,11 +21,17 @@ class Shelf:
     """A keeper in memory; *left* is what the run before has put there."""
 
     def __init__(self, left: list[Kept]) -> None:
-        self.requests = 100
         self.left = left
         self.kept: list[Kept] = []
         self.forgot = False
-        self.told: int | None = None
+        self.finished = False
+        self.memory: dict[str, int] = {}
+
+    def recall(self, name: str) -> int | None:
+        return self.memory.get(name)
+
+    def remember(self, name: str, descriptor: int) -> None:
+        self.memory[name] = descriptor
 
     def recover(self) -> list[Kept]:
         return self.left
@@ -34,8 +42,8 @@ class Shelf:
     def keep(self, connection: socket.socket, passage: Passage) -> None:
         self.kept.append((connection, passage))
 
-    def finish(self, requests: int) -> None:
-        self.told = requests
+    def finish(self) -> None:
+        self.finished = True
 
 
 @pytest.fixture
@@ -60,6 +68,13 @@ def handover(stack: ExitStack) -> Handover:
     handover = Handover()
     stack.callback(handover.close)
     return handover
+
+
+@pytest.fixture
+def scoreboard(stack: ExitStack) -> Scoreboard:
+    scoreboard = Scoreboard(1)
+    stack.callback(scoreboard.close)
+    return scoreboard
 
 
 def connections(stack: ExitStack, count: int) -> list[Kept]:
@@ -100,11 +115,10 @@ def numbers(kept: list[Kept]) -> list[int]:
 
 
 def test_what_was_kept_waits_for_workers_and_is_then_forgotten(
-    stack: ExitStack, loop: Loop, handover: Handover
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:
     shelf = Shelf(connections(stack, 3))
-    keeping = Keeping(loop, handover, shelf)
-    assert keeping.earlier_requests == 100
+    keeping = Keeping(loop, handover, scoreboard, shelf)
     assert handover.take() is None
     assert not shelf.forgot
     keeping.begin()
@@ -114,7 +128,7 @@ def test_what_was_kept_waits_for_workers_and_is_then_forgotten(
 
 
 def test_more_than_the_handover_holds_are_fed_as_workers_take_them(
-    stack: ExitStack, loop: Loop, handover: Handover
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:
     # Far more than are in the queue at a time: on one descriptor, to need few of them.
     ours, theirs = socket.socketpair()
@@ -122,16 +136,16 @@ def test_more_than_the_handover_holds_are_fed_as_workers_take_them(
     stack.enter_context(theirs)
     count = 1000
     shelf = Shelf([(ours.dup(), Passage("http", None, None, each)) for each in range(count)])
-    keeping = Keeping(loop, handover, shelf)
+    keeping = Keeping(loop, handover, scoreboard, shelf)
     keeping.begin()
     assert take(loop, handover, count) == list(range(count))
 
 
 def test_what_workers_give_away_at_the_end_is_kept(
-    stack: ExitStack, loop: Loop, handover: Handover
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:
     shelf = Shelf([])
-    keeping = Keeping(loop, handover, shelf)
+    keeping = Keeping(loop, handover, scoreboard, shelf)
     keeping.begin()
     keeping.end()
     given = connections(stack, 5)
@@ -141,35 +155,50 @@ def test_what_workers_give_away_at_the_end_is_kept(
     # The last ones come with the end of the last worker, in the same turn of the loop.
     for connection, passage in given[3:]:
         assert handover.give(connection.fileno(), passage)
-    keeping.finish(7)
+    keeping.finish()
     assert numbers(shelf.kept) == [0, 1, 2, 3, 4]
-    assert shelf.told == 7
+    assert shelf.finished
     for connection, _ in shelf.kept:
         connection.close()
 
 
 def test_what_no_worker_ever_took_is_kept_again(
-    stack: ExitStack, loop: Loop, handover: Handover
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:
     """The first generation did not start."""
     shelf = Shelf(connections(stack, 3))
-    keeping = Keeping(loop, handover, shelf)
+    keeping = Keeping(loop, handover, scoreboard, shelf)
     keeping.end()
-    keeping.finish(0)
+    keeping.finish()
     assert numbers(shelf.kept) == [0, 1, 2]
     assert not shelf.forgot
     assert all(connection.fileno() >= 0 for connection, _ in shelf.kept)
 
 
 def test_a_stop_right_after_the_start_loses_nothing(
-    stack: ExitStack, loop: Loop, handover: Handover
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:
     shelf = Shelf(connections(stack, 600))
-    keeping = Keeping(loop, handover, shelf)
+    keeping = Keeping(loop, handover, scoreboard, shelf)
     keeping.begin()
     turn_until(loop, lambda: shelf.left[0][0].fileno() == -1)  # the queue is full
     keeping.end()
-    keeping.finish(0)
+    keeping.finish()
     assert numbers(shelf.kept) == list(range(600))
     for connection, _ in shelf.kept:
         connection.close()
+
+
+def test_counts_go_on_from_where_an_earlier_run_has_stopped(
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
+) -> None:
+    earlier = Scoreboard(1)
+    earlier.acquire().beat(connections=0, busy=0, requests=7)  # nobody has ended it properly
+    shelf = Shelf([])
+    shelf.memory["scoreboard"] = left = os.dup(earlier.descriptor)
+    earlier.close()
+    keeping = Keeping(loop, handover, scoreboard, shelf)
+    assert scoreboard.past_requests == 7
+    assert shelf.memory["scoreboard"] == left, "this run may never get so far as to serve"
+    keeping.begin()
+    assert shelf.memory["scoreboard"] == scoreboard.descriptor

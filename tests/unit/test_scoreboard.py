@@ -81,3 +81,25 @@ def test_the_least_loaded_of_a_generation_is_told(scoreboard: Scoreboard) -> Non
     assert scoreboard.least_connections(1) == 7
     scoreboard.release(rows[0])
     assert scoreboard.least_connections(1) == 0
+
+
+def test_a_later_board_counts_on(scoreboard: Scoreboard) -> None:
+    rows = [scoreboard.acquire() for _ in range(3)]
+    for row, requests in zip(rows, (1, 20, 300), strict=True):
+        row.beat(connections=0, busy=0, requests=requests)
+    scoreboard.retire(rows[0])
+    scoreboard.release(rows[0])
+    assert scoreboard.past_requests == 1
+    later = Scoreboard(3)
+    later.carry_on(scoreboard.descriptor)
+    later.close()
+    assert later.past_requests == 321
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\xff" * 1000], ids=len)
+def test_a_board_of_another_layout_is_left_out(scoreboard: Scoreboard, content: bytes) -> None:
+    descriptor = os.memfd_create("earlier")
+    os.write(descriptor, content)
+    scoreboard.carry_on(descriptor)
+    os.close(descriptor)
+    assert scoreboard.past_requests == 0

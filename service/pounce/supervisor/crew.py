@@ -90,9 +90,8 @@ class Crew:
         self._ssl_context = ssl_context
         self._lifespan_state = lifespan_state
         self._abandoned: list[Target] = []
-        self._scoreboard = Scoreboard(_ROWS)
+        self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
-        self.past_requests = 0  # answered by workers that are gone
         self._channels: set[Channel] = set()
         self._last_look = loop.now
         self._woken = 0.0
@@ -186,7 +185,7 @@ class Crew:
                 "threads that still hang: %d; only the process's end ends them", len(left)
             )
         self.handover.close()
-        self._scoreboard.close()
+        self.scoreboard.close()
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
         if worker.ready_at is None:
@@ -219,8 +218,8 @@ class Crew:
             ours, theirs = Channel.pair()
             undo.callback(theirs.close)
             undo.callback(ours.close)
-            row = self._scoreboard.acquire()
-            undo.callback(self._scoreboard.release, row)
+            row = self.scoreboard.acquire()
+            undo.callback(self.scoreboard.release, row)
             self._channels.add(ours)
             undo.callback(self._channels.discard, ours)
             target = start(
@@ -230,7 +229,7 @@ class Crew:
                     slot,
                     listeners,
                     row,
-                    self._scoreboard,
+                    self.scoreboard,
                     theirs,
                     self.handover,
                     {sock.fileno(): self._endpoint(sock) for sock in listeners},
@@ -356,7 +355,7 @@ class Crew:
         self._close(worker)
 
     def _forget(self, worker: _WorkerHandle) -> None:
-        self.past_requests += worker.row.requests
+        self.scoreboard.retire(worker.row)
         worker.cancel_deadline()
         self._loop.unwatch(worker.target.sentinel)
         self._unwatch_channel(worker)
@@ -366,7 +365,7 @@ class Crew:
         worker.channel.close()
         if worker.target not in self._abandoned:
             worker.target.close()
-            self._scoreboard.release(worker.row)
+            self.scoreboard.release(worker.row)
 
 
 def _start_thread(worker: Worker | LifespanHost, assignment: Assignment) -> Target:

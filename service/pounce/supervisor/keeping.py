@@ -1,10 +1,14 @@
-"""Connections on their way between two runs of the service."""
+"""Connections, and the scoreboard's counts, on their way between two runs of the service."""
 
+import os
 import socket
 from collections import deque
 
 from pounce.handover import Handover, Keeper, Passage
+from pounce.scoreboard import Scoreboard
 from pounce.supervisor.loop import Loop
+
+_SCOREBOARD = "scoreboard"
 
 
 class Keeping:
@@ -14,17 +18,19 @@ class Keeping:
     they begin to serve, and go into it when they drain.
     """
 
-    def __init__(self, loop: Loop, handover: Handover, keeper: Keeper) -> None:
+    def __init__(
+        self, loop: Loop, handover: Handover, scoreboard: Scoreboard, keeper: Keeper
+    ) -> None:
         self._loop = loop
         self._handover = handover
+        self._scoreboard = scoreboard
         self._keeper = keeper
         self._recovered: deque[tuple[socket.socket, Passage]] = deque(keeper.recover())
         self._feeding = False
-
-    @property
-    def earlier_requests(self) -> int:
-        """How many requests earlier runs have answered."""
-        return self._keeper.requests
+        earlier = keeper.recall(_SCOREBOARD)
+        if earlier is not None:
+            scoreboard.carry_on(earlier)
+            os.close(earlier)
 
     def begin(self) -> None:
         """Workers serve: give them the connections that were kept."""
@@ -32,6 +38,8 @@ class Keeping:
             self._feeding = True
             self._loop.watch_writable(self._handover.outgoing, self._feed)
         self._keeper.forget()
+        # From now on it counts; a run that never came so far has left the earlier one's.
+        self._keeper.remember(_SCOREBOARD, self._scoreboard.descriptor)
 
     def close_in_child(self) -> None:
         """Undo what a forked child has inherited: what it held, nobody else could close."""
@@ -43,14 +51,14 @@ class Keeping:
         self._stop_feeding()
         self._loop.watch(self._handover.incoming, self._keep)
 
-    def finish(self, requests: int) -> None:
-        """The last worker is gone, after this run has answered *requests*."""
+    def finish(self) -> None:
+        """The last worker is gone."""
         while self._keep():
             pass
         for connection, passage in self._recovered:
             self._keeper.keep(connection, passage)
         self._loop.unwatch(self._handover.incoming)
-        self._keeper.finish(requests)
+        self._keeper.finish()
 
     def _feed(self) -> None:
         while self._recovered:

@@ -70,7 +70,9 @@ class Service:
         budget = RestartBudget(config.max_restarts, config.restart_window)
         self._generations = Generations(self.crew, mode, loop, emit, self._told, budget)
         self.crew.owner = self._generations
-        self._keeping = Keeping(loop, self.crew.handover, keeper) if keeper else None
+        self._keeping = (
+            Keeping(loop, self.crew.handover, self.crew.scoreboard, keeper) if keeper else None
+        )
         if self._keeping:
             self.crew.undo_in_child.append(self._keeping.close_in_child)
         self._reload_config = reload_config
@@ -135,10 +137,8 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Every generation and worker."""
-        before = self.crew.past_requests
-        if self._keeping:
-            before += self._keeping.earlier_requests
-        return report.status(self._generations.all, self._phase, before, self._loop.now)
+        past = self.crew.scoreboard.past_requests
+        return report.status(self._generations.all, self._phase, past, self._loop.now)
 
     def stop_draining(self) -> int:
         """Stop every worker that still drains; returns how many those are."""
@@ -249,7 +249,7 @@ class Service:
 
     def _finish(self) -> None:
         if self._keeping:
-            self._keeping.finish(self.crew.past_requests)
+            self._keeping.finish()
         self._emit(Stopped())
 
     def _answer_all(self, error: PounceError) -> None:

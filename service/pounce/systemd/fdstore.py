@@ -1,8 +1,9 @@
 """What outlives a restart: the file descriptor store (FileDescriptorStoreMax=, systemd.service(5)).
 
 Idle client connections are put there when the service stops, with a note of what is known
-of them, and the next run gets all of it back. systemd holds each descriptor open until it is
-told to forget it, or until the peer hangs up.
+of them, and the next run gets all of it back. Memory (memfd_create(2)) is put there while it
+runs, so that it outlives a crash as well. systemd holds each descriptor open until it is told to
+forget it, or until the peer hangs up.
 """
 
 import base64
@@ -34,8 +35,14 @@ class ConnectionStore:
         self._stored = stored
         note = next((_read(each) for name, each in stored if name == _NOTE), {})
         self._known: dict[str, dict[str, Any]] = note.get("passages", {})
-        self.requests: int = note.get("requests", 0)
-        """How many requests earlier runs have answered."""
+
+    def recall(self, name: str) -> int | None:
+        """The descriptor of the memory that was stored as *name*; it is the caller's."""
+        return next((each for stored, each in self._stored if stored == STORED + name), None)
+
+    def remember(self, name: str, descriptor: int) -> None:
+        """Store the memory behind *descriptor*, instead of what there is as *name*."""
+        self._store(STORED + name, descriptor)
 
     def recover(self) -> list[tuple[socket.socket, Passage]]:
         """The connections that were stored. They stay in the store until `forget`."""
@@ -61,19 +68,18 @@ class ConnectionStore:
         self._notifier.send(f"FDSTORE=1\nFDNAME={_CONNECTION}", [connection.fileno()])
         connection.close()
 
-    def finish(self, requests: int) -> None:
-        """Store what is known of the connections, and wait until systemd has all of it.
-
-        *requests* is how many this run has answered.
-        """
-        note = {"passages": self._passages, "requests": self.requests + requests}
+    def finish(self) -> None:
+        """Store what is known of the connections, and wait until systemd has all of it."""
         descriptor = os.memfd_create(_NOTE)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(note, file)
+            json.dump({"passages": self._passages}, file)
             file.flush()
-            self._notifier.send(f"FDSTOREREMOVE=1\nFDNAME={_NOTE}")
-            self._notifier.send(f"FDSTORE=1\nFDNAME={_NOTE}", [descriptor])
+            self._store(_NOTE, descriptor)
         self._wait()
+
+    def _store(self, name: str, descriptor: int) -> None:
+        self._notifier.send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        self._notifier.send(f"FDSTORE=1\nFDNAME={name}", [descriptor])
 
     def _passage(self, connection: socket.socket) -> Passage:
         try:
