@@ -116,8 +116,10 @@ def test_requests_are_counted_on_after_a_crash(
     supervisor = instance.show("MainPID")
     machine.run("kill", "-KILL", supervisor)
     machine.wait_until(
-        lambda: instance.show("MainPID") not in (supervisor, "0")
-        and instance.show("ActiveState") == "active",
+        lambda: (
+            instance.show("MainPID") not in (supervisor, "0")
+            and instance.show("ActiveState") == "active"
+        ),
         30,
         "the next run",
     )
