@@ -19,6 +19,7 @@ from pounce.kinds import (
     Variables,
 )
 from pounce.net.address import Address
+from pounce.net.forwarded import ForwardedFields
 from pounce.options import Records, option, required, settle
 
 WorkerModeName = Literal["auto", "thread", "process"]
@@ -265,6 +266,15 @@ class ServerConfig:
         "the proxies whose X-Forwarded-* and Forwarded fields are believed",
         details="unix is whoever connects to a unix socket, * is everyone. "
         "On the command line they replace the file's.",
+    )
+    forwarded_fields: ForwardedFields = option(
+        "http",
+        Choice("auto", "x-forwarded", "forwarded"),
+        "auto",
+        "which fields of these proxies tell of the client",
+        details="auto is X-Forwarded-*, or Forwarded in a request that has none of them; the "
+        "others are those alone. A proxy passes on what it does not write itself as the client "
+        "sent it: name what yours writes, or have it remove the rest.",
     )
     server_header: bool = option(
         "http", Boolean(), True, "whether responses name pounce in a Server field"

@@ -173,6 +173,7 @@ def test_every_plain_option_can_be_given_as_a_flag_and_reaches_the_configuration
         "lifespan": "off",
         "root_path": "/shop",
         "forwarded_allow": "unix",
+        "forwarded_fields": "forwarded",
         "max_draining": "5",
         "access_log": "on",
         "log_level": "debug",

@@ -351,5 +351,10 @@ async def test_forwarded_fields_count_from_trusted_peers_only() -> None:
             await server.connect() as client,
         ):
             await client.get("/", "x-forwarded-for: 203.0.113.9", "x-forwarded-proto: https")
-    assert (scopes[0]["client"], scopes[0]["scheme"]) == (("203.0.113.9", 0), "https")
-    assert (scopes[1]["client"][0], scopes[1]["scheme"]) == ("127.0.0.1", "http")
+            await client.get("/", 'forwarded: for="[2001:db8::9]:80";proto=https')
+    assert [(scope["client"], scope["scheme"]) for scope in scopes[:2]] == [
+        (("203.0.113.9", 0), "https"),
+        (("2001:db8::9", 80), "https"),
+    ]
+    for scope in scopes[2:]:
+        assert (scope["client"][0], scope["scheme"]) == ("127.0.0.1", "http")

@@ -1,25 +1,52 @@
-"""What proxies in front say about the client: X-Forwarded-For, -Proto and -Host.
+"""What proxies in front say about the client: X-Forwarded-For, -Proto and -Host, or Forwarded.
 
 Anybody can send these fields, so they count only when the peer is a trusted proxy, and only
-as far as trusted proxies wrote them: each appends on the right what it saw itself.
+as far as trusted proxies wrote them: each appends on the right what it saw itself. All are
+therefore read from the right, and what is left of the first untrusted address is never looked
+at: whatever a client puts there, it cannot make what the proxies say unreadable.
+
+The fields stay among the request's, for the application to see.
 """
 
 import ipaddress
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pounce.net.host import is_authority
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Client: TypeAlias = tuple[str, int]
+ForwardedFields: TypeAlias = Literal["auto", "x-forwarded", "forwarded"]
 _IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-FORWARDED_FIELDS = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
+_X_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+
+FORWARDED_FIELDS = frozenset((*_X_FORWARDED, b"forwarded"))
 """Names of the fields that :meth:`TrustedProxies.resolve` reads."""
 
-_SCHEMES = {b"http": "http", b"https": "https"}
+# Some proxies name the scheme of the WebSocket, which is a request like others until it is one.
+_SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
+
+# RFC 7239 section 4, with space allowed around semicolons, which some proxies write.
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb'"((?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+)"'
+_PAIR = re.compile(rb"(%b)=(?:(%b)|%b)" % (_TOKEN, _TOKEN, _QUOTED))
+_ELEMENT = re.compile(
+    rb"[ \t]*+(?:%b[ \t]*+)?(?:;[ \t]*+(?:%b[ \t]*+)?)*+" % (_PAIR.pattern, _PAIR.pattern)
+)
+_ESCAPE = re.compile(rb"\\(.)")
+
+# RFC 7239 section 6.
+_OBFUSCATED = rb"_[0-9A-Za-z._-]+"
+_NODE = re.compile(
+    rb"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?i:unknown)|%b)"
+    rb"(?::(?:(?P<port>[0-9]{1,5})|%b))?" % (_OBFUSCATED, _OBFUSCATED)
+)
+# X-Forwarded-For, which nothing specifies, has IPv6 addresses also without brackets.
+_BARE_IPV6 = re.compile(rb"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
 
 class Origin(NamedTuple):
@@ -30,11 +57,25 @@ class Origin(NamedTuple):
     headers: Headers
 
 
-class TrustedProxies:
-    """Who is believed: *allow* has addresses, networks, ``unix`` (any local peer), or ``*``."""
+class _Report(NamedTuple):
+    """What the proxies wrote, that of the nearest first."""
 
-    def __init__(self, allow: Iterable[str]) -> None:
+    nodes: list[bytes]
+    protos: list[bytes]
+    hosts: list[bytes]
+
+
+class TrustedProxies:
+    """Who is believed: *allow* has addresses, networks, ``unix`` (any local peer), or ``*``.
+
+    *fields* are the ones that are read: with ``auto`` X-Forwarded-*, or Forwarded in a request
+    that has none of them. It is never both: a proxy passes on, as the client sent them, those
+    that it does not write itself.
+    """
+
+    def __init__(self, allow: Iterable[str], fields: ForwardedFields = "auto") -> None:
         entries = set(allow)
+        self._fields = fields
         self._everyone = "*" in entries
         self._unix = "unix" in entries
         self._networks: tuple[_IPNetwork, ...] = tuple(
@@ -50,28 +91,39 @@ class TrustedProxies:
 
     def resolve(self, origin: Origin) -> Origin:
         """Replace what a trusted peer reports; call it for no other peer's requests."""
-        fields = _forwarded_fields(origin.headers)
-        if not fields:
+        report = self._report(_forwarded_fields(origin.headers))
+        if report is None:
             return origin
-        hops = _members(fields.get(b"x-forwarded-for", []))
-        client, index = self._client(hops, origin.client)
-        scheme = _SCHEMES.get(_at(_members(fields.get(b"x-forwarded-proto", [])), index).lower())
-        host = _at(_members(fields.get(b"x-forwarded-host", [])), index)
+        client, index = self._client(report.nodes, origin.client)
+        scheme = _SCHEMES.get(_at(report.protos, index).lower())
+        host = _at(report.hosts, index)
         headers = origin.headers
         if host and is_authority(host):
             headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
         return Origin(client, scheme or origin.scheme, headers)
 
-    def _client(self, hops: list[bytes], peer: Client | None) -> tuple[Client | None, int]:
-        """The client past the trusted *hops*, and its place counted from the right.
+    def _report(self, fields: dict[bytes, list[bytes]]) -> _Report | None:
+        forwarded = fields.pop(b"forwarded", None)
+        if fields and self._fields != "forwarded":
+            return _Report(*(_members(fields.get(name, [])) for name in _X_FORWARDED))
+        if forwarded and self._fields != "x-forwarded":
+            return _read_forwarded(b",".join(forwarded))
+        return None
 
-        Where a hop is no address, the one to its right is as far as anything is known.
+    def _client(self, nodes: list[bytes], peer: Client | None) -> tuple[Client | None, int]:
+        """The client past the trusted *nodes*, and its place in what was reported.
+
+        Where a node has no address, the one that reported it is as far as anything is known.
         """
         client, index = peer, 0
-        for index, hop in enumerate(reversed(hops)):
-            found = parse_hop(hop)
-            if found is None:
+        for index, node in enumerate(nodes):
+            try:
+                found = parse_node(node)
+            except ValueError:
+                # No proxy that writes this is known to have written the rest of it.
                 return client, max(0, index - 1)
+            if found is None:
+                break
             client = found
             if not self._everyone and not self._trusts(ipaddress.ip_address(found[0])):
                 break
@@ -90,32 +142,82 @@ def _forwarded_fields(headers: Headers) -> dict[bytes, list[bytes]]:
 
 
 def _members(values: list[bytes]) -> list[bytes]:
-    return [member.strip(b" \t") for member in b",".join(values).split(b",")] if values else []
+    if not values:
+        return []
+    return [member.strip(b" \t") for member in reversed(b",".join(values).split(b","))]
 
 
 def _at(members: list[bytes], index: int) -> bytes:
-    """The member at *index* from the right; the leftmost where fewer proxies wrote the field."""
-    return members[-1 - min(index, len(members) - 1)] if members else b""
+    """The member at *index*; the one nearest to the client where fewer proxies wrote the field."""
+    return members[min(index, len(members) - 1)] if members else b""
 
 
-def parse_hop(hop: bytes) -> Client | None:
-    """Read ``address``, ``address:port`` or ``[address]:port``; None if it is none of them.
+def _read_forwarded(value: bytes) -> _Report:
+    report = _Report([], [], [])
+    proto = host = b""
+    for element in _elements(value):
+        proto, host = element.get(b"proto", proto), element.get(b"host", host)
+        node = element.get(b"for", b"unknown")
+        report.nodes.append(node if _NODE.fullmatch(node) else b"")
+        report.protos.append(proto)
+        report.hosts.append(host)
+    return report
 
-    The port is 0 where none was given.
+
+def _elements(value: bytes) -> Iterator[dict[bytes, bytes]]:
+    """The elements of a Forwarded field from the right, as far as they are well-formed.
+
+    Each is the shortest that ends there. It cannot be part of a longer one: that would have to
+    begin inside a quoted string, where a quote stands after a backslash, never after ``=``.
+    An empty element is one, not nothing: a proxy that has nothing to say must not make the word
+    of its client its own.
     """
-    text = hop.decode("latin-1")
-    host, port = text, ""
-    if text.startswith("["):
-        host, _, port = text[1:].partition("]")
-        if port and not port.startswith(":"):
+    end = start = len(value)
+    while end >= 0:
+        start = value.rfind(b",", 0, start)
+        if _ELEMENT.fullmatch(value, start + 1, end):
+            element = _pairs(value, start + 1, end)
+            if element is None:
+                return
+            yield element
+            end = start
+        elif start < 0:
+            return
+
+
+def _pairs(value: bytes, start: int, end: int) -> dict[bytes, bytes] | None:
+    """The pairs of a well-formed element; None where a name is given twice, which is an error."""
+    pairs: dict[bytes, bytes] = {}
+    for match in _PAIR.finditer(value, start, end):
+        name = match[1].lower()
+        if name in pairs:
             return None
-        port = port[1:]
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    address = _address(host)
-    if address is None or (port and not (port.isascii() and port.isdigit() and len(port) <= 5)):
-        return None
-    return str(address), int(port or 0)
+        pairs[name] = _ESCAPE.sub(rb"\1", match[3]) if match[2] is None else match[2]
+    return pairs
+
+
+def parse_node(node: bytes) -> Client | None:
+    """Read an address with or without a port, or None for one that is not told.
+
+    The port is 0 where none was given, or none that is a number. Raises ValueError.
+    """
+    match = _NODE.fullmatch(node)
+    if match is None:
+        if not _BARE_IPV6.fullmatch(node):
+            raise ValueError(f"{node!r} is not a node")
+        return _known(node), 0
+    port = int(match["port"] or 0)
+    if port > 65535:
+        raise ValueError(f"{port} is not a port")
+    host = match["v4"] or match["v6"]
+    return None if host is None else (_known(host), port)
+
+
+def _known(host: bytes) -> str:
+    address = _address(host.decode("ascii"))
+    if address is None:
+        raise ValueError(f"{host!r} is not an address")
+    return str(address)
 
 
 @lru_cache(maxsize=1024)
