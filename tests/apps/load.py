@@ -11,11 +11,13 @@ belongs to another connection, lost its end, or was begun by one worker and ende
     /events?linger=0                    an event every 100 ms until the client leaves, then a pause
     /raise                              an exception before the response
     /stubborn                           never answers and ignores its cancellation
-    /hang?how=busy|sleep|deadlock       blocks the event loop (for `ms`, where it can be told to)
+    /hang?how=busy|sleep|deadlock|native
+                                        blocks the event loop (for `ms`, where it can be told to)
     /crash                              abort(3)
 """
 
 import asyncio
+import ctypes
 import hashlib
 import os
 import threading
@@ -131,10 +133,20 @@ class Request:
                 lock = threading.Lock()
                 lock.acquire()
                 lock.acquire()
+            case "native":
+                deadlock_in_c()
         await self.answer()
 
     async def crash(self) -> None:
         os.abort()
+
+
+def deadlock_in_c() -> None:
+    """Never return, never let go of the interpreter, and let no signal interrupt."""
+    mutex = ctypes.create_string_buffer(64)  # all zeros is PTHREAD_MUTEX_INITIALIZER on Linux
+    lock = ctypes.PyDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)
 
 
 def spin(seconds: float) -> None:

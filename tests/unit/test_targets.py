@@ -20,6 +20,8 @@ from pounce.supervisor.targets import (
     _parallel_join_targets,
     _target_id,
 )
+from tests.apps.load import deadlock_in_c
+from tests.service import wait_until
 
 PATIENCE = 10.0
 Start = Callable[..., ProcessTarget]
@@ -36,9 +38,9 @@ def fork(stack: ExitStack) -> Start:
     def start(
         main: Callable[[], int],
         undo: Callable[[], None] = lambda: None,
-        in_flight: Callable[[], str] = lambda: "",
+        **told: Callable[[], str],
     ) -> ProcessTarget:
-        target = ProcessTarget(main, name="pounce-test", undo=undo, in_flight=in_flight)
+        target = ProcessTarget(main, name="pounce-test", undo=undo, **told)
         stack.callback(close_process, target)
         return target
 
@@ -277,6 +279,21 @@ def test_the_requests_follow_the_stacks(fork: Start, stack: ExitStack, how: str)
     signpost.wait()
     stacks = until_stacks(target, "GET /\n")
     assert stacks.index(" in main") < stacks.index("\nRequests in flight:\nGET /\n")
+
+
+def test_what_was_noted_follows_where_the_process_cannot_say(fork: Start, stack: ExitStack) -> None:
+    signpost = Signpost(stack)
+
+    def main() -> int:
+        signpost.reach()
+        deadlock_in_c()
+        return 0
+
+    target = fork(main, in_flight=lambda: "GET /\n", noted=lambda: "GET / it was\n")
+    signpost.wait()
+    stat = Path(f"/proc/{target.id}/stat")
+    wait_until(lambda: stat.read_text().split()[2] == "S", "the child to be stuck")
+    assert "GET / it was" in until_stacks(target, "in deadlock_in_c")
 
 
 def test_signalling_a_process_that_has_ended(fork: Start) -> None:

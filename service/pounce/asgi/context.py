@@ -12,6 +12,7 @@ from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
+from pounce.flight import MOST_LINES, FlightRecord
 from pounce.net.forwarded import TrustedProxies
 
 # Started eagerly, an application that never waits costs no trip through the loop.
@@ -71,8 +72,8 @@ class ServerContext:
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *hand_over* is set while the worker drains with a
     successor: it takes connections that are between requests. *websocket* serves WebSockets;
-    without it, requests for one are ordinary. *swept* is when `sweep` was last called, by the
-    monotonic clock.
+    without it, requests for one are ordinary. *flight* is told which requests are in flight.
+    *swept* is when `sweep` was last called, by the monotonic clock.
     """
 
     config: ServerConfig
@@ -86,6 +87,7 @@ class ServerContext:
     hand_over: Callable[[Any], None] | None = None
     websocket: Upgrade | None = None
     draining: bool = False
+    flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)
@@ -112,9 +114,14 @@ class ServerContext:
         self.swept = now
         self.defaults.refresh()
         busy = 0
+        lines: list[str] = []
         for connection in list(self.connections):
             connection.sweep(now)
-            busy += connection.busy
+            if connection.busy:
+                busy += 1
+                if busy <= MOST_LINES:
+                    lines.append(connection.in_flight(now, None))
+        self.flight.sweep(lines)
         return busy
 
     def in_flight(self) -> str:

@@ -165,7 +165,8 @@ class HTTP1Connection(RequestStream):
     def _begin(self, head: RequestHead) -> None:
         context = self._context
         # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
-        method, _, _, version, keep_alive, expects, has_body, _, websocket = head
+        method, target, _, version, keep_alive, expects, has_body, _, websocket = head
+        context.flight.begin(target)
         if websocket and context.websocket is not None:
             self._upgrade(head, context.websocket)
             return

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
 from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.lifecycle import (
     LifecycleEvent,
@@ -232,6 +233,7 @@ class Crew:
                     self.scoreboard,
                     theirs,
                     self.handover,
+                    FlightRecord(),
                     {sock.fileno(): self._endpoint(sock) for sock in listeners},
                 )
             )
@@ -260,6 +262,7 @@ class Crew:
             name=f"pounce-{assignment.slot}",
             undo=self._undo_what_is_not_the_childs,
             in_flight=lambda: worker.in_flight() if worker else "",
+            noted=assignment.flight.read,
         )
         assignment.channel.close()
         return target

@@ -22,6 +22,8 @@ Main = Callable[[], int]
 InFlight = Callable[[], str]
 """Which requests a worker is on, one a line; called while it is stuck."""
 
+_REQUESTS = "\nRequests in flight:"
+
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 # The worker's faulthandler answers this signal with the stacks of all of its threads.
@@ -69,7 +71,8 @@ class ProcessTarget:
     """A worker in a forked process.
 
     *undo* is run first in the child, to drop what it must not share with its parent; *in_flight*
-    is called there.
+    is called there. *noted* is called in the parent, for what the child has noted of its requests
+    where everybody can read it.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class ProcessTarget:
         name: str,
         undo: Callable[[], None],
         in_flight: InFlight = lambda: "",
+        noted: InFlight = lambda: "",
     ) -> None:
+        self._noted = noted
         # A memfd, not a pipe: nobody has to read it for the dump to get out, and it survives
         # the process that is about to be killed.
         self._dump: IO[bytes] = os.fdopen(os.memfd_create("pounce-stacks"), "w+b", buffering=0)
@@ -133,9 +138,11 @@ class ProcessTarget:
         self._send(STACKS_SIGNAL)
 
     def stacks(self) -> str:
-        """What the faulthandler wrote, and the requests if the interpreter could add them."""
+        """What the faulthandler wrote, and the requests as far as they are known."""
         self._dump.seek(0)
-        return self._dump.read().decode(errors="replace")
+        told = self._dump.read().decode(errors="replace")
+        # A call that never returns keeps the interpreter from adding them itself.
+        return told if _REQUESTS in told else f"{told}\n{self._noted()}"
 
     def outcome(self) -> str:
         """Exit status or signal name."""
@@ -190,8 +197,7 @@ def _take_over_signals(dump: IO[bytes], in_flight: InFlight) -> None:
 
 
 def _requests(in_flight: InFlight) -> bytes:
-    lines = in_flight()
-    return f"\nRequests in flight:\n{lines}".encode() if lines else b""
+    return f"{_REQUESTS}\n{in_flight() or 'none'}".encode()
 
 
 class ThreadTarget:
@@ -244,8 +250,11 @@ class ThreadTarget:
         """Take the thread's stack and its requests now."""
         # What threading itself offers no public way to.
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
-        stack = "".join(traceback.format_stack(frame)) if frame else ""
-        self._stacks = stack + _requests(self._in_flight).decode()
+        if frame is None:  # it has ended
+            self._stacks = ""
+        else:
+            stack = "".join(traceback.format_stack(frame))
+            self._stacks = stack + _requests(self._in_flight).decode()
 
     def stacks(self) -> str:
         """The stack and the requests taken."""

@@ -19,6 +19,7 @@ from typing import Any
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve, Stop
 from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
+from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.log import identify
 from pounce.scoreboard import Row, Scoreboard
@@ -55,6 +56,7 @@ class Assignment:
     scoreboard: Scoreboard
     channel: Channel
     handover: Handover
+    flight: FlightRecord
     endpoints: Mapping[int, Endpoint]
 
 

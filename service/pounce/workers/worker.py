@@ -71,6 +71,7 @@ class Worker(LoopWorker):
             loop=self.loop,
             extensions={"pounce": about},
             websocket=upgrade,
+            flight=mine.flight,
         )
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
