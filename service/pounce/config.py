@@ -243,7 +243,12 @@ class ServerConfig:
         details="0 is unlimited.",
     )
     max_connections: int = option(
-        "limits", Integer(1, 1_048_576), 10_000, "the most connections of one worker"
+        "limits",
+        Integer(1, 1_048_576),
+        10_000,
+        "the most connections of one worker",
+        details="For one more, the idle ones whose timeout is nearest are closed. Where none is "
+        "idle it is answered 503. Descriptors are needed for up to twice as many.",
     )
     max_requests_per_connection: int = option(
         "limits",

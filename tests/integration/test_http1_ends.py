@@ -171,17 +171,6 @@ async def test_limits(sent: bytes, status: bytes) -> None:
         await server.departures()
 
 
-@live
-async def test_one_connection_too_many_is_refused() -> None:
-    async with serve(hello, max_connections=1) as server, await server.connect() as first:
-        await first.get()
-        async with await server.connect() as second:
-            answer = await second.rest()
-            assert answer.startswith(b"HTTP/1.1 503 ")
-            assert b"\r\nretry-after: " in answer
-        await first.get()
-
-
 class Broken(Exception):
     pass
 

@@ -1,11 +1,15 @@
 """What one worker gives to all its connections."""
 
 import asyncio
+import heapq
+import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
+from operator import attrgetter
 from typing import Any, Protocol
 
 from pounce.asgi.access_log import AccessLog, access_log_for
@@ -14,6 +18,11 @@ from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
 from pounce.flight import MOST_LINES, FlightRecord
 from pounce.net.forwarded import TrustedProxies
+
+logger = logging.getLogger("pounce.worker")
+
+# How many idle connections are closed where one place is wanted, since finding them looks at all.
+_ROOM = 32
 
 # Started eagerly, an application that never waits costs no trip through the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -37,15 +46,29 @@ class Upgrade(Protocol):
         """
 
 
-class Connection(Protocol):
+class Ending(Protocol):
+    """A client connection of which only the end is left."""
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts; *now* is the loop's time. Called about twice a second."""
+
+    def abort(self) -> None:
+        """Drop the connection and cancel the application's task."""
+
+
+class Connection(Ending, Protocol):
     """A live client connection, as its worker sees it."""
 
     @property
     def busy(self) -> bool:
         """Whether a request is in flight."""
 
-    def sweep(self, now: float) -> None:
-        """Enforce the timeouts; *now* is the loop's time. Called about twice a second."""
+    @property
+    def idle_until(self) -> float:
+        """When it is closed unless a request begins, by the loop's time; inf if one has begun."""
+
+    def expire(self) -> None:
+        """Its time is up."""
 
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
         """The request in flight, for a person, or nothing; it changes nothing.
@@ -59,16 +82,15 @@ class Connection(Protocol):
     def disconnect(self) -> None:
         """Have the application end its response: it is told that the client is gone."""
 
-    def abort(self) -> None:
-        """Drop the connection and cancel the application's task."""
-
 
 @dataclass(slots=True)
 class ServerContext:
     """The configuration, the application, and what the worker counts and keeps.
 
-    *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the application's
-    tasks that outlived their response or their connection. *requests* counts completed ones.
+    *connections* are those that count towards `max_connections`, and *ending* those that do not
+    any more. *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the
+    application's tasks that outlived their response or their connection. *requests* counts
+    completed ones.
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *hand_over* is set while the worker drains with a
     successor: it takes connections that are between requests. *websocket* serves WebSockets;
@@ -81,6 +103,7 @@ class ServerContext:
     state: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     connections: set[Connection] = field(default_factory=set)
+    ending: set[Ending] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +117,8 @@ class ServerContext:
     access_log: AccessLog | None = field(init=False)
     start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
     _on_departure: Callable[[], None] | None = None
+    _full: bool = False
+    _was_full: bool = False
 
     def __post_init__(self) -> None:
         self.defaults = DefaultHeaders(self.config)
@@ -104,7 +129,7 @@ class ServerContext:
     @property
     def idle(self) -> bool:
         """Whether no client is connected and no application task runs."""
-        return not self.connections and not self.tasks
+        return not self.connections and not self.ending and not self.tasks
 
     def sweep(self, now: float) -> int:
         """Enforce every connection's timeouts; returns how many of them are busy.
@@ -113,6 +138,7 @@ class ServerContext:
         """
         self.swept = now
         self.defaults.refresh()
+        self._was_full, self._full = self._full, False
         busy = 0
         lines: list[str] = []
         for connection in list(self.connections):
@@ -121,8 +147,30 @@ class ServerContext:
                 busy += 1
                 if busy <= MOST_LINES:
                     lines.append(connection.in_flight(now, None))
+        for each in list(self.ending):
+            each.sweep(now)
         self.flight.sweep(lines)
         return busy
+
+    def make_room(self) -> bool:
+        """Close idle connections, since there are more than may be; false where none is idle.
+
+        Those go first whose time would be up first: before any other that has yet to send its
+        first request. Those that a sweep has not met yet stay.
+        """
+        if self._full:  # there was none since the last sweep, and to look again would take long
+            return False
+        spare = heapq.nsmallest(_ROOM, self.connections, attrgetter("idle_until"))
+        spare = [each for each in spare if each.idle_until < inf]
+        for each in spare:
+            each.expire()
+        self._full = not spare
+        if self._full and not self._was_full:
+            logger.warning(
+                "all %d connections are busy; more are answered 503 (max_connections)",
+                self.config.max_connections,
+            )
+        return bool(spare)
 
     def in_flight(self) -> str:
         """A line for each busy connection, marked where the loop runs it now.
@@ -149,14 +197,20 @@ class ServerContext:
 
     def abort(self) -> None:
         """Drop every connection and cancel every task."""
-        for connection in list(self.connections):
-            connection.abort()
+        for each in [*self.connections, *self.ending]:
+            each.abort()
         for task in list(self.tasks):
             task.cancel()
 
-    def leave(self, connection: Connection) -> None:
+    def end(self, connection: Connection) -> None:
+        """*connection* has nothing left to do but to close: it makes place for another."""
+        self.connections.discard(connection)
+        self.ending.add(connection)
+
+    def leave(self, connection: Connection | Ending) -> None:
         """Forget *connection*, which has ended."""
         self.connections.discard(connection)
+        self.ending.discard(connection)
         self._departed()
 
     def adopt(self, task: asyncio.Task[None]) -> None:

@@ -63,7 +63,12 @@ class BaseConnection(asyncio.Protocol, ABC):
         if self.deadline < 0:
             self.deadline = now - self.deadline
         elif now >= self.deadline:
-            self._expire()
+            self.expire()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it came over a network, and not over a unix socket."""
+        return self._server is not None and self._server[1] is not None
 
     @property
     def descriptor(self) -> int:
@@ -122,6 +127,11 @@ class BaseConnection(asyncio.Protocol, ABC):
     def busy(self) -> bool:
         """Whether a request is in flight."""
 
+    @property
+    def idle_until(self) -> float:
+        """When it is closed unless a request begins; see pounce.asgi.context.Connection."""
+        return inf
+
     @abstractmethod
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
         """The request in flight, for a person; see pounce.asgi.context.Connection."""
@@ -139,7 +149,7 @@ class BaseConnection(asyncio.Protocol, ABC):
         """Drop the connection and cancel the application's task."""
 
     @abstractmethod
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """The deadline has passed."""
 
     def _check_progress(self, now: float) -> None:
@@ -199,6 +209,7 @@ class BaseConnection(asyncio.Protocol, ABC):
     def _close(self) -> None:
         """Close where the client is known to have sent nothing that is still unread."""
         self._retire()
+        self._context.end(self)
         self._transport.close()
         # The transport first sends what it has; that must not take for ever.
         self.deadline = -self._context.config.write_timeout

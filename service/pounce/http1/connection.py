@@ -9,6 +9,7 @@ fresh, idle     no cycle, reader empty       closes silently
 reading a head  no cycle, reader not empty   answers 408
 responding      a cycle                      answers 408, set only while the
                                              application waits for content
+held up         `write_paused`, no cycle     none: `write_timeout` counts
 dropping        no cycle, reader in a body   closes
 leaving         `_leaving`, no cycle         none: a successor will have its own
 closing         `gone` is true               aborts
@@ -45,7 +46,7 @@ class HTTP1Connection(RequestStream):
     socket is asked. *passage* describes a connection that another worker has served before.
     """
 
-    __slots__ = ("_droppable", "_head_begun", "_passage", "_refused", "_requests", "_trusted")
+    __slots__ = ("_droppable", "_head_begun", "_passage", "_requests", "_trusted")
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class HTTP1Connection(RequestStream):
         self._passage = passage
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
-        self._head_begun = self._refused = False
+        self._head_begun = False
 
     # What the worker asks for.
 
@@ -82,11 +83,12 @@ class HTTP1Connection(RequestStream):
             self._scheme, self._server, self._client, self._requests, self._reader.unread()
         )
 
-    def refuse(self) -> None:
-        """Answer 503 to a connection that is one too many."""
-        self._refused = True
-        if hasattr(self, "_transport"):
-            self._answer(503, "too many connections", [(b"retry-after", b"1")])
+    @property
+    def idle_until(self) -> float:
+        """When it is closed unless a request begins; see pounce.asgi.context.Connection."""
+        idle = self._cycle is None and self._reader.idle and not self.write_paused
+        # A negative deadline has yet to begin.
+        return self.deadline if idle and self.deadline > 0 else inf
 
     # What the transport tells.
 
@@ -97,11 +99,16 @@ class HTTP1Connection(RequestStream):
         self._passage = None
         if passage is not None:
             self._client = passage.client
+        elif self._client is None and self.is_remote:
+            # It was reset already, and getpeername(2) fails. Without a name it would be taken
+            # for the peer of a unix socket, and what it has sent be believed like a proxy's.
+            self.abort()
+            return
         self._trusted = context.proxies.trusts_peer(self._client)
-        if self._refused or len(context.connections) > context.config.max_connections:
-            self.refuse()
+        config = context.config
+        if len(context.connections) > config.max_connections and not context.make_room():
+            self._refuse()
         else:
-            config = context.config
             self.deadline = -(
                 config.keep_alive_timeout if self._requests else config.header_timeout
             )
@@ -130,10 +137,23 @@ class HTTP1Connection(RequestStream):
         # TLS has no half-closed connections: there the answer must be no (asyncio says so aloud).
         return self._transport.get_extra_info("sslcontext") is None
 
+    def resume_writing(self) -> None:
+        """What was written has gone out."""
+        super().resume_writing()
+        if self._cycle is not None or self.gone or self._leaving:
+            return
+        self.deadline = -self._context.config.keep_alive_timeout
+        # Not from here: the transport is still busy with what it has.
+        self._context.loop.call_soon(self._next_request)
+
     # Requests.
 
     def _next_request(self) -> None:
         if self._cycle is not None or self.gone or self._leaving:
+            return
+        if self.write_paused:
+            # Who sends requests and reads no responses must not fill the memory with them.
+            self._throttle()
             return
         reader = self._reader
         if self._context.hand_over is not None and self._may_leave() and not reader.in_body:
@@ -267,6 +287,15 @@ class HTTP1Connection(RequestStream):
 
     # Ends.
 
+    def _refuse(self) -> None:
+        """It is one too many."""
+        context = self._context
+        if len(context.ending) < context.config.max_connections:
+            self._answer(503, "too many connections", [(b"retry-after", b"1")])
+        else:
+            # So many cannot even be told: a flood gets no more descriptors than this.
+            self.reset()
+
     def _refuse_input(self, error: BadRequest) -> None:
         if self._reader.in_body:
             # The request was answered; a second answer would be taken for the next one's.
@@ -274,11 +303,14 @@ class HTTP1Connection(RequestStream):
         else:
             self._answer(error.status, error.reason)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The deadline has passed."""
         if self.gone:
             self._transport.abort()
         elif self._cycle is not None:
             self._expire_body()
+        elif self.write_paused:
+            self.deadline = inf
         elif self._reader.in_body:
             self._linger()
         elif self._reader.buffered:

@@ -9,7 +9,6 @@ import asyncio
 import socket
 import struct
 from contextlib import suppress
-from typing import Any
 
 from pounce.asgi.context import ServerContext
 
@@ -38,14 +37,12 @@ class LingeringClose(asyncio.Protocol):
 
     __slots__ = ("_context", "_deadline", "_transport", "_unsent")
 
-    busy = False
-
     def __init__(self, context: ServerContext, transport: asyncio.Transport) -> None:
         self._context = context
         self._transport = transport
         self._unsent = transport.get_write_buffer_size()
         self._set_deadline(context.loop.time())
-        context.connections.add(self)
+        context.ending.add(self)
         transport.set_protocol(self)
         try:
             transport.write_eof()
@@ -70,16 +67,6 @@ class LingeringClose(asyncio.Protocol):
             self._set_deadline(now)
         elif now >= self._deadline:
             self._transport.abort()
-
-    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
-        """Nothing: its requests were answered."""
-        return ""
-
-    def drain(self) -> None:
-        """Nothing to add: it is closing already."""
-
-    def disconnect(self) -> None:
-        """Nothing to add: no application is behind it."""
 
     def abort(self) -> None:
         """Close now."""

@@ -132,11 +132,10 @@ class RequestStream(BaseConnection):
             and self._closes_after()
         ):
             response.keep_alive = False
-        output = response.body(data, more)
-        if len(output) == 1:
-            self._transport.write(output[0])
-        elif output:
-            self._transport.writelines(output)
+        # Not writelines(): asyncio's tells nobody when it has buffered too much, before 3.12.9
+        # and 3.13.2 (CVE-2024-12254).
+        for piece in response.body(data, more):
+            self._transport.write(piece)
         self._expects_continue = False
         if more and self._transport.is_closing():
             # A write failed. The loop tells only after the application has let go of it, and an
@@ -171,7 +170,8 @@ class RequestStream(BaseConnection):
 
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
-        self._pause_reading(self._cycle is not None and self._reader.buffered > RECEIVE_BUFFER)
+        held_up = self._cycle is not None or self.write_paused
+        self._pause_reading(held_up and self._reader.buffered > RECEIVE_BUFFER)
 
     def _fail(self, error: BadRequest) -> None:
         """The request in flight cannot be read to its end."""

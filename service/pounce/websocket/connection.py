@@ -201,7 +201,8 @@ class WebSocketConnection(BaseConnection):
     def send_denial(self, data: bytes, more: bool) -> None:
         """Write that answer's content, its head before it."""
         assert self._response is not None  # noqa: S101 - the cycle keeps the order
-        self._transport.writelines(self._response.body(data, more))
+        for piece in self._response.body(data, more):
+            self._transport.write(piece)
         if self._response.complete:
             self._linger()
 
@@ -311,7 +312,8 @@ class WebSocketConnection(BaseConnection):
             self._input.wake()
             self._output.wake()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The deadline has passed."""
         if self.gone:
             self._transport.abort()
         else:

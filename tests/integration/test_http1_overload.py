@@ -1,0 +1,155 @@
+"""Clients that take more than their share: of memory, of connections, of belief."""
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from pounce.asgi.types import Receive, Scope, Send
+from pounce.http1.connection import HTTP1Connection
+from tests.live import Client, LiveServer, hello, live, respond, serve, until
+
+GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
+SIZE = 100_000
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, b"x" * SIZE)
+
+
+async def wait_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def held_up(server: LiveServer, client: Client, requests: int) -> HTTP1Connection:
+    """The server's side of *client*, which asks for more than it reads."""
+    await client.send(GET * requests)
+    connection = await server.connection()
+    await until(lambda: connection.write_paused)
+    return connection
+
+
+@live
+async def test_responses_that_nobody_reads_hold_up_the_next_request() -> None:
+    async with serve(large) as server, await server.connect(receive_buffer=4096) as client:
+        connection = await held_up(server, client, 300)
+        answered = server.context.requests
+        for _ in range(5):
+            await client.send(GET)  # what comes later must not make it go on, either
+            await asyncio.sleep(0.01)
+        assert server.context.requests == answered < 300
+        assert connection._transport.get_write_buffer_size() < 3 * SIZE
+        for _ in range(305):
+            assert len(await client.response()) > SIZE
+
+
+@live
+async def test_who_reads_slowly_is_not_idle() -> None:
+    timeouts: dict[str, Any] = dict.fromkeys(("keep_alive_timeout", "header_timeout"), 0.1)
+    async with (
+        serve(large, **timeouts) as server,
+        await server.connect(receive_buffer=4096) as client,
+    ):
+        requests = 300
+        await held_up(server, client, requests)
+        await asyncio.sleep(0.3)
+        for _ in range(requests):
+            assert len(await client.response()) > SIZE
+        # From now on it is.
+        assert await client.rest() == b""
+
+
+@live
+async def test_who_reads_nothing_is_dropped() -> None:
+    async with (
+        serve(large, write_timeout=0.2) as server,
+        await server.connect(receive_buffer=4096) as client,
+    ):
+        await held_up(server, client, 300)
+        await server.departures()
+        assert await client.is_reset()
+
+
+@live
+async def test_a_client_that_has_left_before_it_had_a_name_is_not_served() -> None:
+    # It would look like the peer of a unix socket, who is believed.
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await hello(scope, receive, send)
+
+    loop = asyncio.get_running_loop()
+    async with serve(app) as server:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with socket.create_connection(listener.getsockname()) as sock:
+                sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nx-forwarded-for: 192.0.2.1\r\n\r\n"))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted, _ = listener.accept()
+        await loop.connect_accepted_socket(lambda: HTTP1Connection(server.context), accepted)
+        await server.departures()
+    assert not seen
+
+
+@live
+async def test_one_connection_too_many_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        serve(wait_for_ever, max_connections=1) as server,
+        await server.connect() as first,
+    ):
+        await first.send(GET)
+        await until(lambda: any(each.busy for each in server.context.connections))
+        for _ in range(3):
+            async with await server.connect() as second:
+                answer = await second.rest()
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"\r\nretry-after: " in answer
+        assert [each.levelno for each in caplog.records] == [logging.WARNING]
+        assert "max_connections" in caplog.text
+
+
+@live
+async def test_the_idle_make_room_and_those_first_that_never_asked_for_anything() -> None:
+    async with (
+        serve(hello, max_connections=2, keep_alive_timeout=9.0, header_timeout=5.0) as server,
+        await server.connect() as kept,
+        await server.connect() as silent,
+    ):
+        await kept.get()
+        await until(lambda: all(each.idle_until < 1e9 for each in server.context.connections))
+        async with await server.connect() as newcomer:
+            # Many go at once, but none that has just come.
+            assert await silent.rest() == b""
+            assert (await newcomer.get()).startswith(b"HTTP/1.1 200 ")
+
+
+@live
+async def test_a_connection_that_is_refused_takes_no_place() -> None:
+    async with serve(wait_for_ever, max_connections=4) as server:
+        busy = [await server.connect() for _ in range(4)]
+        for each in busy:
+            await each.send(GET)
+        await until(lambda: sum(each.busy for each in server.context.connections) == 4)
+        # None of them closes its side, so the server has to wait a while.
+        refused = [await server.connect() for _ in range(12)]
+        answers = [each for each in refused if not await gone_without_a_word(each)]
+        assert len(answers) == 4, "of a flood, only so many are told"
+        assert len(server.context.ending) == 4
+        busy.pop().sock.close()
+        await until(lambda: len(server.context.connections) == 3)
+        async with await server.connect() as newcomer:
+            await newcomer.send(GET)
+            await until(lambda: sum(each.busy for each in server.context.connections) == 4)
+        for each in busy + refused:
+            each.sock.close()
+
+
+async def gone_without_a_word(client: Client) -> bool:
+    try:
+        return await client.rest() == b""
+    except ConnectionResetError:
+        return True
