@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
+from pounce.http1.events import NEED_DATA, BadRequest, Body, Event, RequestHead
 from pounce.http1.reader import RequestReader
 
 
@@ -34,26 +34,34 @@ class Verdict:
     def complete(self) -> list[Seen]:
         return [seen for seen in self.requests if seen.complete]
 
-    def drain(self, reader: RequestReader) -> None:
-        """Take what events there are."""
+    def drain(self, reader: RequestReader, received: bytes = b"") -> None:
+        """Take what events there are, *received* being the latest bytes."""
+        if self.closed:
+            return
         try:
-            while not self.closed and (event := reader.next_event()) is not NEED_DATA:
-                if isinstance(event, RequestHead):
-                    self.requests.append(Seen(event, complete=not event.has_body))
-                elif isinstance(event, Body):
-                    self.requests[-1].body += event.data
-                else:
-                    self.requests[-1].complete = True
+            event = reader.receive(received)
+            while event is not NEED_DATA:
+                self._take(event)
+                if self.closed:
+                    break
+                event = reader.next_event()
         except BadRequest as error:
             self.status = error.status
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, RequestHead):
+            self.requests.append(Seen(event, complete=not event.has_body))
+        elif isinstance(event, Body):
+            self.requests[-1].body += event.data
+        else:
+            self.requests[-1].complete = True
 
 
 def judge(reader: RequestReader, pieces: Iterable[bytes], *, eof: bool) -> Verdict:
     """Feed *pieces*, taking all events after each, and then, if *eof*, the end."""
     verdict = Verdict()
     for piece in pieces:
-        reader.feed(piece)
-        verdict.drain(reader)
+        verdict.drain(reader, piece)
     if eof and not verdict.closed:
         reader.eof()
         verdict.drain(reader)

@@ -37,6 +37,27 @@ async def test_a_connection_serves_many_requests() -> None:
 
 
 @live
+async def test_no_scope_is_another_requests() -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append({key: str(value) for key, value in scope.items()})
+        for value in scope.values():
+            if isinstance(value, list):
+                value.append((b"x", b"y"))
+            elif isinstance(value, dict):
+                value["x"] = "y"
+        scope["x"] = "y"
+        await hello(scope, receive, send)
+
+    async with serve(app) as server, await server.connect() as client:
+        # To the server, the same request is not a new one each time; to the application it is.
+        for _ in range(4):
+            await client.get()
+    assert scopes == [scopes[0]] * 4
+
+
+@live
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         # The first takes the longest.

@@ -32,9 +32,10 @@ def read(reader: RequestReader, data: bytes, size: int = 1_000_000) -> list[Even
     """All events of *data*, fed *size* bytes at a time."""
     events: list[Event] = []
     for piece in pieces(data, size):
-        reader.feed(piece)
-        while (event := reader.next_event()) is not NEED_DATA:
+        event = reader.receive(piece)
+        while event is not NEED_DATA:
             events.append(event)
+            event = reader.next_event()
     return events
 
 

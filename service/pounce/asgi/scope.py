@@ -38,7 +38,7 @@ def build_scope(
         "raw_path": raw_path,
         "query_string": query_string,
         "root_path": root_path,
-        "headers": headers,
+        "headers": headers.copy(),
         "client": client,
         "server": server,
         "state": state.copy(),

@@ -119,10 +119,10 @@ class HTTP1Connection(RequestStream):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        self._reader.feed(data)
         if self._cycle is None:
-            self._next_request()
+            self._next_request(data)
         else:
+            self._reader.feed(data)
             self._input.wake()
             self._throttle()
 
@@ -148,19 +148,23 @@ class HTTP1Connection(RequestStream):
 
     # Requests.
 
-    def _next_request(self) -> None:
+    def _next_request(self, received: bytes = b"") -> None:
+        """Begin the next request if one may begin and *received* completes its head."""
+        reader = self._reader
         if self._cycle is not None or self.gone or self._leaving:
+            reader.feed(received)
             return
         if self.write_paused:
             # Who sends requests and reads no responses must not fill the memory with them.
+            reader.feed(received)
             self._throttle()
             return
-        reader = self._reader
         if self._context.hand_over is not None and self._may_leave() and not reader.in_body:
+            reader.feed(received)
             self._leave_to_successor()
             return
         try:
-            event = reader.next_event()
+            event = reader.receive(received)
             head = event if type(event) is RequestHead else self._drop_content(event)
         except BadRequest as error:
             self._refuse_input(error)

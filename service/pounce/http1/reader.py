@@ -60,6 +60,11 @@ class RequestReader(ABC):
         """Take bytes as they were received."""
         self._buffer += data
 
+    def receive(self, data: bytes) -> Event | NeedData:
+        """`feed` and `next_event` in one, for which some readers have a shorter way."""
+        self.feed(data)
+        return self.next_event()
+
     def eof(self) -> None:
         """The client will send no more: an incomplete request is now a bad one."""
         self._eof = True
