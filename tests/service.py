@@ -154,15 +154,23 @@ class Service:
 
 @contextmanager
 def launched(
-    directory: Path, *flags: str, app: str = "load:app", apps: Path = APPS, unix: bool = False
+    directory: Path,
+    *flags: str,
+    app: str = "load:app",
+    apps: Path = APPS,
+    unix: bool = False,
+    entry: str = "",
 ) -> Iterator[Service]:
     """Start a service, on a listener that stays open in this process, as systemd's would.
 
-    *directory* is for its log and socket, *apps* has its application.
+    *directory* is for its log, socket and configuration file, *apps* has its application.
+    *entry* is what else the file's [[listen]] entry says.
     """
     with _listener(directory / "s" if unix else None) as listener:
         descriptor = listener.fileno()
-        arguments = ["serve", app, "--directory", str(apps), "--bind", f"fd:{descriptor}", *flags]
+        file = directory / "service.toml"
+        file.write_text(f'[[listen]]\naddress = "fd:{descriptor}"\n{entry}\n')
+        arguments = ["serve", app, "--directory", str(apps), "--config", str(file), *flags]
         with _run(arguments, directory / "log", descriptor) as process:
             yield Service(process, _address(listener), directory / "log")
 

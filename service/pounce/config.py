@@ -70,6 +70,14 @@ class Listen:
         "the name (FileDescriptorName=) of the inherited socket to use",
         details="Empty: the inherited socket with this address is used.",
     )
+    proxy_protocol: bool = option(
+        "listening",
+        Boolean(),
+        False,
+        "whether each connection begins with a PROXY protocol header, version 1 or 2",
+        details="The header's client counts as if it had connected itself. Connections without "
+        "a header, and those from peers that are not in forwarded_allow, are closed.",
+    )
 
     def __post_init__(self) -> None:
         settle(self)

@@ -73,6 +73,7 @@ MAY_KNOW = {
         "handover",
         "http1",
         "log",
+        "net",
         "scoreboard",
         "websocket",
     },
@@ -104,6 +105,7 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("workers", "net"): {"pounce.net.forwarded", "pounce.net.proxy_protocol"},
     ("workers", "websocket"): {"pounce.websocket.upgrade"},
     ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
 }

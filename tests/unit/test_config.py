@@ -124,7 +124,8 @@ REFUSED = [
     (
         "listen",
         ["127.0.0.1:80"],
-        'listen[0]: found "127.0.0.1:80", expected tables with the keys address, name',
+        'listen[0]: found "127.0.0.1:80", expected tables with the keys '
+        + ", ".join(option.key for option in options(Listen)),
     ),
     (
         "listen",
@@ -249,7 +250,7 @@ def test_unknown_keys_name_the_nearest_or_all() -> None:
         read(Listen, {"adress": ":80", "zzz": 1})
     assert caught.value.problems == (
         Problem("unknown key; did you mean address?", ("adress",)),
-        Problem("unknown key; known are address, name", ("zzz",)),
+        Problem("unknown key; known are address, name, proxy_protocol", ("zzz",)),
         Problem(
             "address is missing, expected host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
         ),

@@ -13,6 +13,7 @@ from pounce.config import Listen
 from pounce.config_file import ConfigFile, Given, Invocation, Settings, find
 from pounce.errors import ConfigError
 from pounce.net.address import Address
+from pounce.options import options
 
 
 def load(path: Path | None, **given: str) -> Settings:
@@ -126,7 +127,8 @@ PROBLEMS = [
     ),
     (
         "[listen]\naddress = ':80'",
-        '1: listen: found {address = ":80"} (a table), expected tables with the keys address, name',
+        '1: listen: found {address = ":80"} (a table), expected tables with the keys '
+        + ", ".join(option.key for option in options(Listen)),
     ),
     (b"workers = 1\n# \xff", "2: not UTF-8: found the byte 0xff"),
 ]

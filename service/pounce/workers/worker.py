@@ -4,17 +4,22 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from ssl import SSLContext
-from typing import Any
+from typing import Any, TypeAlias
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
+from pounce.net.forwarded import Client
+from pounce.net.proxy_protocol import ProxyHeader
 from pounce.websocket.upgrade import upgrade
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
-from pounce.workers.base import Assignment, LoopWorker
+from pounce.workers.base import Assignment, Endpoint, LoopWorker
+from pounce.workers.introductions import Introductions
 from pounce.workers.passages import Arrivals, Departures
+
+Server: TypeAlias = tuple[str, int | None]
 
 # How many more connections than the least loaded of its siblings a worker may hold and still
 # accept at once; an eighth more when there are many.
@@ -46,7 +51,9 @@ class Worker(LoopWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        return self._context is None or (self._context.idle and not self._connector.arriving)
+        return self._context is None or (
+            self._context.idle and not self._connector.arriving and not self._introductions.waiting
+        )
 
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""
@@ -64,7 +71,7 @@ class Worker(LoopWorker):
             self._lifespan = lifespan
         mine = self.assignment
         about = {"worker": mine.slot, "generation": mine.generation}
-        self._context = context = ServerContext(
+        context = ServerContext(
             config=self.config,
             app=self._app,
             state=self._state,
@@ -73,6 +80,10 @@ class Worker(LoopWorker):
             websocket=upgrade,
             flight=mine.flight,
         )
+        self._introductions = Introductions(
+            self.loop, self.config, context.proxies, self._check_drained
+        )
+        self._context = context
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
             *(self._acceptor(context, sock) for sock in mine.sockets),
@@ -91,6 +102,7 @@ class Worker(LoopWorker):
         for source in self._sources:
             source.close()
         if self._context is not None:
+            self._introductions.hurry()
             self._context.hand_over = self._departures.hand_over if hand_over else None
             self._context.drain(self._check_drained)
         self._check_drained()
@@ -118,6 +130,7 @@ class Worker(LoopWorker):
         busy = connections = requests = 0
         if self._context is not None:
             busy = self._context.sweep(now)
+            self._introductions.sweep(now)
             requests = self._context.requests
             connections = self._held()
         self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
@@ -127,25 +140,51 @@ class Worker(LoopWorker):
             self.end()
 
     def _acceptor(self, context: ServerContext, listener: socket.socket) -> Acceptor:
-        tls = self.assignment.endpoints[listener.fileno()].ssl_context
+        endpoint = self.assignment.endpoints[listener.fileno()]
+        serve = self._serve_proxied if endpoint.entry.proxy_protocol else self._serve_direct
+        take = serve(context, endpoint, _server_address(listener))
+        return Acceptor(self.loop, listener, self._is_my_turn, take)
+
+    def _serve_direct(
+        self, context: ServerContext, endpoint: Endpoint, server: Server
+    ) -> Callable[[socket.socket], None]:
+        tls = endpoint.ssl_context
         scheme = "https" if tls else "http"
-        server = _server_address(listener)
 
         def protocol() -> HTTP1Connection:
             return HTTP1Connection(context, scheme=scheme, server=server)
 
+        return lambda sock: self._connect(sock, protocol, tls)
+
+    def _serve_proxied(
+        self, context: ServerContext, endpoint: Endpoint, server: Server
+    ) -> Callable[[socket.socket], None]:
+        tls = endpoint.ssl_context
+
+        def introduce(sock: socket.socket, peer: Client | None, header: ProxyHeader) -> None:
+            scheme = "https" if tls or header.tls else "http"
+            passage = Passage(scheme, header.server or server, header.client or peer, 0)
+            self._take_over(context, sock, passage, tls)
+
         def take(sock: socket.socket) -> None:
-            self._connect(sock, protocol, tls)
+            self._introductions.receive(sock, introduce)
+            self.assignment.row.hold(self._held())
 
-        return Acceptor(self.loop, listener, self._is_my_turn, take)
+        return take
 
-    def _take_over(self, context: ServerContext, sock: socket.socket, passage: Passage) -> None:
+    def _take_over(
+        self,
+        context: ServerContext,
+        sock: socket.socket,
+        passage: Passage,
+        tls: SSLContext | None = None,
+    ) -> None:
         def protocol() -> HTTP1Connection:
             return HTTP1Connection(
                 context, scheme=passage.scheme, server=passage.server, passage=passage
             )
 
-        self._connect(sock, protocol)
+        self._connect(sock, protocol, tls)
 
     def _connect(
         self, sock: socket.socket, factory: ProtocolFactory, tls: SSLContext | None = None
@@ -155,7 +194,7 @@ class Worker(LoopWorker):
 
     def _held(self) -> int:
         connections = len(self._context.connections) if self._context is not None else 0
-        return connections + self._connector.arriving
+        return connections + self._connector.arriving + self._introductions.waiting
 
     def _is_my_turn(self) -> bool:
         """Whether this worker holds about as few connections as any of its generation."""
@@ -165,7 +204,7 @@ class Worker(LoopWorker):
         return self._held() <= least + _TOLERANCE + least // 8
 
 
-def _server_address(listener: socket.socket) -> tuple[str, int | None]:
+def _server_address(listener: socket.socket) -> Server:
     """The listener's address as the ASGI scope's `server`."""
     name = listener.getsockname()
     return (name, None) if listener.family == socket.AF_UNIX else (name[0], name[1])
