@@ -99,7 +99,7 @@ def install_pounce(environment: Path) -> Path:
     site = next(environment.glob("lib/python*/site-packages"))
     lent = site / "lent.pth"
     # A path file, processed as site.addsitedir does, so that editable installs work too.
-    here = [path for path in sys.path if path.endswith("site-packages")]
+    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     lent.write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in here))
     return lent
 

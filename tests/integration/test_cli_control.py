@@ -85,7 +85,7 @@ def test_a_command_that_makes_no_sense(case: str) -> None:
     words, said = NONSENSE[case]
     finished = run(*words)
     assert finished.exit_code == 2
-    assert said in finished.stderr
+    assert said in finished.output
 
 
 COMMANDS = [["status"], ["reload"], ["stop-draining"], ["scale", "2"]]

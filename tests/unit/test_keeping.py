@@ -1,7 +1,6 @@
 """Connections between two runs: out of a keeper into the handover, and back at the end."""
 
 import os
-import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -48,12 +47,8 @@ class Shelf:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    # More descriptors are needed here than the usual soft limit allows.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with ExitStack() as stack:
         yield stack
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
