@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
-from pounce.http1.gate import Gate
+from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
 
 

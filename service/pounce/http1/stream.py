@@ -7,10 +7,10 @@ from typing import Any
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
+from pounce.asgi.gate import Gate
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body
 from pounce.http1.fast_reader import FastReader
-from pounce.http1.gate import Gate
 from pounce.http1.linger import reset
 from pounce.http1.response import ResponseWriter, error_response
 

@@ -17,10 +17,10 @@ from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.gate import Gate
 from pounce.asgi.types import Scope
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
 from pounce.http1.base import BaseConnection
-from pounce.http1.gate import Gate
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
 from pounce.websocket.handshake import Handshake, accept_response
