@@ -1,5 +1,48 @@
 """pounce: Python ASGI applications as native Linux services."""
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pounce.config import Listen, ServerConfig
+    from pounce.embedding import Site, run, serving
+    from pounce.errors import PounceError
+    from pounce.net.address import Address
+    from pounce.server import Server
+    from pounce.supervisor import Supervisor, TCPWorker
+
+__all__ = [
+    "Address",
+    "Listen",
+    "PounceError",
+    "Server",
+    "ServerConfig",
+    "Site",
+    "Supervisor",
+    "TCPWorker",
+    "__version__",
+    "run",
+    "serving",
+]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Address": "net.address",
+    "Listen": "config",
+    "PounceError": "errors",
+    "Server": "server",
+    "ServerConfig": "config",
+    "Site": "embedding",
+    "Supervisor": "supervisor",
+    "TCPWorker": "supervisor",
+    "run": "embedding",
+    "serving": "embedding",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: a command that needs little of pounce does not wait for all."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"pounce.{_HOMES[name]}"), name)

@@ -1,6 +1,7 @@
 """One service: configuration, sockets, systemd, log and supervisor, put together."""
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from logging.handlers import WatchedFileHandler
@@ -11,7 +12,7 @@ from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.listening import Listeners, collect_listeners, describe
-from pounce.supervisor import Supervisor
+from pounce.supervisor import ASGIApp, Supervisor
 from pounce.systemd.activation import inherited_descriptors
 from pounce.systemd.credentials import resolve_credential
 from pounce.systemd.directories import runtime_directory
@@ -29,24 +30,48 @@ logger = logging.getLogger("pounce.server")
 class Server:
     """Runs the service that *config* describes, until it is told to stop.
 
-    *reload_config* reads the configuration anew for a reload. Raises ConfigError for a
-    credential that the service does not have.
+    Without *app* the application is the one that *config* names. *reload_config* reads the
+    configuration anew for a reload. Raises ConfigError for a credential that the service does not
+    have.
     """
 
     def __init__(
         self,
         config: ServerConfig,
         *,
+        app: ASGIApp | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
     ) -> None:
         self._config = _with_credentials(config)
+        self._app = app
         self._read_config = reload_config
+        self._lock = threading.Lock()
+        self._supervisor: Supervisor | None = None
+        self._over = False
+
+    def shutdown(self) -> None:
+        """Stop serving, as SIGTERM does; callable from any thread, also before it serves."""
+        with self._lock:
+            self._over = True
+            if self._supervisor is not None:
+                self._supervisor.shutdown()
+
+    def reload(self) -> None:
+        """Replace the workers by a new generation, as SIGHUP does, but wait for it.
+
+        Callable from any thread but the one that serves. Raises PounceError if the new
+        generation does not start, or nothing serves now.
+        """
+        with self._lock:
+            supervisor = self._supervisor
+        if supervisor is None:
+            raise PounceError("the server does not run")
+        supervisor.graceful_reload()
 
     def run(self) -> int:
         """Serve; returns the exit code: 0 after a stop, else that of the error, which is logged."""
         try:
-            self._configure_log()
-            self._serve()
+            self.serve()
         except ApplicationError as error:
             # The supervisor has logged the reason, with the traceback, as it happened.
             logger.critical("the application could not be started; exit status %s", error.exit_code)
@@ -56,25 +81,35 @@ class Server:
             return error.exit_code
         return 0
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Serve; raises PounceError when it cannot start or go on."""
+        self._configure_log()
         notifier = SystemdNotifier()
         inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
         listeners = collect_listeners(self._config.listen, inherited.sockets)
         try:
             self._announce(listeners)
-            supervisor = Supervisor(
-                self._config,
-                None,
-                lifecycle_collector=Collectors(log.LogCollector(), notifier),
-                reload_config=self._reload_config if self._read_config else None,
-                control=_control_path(self._config),
-                keeper=keeper,
-            )
+            supervisor = self._supervise(notifier, keeper)
             supervisor.run(listeners.stream, listeners.datagram, entries=listeners.entries)
         finally:
             listeners.close()
             notifier.close()
+
+    def _supervise(self, notifier: SystemdNotifier, keeper: ConnectionStore | None) -> Supervisor:
+        supervisor = Supervisor(
+            self._config,
+            self._app,
+            lifecycle_collector=Collectors(log.LogCollector(), notifier),
+            reload_config=self._reload_config if self._read_config else None,
+            control=_control_path(self._config),
+            keeper=keeper,
+        )
+        with self._lock:
+            self._supervisor = supervisor
+            if self._over:
+                supervisor.shutdown()
+        return supervisor
 
     def _configure_log(self) -> None:
         config = self._config

@@ -16,6 +16,9 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 # A part is a package or a module directly under pounce; every import of another is listed.
 MAY_KNOW = {
     "__main__": {"cli"},
+    "__init__": {"config", "embedding", "errors", "net", "server", "supervisor"},
+    "pytest_plugin": {"embedding"},
+    "embedding": {"config", "errors", "lifecycle", "listening", "log", "server", "supervisor"},
     "cli": {
         "__version__",
         "asgi",
@@ -58,6 +61,7 @@ MAY_KNOW = {
         "errors",
         "flight",
         "handover",
+        "interpreter",
         "lifecycle",
         "net",
         "scoreboard",
@@ -72,6 +76,7 @@ MAY_KNOW = {
         "flight",
         "handover",
         "http1",
+        "interpreter",
         "log",
         "net",
         "scoreboard",
@@ -91,17 +96,18 @@ MAY_KNOW = {
     "cpus": set(),
     "errors": set(),
     "flight": set(),
+    "interpreter": set(),
     "handover": set(),
     "lifecycle": set(),
     "scoreboard": set(),
     "varlink": set(),
-    "__init__": set(),
 }
 
 # Of some parts, others may know only this much.
 DOORS = {
     ("supervisor", "workers"): {"pounce.workers"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
+    ("embedding", "supervisor"): {"pounce.supervisor"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},

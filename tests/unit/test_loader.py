@@ -362,3 +362,16 @@ tell(served=served, found_in_an_old_release=found)
         "served": ["one", "two", "one", "two"],
         "found_in_an_old_release": False,
     }
+
+
+def test_what_an_embedding_program_has_imported_stays(shop: Path) -> None:
+    (shop / "shop.py").write_text(f"import till\n{APP}")
+    (shop / "till.py").touch()
+    script = """
+sys.path.insert(0, here)
+import till
+first = generation()
+second = generation()
+tell(same=sys.modules["till"] is till, fresh=first is not second)
+"""
+    assert run(shop, GENERATIONS + script) == {"same": True, "fresh": True}

@@ -20,6 +20,8 @@ logger = logging.getLogger("pounce.worker")
 
 # The directories that applications were imported from in this process, the last one current.
 _entered: list[str] = []
+# The modules that were there before: of a program that embeds the server.
+_found: set[str] = set()
 
 
 def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
@@ -33,6 +35,8 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     ApplicationError, with the traceback, if the import fails.
     """
     module_name, attribute, is_factory = _parse(config.app)
+    if not _entered:
+        _found.update(sys.modules)
     enter_directory(config.directory)
     os.environ.update(config.environment)
     if afresh:
@@ -91,8 +95,8 @@ def _forget_modules() -> None:
 
 
 def _is_applications(name: str, file: Path) -> bool:
-    if name.partition(".")[0] in ("__main__", "pounce"):
-        return False  # the server itself, run from its own source tree
+    if name in _found or name.partition(".")[0] == "pounce":
+        return False  # the program's, or the server's own, run from its source tree
     # A virtual environment often lies within the application's directory.
     installed = "site-packages" in file.parts or "dist-packages" in file.parts
     return not installed and any(file.is_relative_to(directory) for directory in _entered)

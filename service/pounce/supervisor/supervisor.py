@@ -9,7 +9,6 @@ service in `supervisor.service`.
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -22,6 +21,7 @@ from typing import Any
 from pounce.config import Listen, ServerConfig
 from pounce.errors import ConfigError, PounceError
 from pounce.handover import Keeper
+from pounce.interpreter import has_global_lock
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
 from pounce.supervisor.crew import WorkerMode
 from pounce.supervisor.interface import open_control
@@ -124,6 +124,12 @@ class Supervisor:
                 raise RuntimeError("a supervisor runs only once")
             self._thread = threading.current_thread()
             self._service = service = self._make_service()
+        if self._mode == "process" and threading.active_count() > 1:
+            logger.warning(
+                "workers are forked from a process with %s threads: a lock that one of them holds "
+                "stays locked in the worker (fork(2)); run the supervisor before starting threads",
+                threading.active_count(),
+            )
         try:
             with self._install_signals(service), self._open_control(service):
                 service.begin(group_by_address(sockets), entries, ssl_contexts)
@@ -237,12 +243,7 @@ class Supervisor:
 
 def _mode_of(config: ServerConfig) -> WorkerMode:
     if config.worker_mode == "auto":
-        return "process" if _has_global_lock() else "thread"
-    if config.worker_mode == "thread" and _has_global_lock():
+        return "process" if has_global_lock() else "thread"
+    if config.worker_mode == "thread" and config.worker_count > 1 and has_global_lock():
         logger.warning("worker_mode is thread, but this interpreter runs one thread at a time")
     return config.worker_mode
-
-
-def _has_global_lock() -> bool:
-    is_gil_enabled = getattr(sys, "_is_gil_enabled", None)
-    return is_gil_enabled is None or bool(is_gil_enabled())

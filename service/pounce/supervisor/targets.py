@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import IO, Protocol
@@ -107,7 +108,10 @@ class ProcessTarget:
         # supervisor's wakeup descriptor, and be lost to the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN_OVER)
         try:
-            self._process.start()
+            with warnings.catch_warnings():
+                # The supervisor has said so, better and once.
+                warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
+                self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Unlike Process.sentinel (a pipe), a pidfd is not kept open by the worker's own children.

@@ -1,11 +1,15 @@
 """The thread in which a generation's lifespan runs when its workers are threads."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp
+from pounce.interpreter import noticing_the_lock
 from pounce.workers.base import Assignment, LoopWorker
+
+logger = logging.getLogger("pounce.worker")
 
 
 class LifespanHost(LoopWorker):
@@ -28,7 +32,14 @@ class LifespanHost(LoopWorker):
 
     def load(self) -> None:
         """Import the application."""
-        self.app = self._load()
+        with noticing_the_lock() as said:
+            self.app = self._load()
+        for each in said:
+            logger.warning(
+                "workers take turns from now on: %s Or use a version of the module that supports "
+                'free threading, or worker_mode = "process".',
+                each,
+            )
 
     async def start(self) -> None:
         """Run the lifespan's startup."""
