@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd soak bench lint types format deb rpm clean
+.PHONY: serve test test-systemd attack soak bench lint types format deb rpm clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
@@ -14,6 +14,10 @@ test: $(VENV)/test.stamp
 
 test-systemd: $(VENV)/test.stamp
 	$(BIN)/python tests/run.py systemd
+
+# Attacks in full, minutes of them; `make attack ATTACK=pipelined` is one. The figures go to build/.
+attack: $(VENV)/test.stamp
+	$(BIN)/python -m tests.attack $(ATTACK)
 
 # An hour of reloads, restarts and kills on a real systemd; `make soak SOAK=--short` is minutes.
 soak: $(VENV)/test.stamp

@@ -3,9 +3,10 @@
     python tests/run.py [STAGE ...]
 
 Stages: "current" is this interpreter; "others" is every other supported interpreter of this
-machine, the free-threaded one among them; "browser" is a real browser; "fronts" is real proxies
-before it; "systemd" is a real systemd in a container. All of them by default. Environments and
-root file systems are kept in a cache outside the project: $POUNCE_TEST_CACHE, or ~/.cache/pounce.
+machine, the free-threaded one among them; "attack" is attacks on a service that others use
+meanwhile; "browser" is a real browser; "systemd" is a real systemd in a container. All of them by
+default. Environments and root file systems are kept in a cache outside the project:
+$POUNCE_TEST_CACHE, or ~/.cache/pounce.
 """
 
 import os
@@ -31,13 +32,7 @@ FREE_THREADED = "3.14t"
 
 
 def main() -> int:
-    stages = {
-        "current": current,
-        "others": others,
-        "browser": browser,
-        "fronts": fronts,
-        "systemd": systemd,
-    }
+    stages = {each.__name__: each for each in (current, others, attack, browser, systemd)}
     chosen = sys.argv[1:] or list(stages)
     unknown = set(chosen) - set(stages)
     if unknown:
@@ -57,14 +52,14 @@ def current() -> Iterator[tuple[str, int]]:
     yield pytest(Path(sys.executable), SUITES, *SIDE_BY_SIDE)
 
 
+def attack() -> Iterator[tuple[str, int]]:
+    subprocess.run([sys.executable, "-m", "tests.attack.prepare"], cwd=PROJECT, check=True)
+    yield pytest(Path(sys.executable), ["tests/attack"])
+
+
 def browser() -> Iterator[tuple[str, int]]:
     subprocess.run([sys.executable, "-m", "tests.browser.prepare"], cwd=PROJECT, check=True)
     yield pytest(Path(sys.executable), ["tests/browser"])
-
-
-def fronts() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "-m", "tests.fronts.prepare"], cwd=PROJECT, check=True)
-    yield pytest(Path(sys.executable), ["tests/fronts"], *SIDE_BY_SIDE)
 
 
 def systemd() -> Iterator[tuple[str, int]]:

@@ -1,18 +1,22 @@
 """Clients that take more than their share: of memory, of connections, of belief."""
 
 import asyncio
-import logging
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
+from pounce.http1 import body
+from pounce.http1 import connection as connection_module
 from pounce.http1.connection import HTTP1Connection
-from tests.live import Client, LiveServer, hello, live, respond, serve, until
+from pounce.http1.stream import RECEIVE_BUFFER
+from tests.live import Client, LiveServer, echo, hello, live, respond, serve, until
 
 GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: a.example\r\n%b\r\n\r\n"
 SIZE = 100_000
 
 
@@ -108,23 +112,37 @@ async def test_one_connection_too_many_is_refused(caplog: pytest.LogCaptureFixtu
                 answer = await second.rest()
                 assert answer.startswith(b"HTTP/1.1 503 ")
                 assert b"\r\nretry-after: " in answer
-        assert [each.levelno for each in caplog.records] == [logging.WARNING]
         assert "max_connections" in caplog.text
 
 
 @live
-async def test_the_idle_make_room_and_those_first_that_never_asked_for_anything() -> None:
+async def test_who_is_silent_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
-        serve(hello, max_connections=2, keep_alive_timeout=9.0, header_timeout=5.0) as server,
+        serve(hello, max_connections=2) as server,
         await server.connect() as kept,
         await server.connect() as silent,
     ):
         await kept.get()
-        await until(lambda: all(each.idle_until < 1e9 for each in server.context.connections))
+        await swept(server)
         async with await server.connect() as newcomer:
-            # Many go at once, but none that has just come.
             assert await silent.rest() == b""
             assert (await newcomer.get()).startswith(b"HTTP/1.1 200 ")
+            await kept.get()
+            await swept(server)
+            # Both have asked for something a moment ago, so it is the newcomer who has to go.
+            async with await server.connect() as another:
+                assert (await another.rest()).startswith(b"HTTP/1.1 503 ")
+            monkeypatch.setattr(connection_module, "LIKELY", 0.0)
+            await swept(server)
+            async with await server.connect() as another:
+                await another.get()
+            assert await kept.rest() == b""
+
+
+async def swept(server: LiveServer) -> None:
+    """Return once the next sweep is over."""
+    before = server.context.swept
+    await until(lambda: server.context.swept > before)
 
 
 @live
@@ -153,3 +171,51 @@ async def gone_without_a_word(client: Client) -> bool:
         return await client.rest() == b""
     except ConnectionResetError:
         return True
+
+
+@live
+async def test_content_that_nobody_read_does_not_stop_the_reading(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        await hello(scope, receive, send)
+
+    # Over a unix socket all of it comes at once, while the application has not answered.
+    path = str(tmp_path / "s")
+    async with serve(app, path=path) as server, await server.connect() as client:
+        size = 2 * RECEIVE_BUFFER
+        await client.send(POST % (b"content-length: %d" % size) + b"x" * size)
+        await client.response()
+        assert (await client.get()).endswith(b"hello")
+
+
+@live
+@pytest.mark.parametrize("reads", [True, False])
+async def test_many_small_chunks_leave_others_their_turn(
+    tmp_path: Path, *, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    chunks = 10_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal turns
+        if scope["method"] == "POST":
+            await asyncio.sleep(0.05)  # until all has come
+            turns = 0
+        await (echo if reads else hello)(scope, receive, send)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(body, "_MOST_CHUNKS", 100)
+    async with serve(app, path=str(tmp_path / "s")) as server, await server.connect() as client:
+        busy = asyncio.create_task(others())
+        await client.send(POST % b"transfer-encoding: chunked" + b"1\r\nx\r\n" * chunks)
+        await client.send(b"0\r\n\r\n" + GET)
+        for _ in range(2):
+            await client.response()
+        assert turns >= chunks // 100
+        busy.cancel()
+        await asyncio.wait([busy])

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from math import inf
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -64,8 +63,8 @@ class Connection(Ending, Protocol):
         """Whether a request is in flight."""
 
     @property
-    def idle_until(self) -> float:
-        """When it is closed unless a request begins, by the loop's time; inf if one has begun."""
+    def spare_since(self) -> float:
+        """Since when it may be closed for another's sake, by the loop's time; inf is never."""
 
     def expire(self) -> None:
         """Its time is up."""
@@ -153,21 +152,18 @@ class ServerContext:
         return busy
 
     def make_room(self) -> bool:
-        """Close idle connections, since there are more than may be; false where none is idle.
-
-        Those go first whose time would be up first: before any other that has yet to send its
-        first request. Those that a sweep has not met yet stay.
-        """
+        """Close connections on which nothing goes on, longest first; false where there is none."""
         if self._full:  # there was none since the last sweep, and to look again would take long
             return False
-        spare = heapq.nsmallest(_ROOM, self.connections, attrgetter("idle_until"))
-        spare = [each for each in spare if each.idle_until < inf]
+        now = self.loop.time()
+        longest = heapq.nsmallest(_ROOM, self.connections, attrgetter("spare_since"))
+        spare = [each for each in longest if each.spare_since <= now]
         for each in spare:
             each.expire()
         self._full = not spare
         if self._full and not self._was_full:
             logger.warning(
-                "all %d connections are busy; more are answered 503 (max_connections)",
+                "all %d connections are in use; more are answered 503 (max_connections)",
                 self.config.max_connections,
             )
         return bool(spare)

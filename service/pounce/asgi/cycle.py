@@ -66,6 +66,7 @@ class RequestCycle:
     __slots__ = (
         "_body_read",
         "_context",
+        "_fed",
         "_phase",
         "_scope",
         "_size",
@@ -81,6 +82,7 @@ class RequestCycle:
         self._context = context
         self._phase = _IDLE
         self._body_read = False
+        self._fed = False
         self._told_gone = False
         self._status = 0
         self._size = 0
@@ -127,18 +129,25 @@ class RequestCycle:
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
         stream = self._stream
+        if self._fed:
+            # The last piece was here already: others have their turn before the next one.
+            self._fed = False
+            await asyncio.sleep(0)
+        waited = False
         while self._phase is not _COMPLETE and not stream.gone:
             if not self._body_read:
                 piece = stream.read_body()
                 if piece is not None:
                     body, more = piece
                     self._body_read = not more
+                    self._fed = more and not waited
                     return {"type": "http.request", "body": body, "more_body": more}
                 if stream.gone:
                     break
             if stream.input_ended:
                 break
             await stream.wait_input()
+            waited = True
         self._told_gone = True
         return {"type": "http.disconnect"}
 

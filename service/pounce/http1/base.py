@@ -128,8 +128,8 @@ class BaseConnection(asyncio.Protocol, ABC):
         """Whether a request is in flight."""
 
     @property
-    def idle_until(self) -> float:
-        """When it is closed unless a request begins; see pounce.asgi.context.Connection."""
+    def spare_since(self) -> float:
+        """Since when it may be closed for another's sake; see pounce.asgi.context.Connection."""
         return inf
 
     @abstractmethod

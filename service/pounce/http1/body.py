@@ -6,13 +6,21 @@ look at the two bytes that end a chunk, and it accepts bare CR in a chunk extens
 
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 from pounce.config import ServerConfig
 from pounce.http1.events import BadRequest
 
+Pieces: TypeAlias = list[bytearray]
+
 # RFC 9112 section 7.1.1. Extensions are dropped unread; BWS may stand before their semicolon.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+# How many chunks are decoded at a time. They can be as small as one byte, and whatever a client
+# sends, others must be served in between.
+_MOST_CHUNKS = 500
 
 
 class SizedBody:
@@ -50,7 +58,7 @@ class ChunkedBody:
         "complete",
     )
 
-    _step: Callable[[bytearray, int, list[bytes]], int]
+    _step: Callable[[bytearray, int, Pieces], int]
 
     def __init__(self, config: ServerConfig) -> None:
         self.complete = False
@@ -65,10 +73,13 @@ class ChunkedBody:
         self._step = self._size_line
 
     def read(self, buffer: bytearray) -> bytes:
-        """Take and decode what *buffer* has of it; nothing when the rest has yet to come."""
-        pieces: list[bytes] = []
+        """Take and decode what *buffer* has of it, or the first part of that where it is much.
+
+        Nothing when the rest has yet to come.
+        """
+        pieces: Pieces = []
         position = 0
-        while not self.complete:
+        while not self.complete and len(pieces) < _MOST_CHUNKS:
             after = self._step(buffer, position, pieces)
             if after < 0:
                 break
@@ -79,7 +90,12 @@ class ChunkedBody:
     # Each step takes the buffer, where to begin, and where to put content. It returns where the
     # next one begins, or -1 when the buffer ends too early for it.
 
-    def _size_line(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+    def _size_line(self, buffer: bytearray, start: int, pieces: Pieces) -> int:
+        plain = _PLAIN_CHUNK_LINE.match(buffer, start)
+        if plain is not None:
+            after = self._whole_chunk(buffer, plain.end(), int(plain[1], 16), pieces)
+            if after >= 0:
+                return after
         line = self._line(buffer, start)
         if line is None:
             return -1
@@ -92,8 +108,18 @@ class ChunkedBody:
         self._step = self._data if self._remaining else self._trailer_line
         return start + len(line) + 2
 
-    def _data(self, buffer: bytearray, start: int, pieces: list[bytes]) -> int:
-        data = bytes(buffer[start : start + self._remaining])
+    def _whole_chunk(self, buffer: bytearray, start: int, size: int, pieces: Pieces) -> int:
+        """Nearly every chunk: without extensions, and all here; -1 for any other."""
+        end = start + size
+        if not size or buffer[end : end + 2] != b"\r\n":
+            return -1
+        self._grow(size)
+        self._scanned = 0
+        pieces.append(buffer[start:end])
+        return end + 2
+
+    def _data(self, buffer: bytearray, start: int, pieces: Pieces) -> int:
+        data = buffer[start : start + self._remaining]
         if not data:
             return -1
         pieces.append(data)
@@ -102,7 +128,7 @@ class ChunkedBody:
             self._step = self._data_end
         return start + len(data)
 
-    def _data_end(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+    def _data_end(self, buffer: bytearray, start: int, _: Pieces) -> int:
         end = buffer[start : start + 2]
         if not b"\r\n".startswith(end):
             raise BadRequest(400, "malformed chunk")
@@ -111,7 +137,7 @@ class ChunkedBody:
         self._step = self._size_line
         return start + 2
 
-    def _trailer_line(self, buffer: bytearray, start: int, _: list[bytes]) -> int:
+    def _trailer_line(self, buffer: bytearray, start: int, _: Pieces) -> int:
         line = self._line(buffer, start)
         if line is None:
             return -1

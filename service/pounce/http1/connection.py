@@ -24,12 +24,17 @@ from math import inf
 from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.scope import build_scope
-from pounce.asgi.tls import tls_extension
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
-from pounce.http1.events import NEED_DATA, BadRequest, Body, Event, NeedData, RequestHead
-from pounce.http1.linger import LingeringClose
-from pounce.http1.response import ResponseWriter, error_response
+from pounce.http1.events import (
+    END_OF_REQUEST,
+    BadRequest,
+    Body,
+    Event,
+    NeedData,
+    RequestHead,
+)
+from pounce.http1.response import ResponseWriter
 from pounce.http1.rules import to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
 from pounce.net.forwarded import Origin
@@ -40,6 +45,9 @@ UNREAD_BODY = 262_144
 FIRST_REQUEST = 1.0
 """How long, in seconds, a drain waits for the first byte of a connection just accepted."""
 
+LIKELY = 5.0
+"""How long, in seconds, a client is likely to send another request after the last."""
+
 
 class HTTP1Connection(RequestStream):
     """Serves the requests of one client, one after the other.
@@ -48,14 +56,7 @@ class HTTP1Connection(RequestStream):
     socket is asked. *passage* describes a connection that another worker has served before.
     """
 
-    __slots__ = (
-        "_droppable",
-        "_extensions",
-        "_head_begun",
-        "_passage",
-        "_requests",
-        "_trusted",
-    )
+    __slots__ = ("_droppable", "_head_begun", "_passage", "_requests", "_trusted")
 
     def __init__(
         self,
@@ -93,11 +94,15 @@ class HTTP1Connection(RequestStream):
         )
 
     @property
-    def idle_until(self) -> float:
-        """When it is closed unless a request begins; see pounce.asgi.context.Connection."""
-        idle = self._cycle is None and self._reader.idle and not self.write_paused
-        # A negative deadline has yet to begin.
-        return self.deadline if idle and self.deadline > 0 else inf
+    def spare_since(self) -> float:
+        """Since when it may be closed for another's sake; see pounce.asgi.context.Connection."""
+        waits = self._cycle is None and self._reader.idle and not self.write_paused
+        if not waits or self.deadline < 0:  # a sweep has yet to meet it
+            return inf
+        config = self._context.config
+        if self._requests:
+            return self.deadline - config.keep_alive_timeout + LIKELY
+        return self.deadline - config.header_timeout
 
     # What the transport tells.
 
@@ -113,10 +118,6 @@ class HTTP1Connection(RequestStream):
             # for the peer of a unix socket, and what it has sent be believed like a proxy's.
             self.abort()
             return
-        connection = transport.get_extra_info("ssl_object")
-        self._extensions = context.extensions
-        if connection is not None:
-            self._extensions = {**context.extensions, "tls": tls_extension(connection)}
         self._trusted = context.proxies.trusts_peer(self._client)
         config = context.config
         if len(context.connections) > config.max_connections and not context.make_room():
@@ -147,7 +148,8 @@ class HTTP1Connection(RequestStream):
             self._next_request()
         else:
             self._input.wake()
-        return True
+        # TLS has no half-closed connections: there the answer must be no (asyncio says so aloud).
+        return self._transport.get_extra_info("sslcontext") is None
 
     def resume_writing(self) -> None:
         """What was written has gone out."""
@@ -188,14 +190,15 @@ class HTTP1Connection(RequestStream):
 
     def _drop_content(self, event: Event | NeedData) -> RequestHead | None:
         """Pass over what the last request's application has left unread."""
-        while event is not NEED_DATA:
-            if isinstance(event, RequestHead):
-                return event
-            if isinstance(event, Body):
-                self._droppable -= len(event.data)
-            else:  # the content's end: from here on the connection is idle
-                self.deadline = -self._context.config.keep_alive_timeout
-            event = self._reader.next_event() if self._droppable >= 0 else NEED_DATA
+        if event is END_OF_REQUEST:  # from here on the connection is idle
+            self.deadline = -self._context.config.keep_alive_timeout
+            event = self._reader.next_event()
+        if isinstance(event, RequestHead):
+            return event
+        if isinstance(event, Body):
+            self._droppable -= len(event.data)
+            if self._droppable >= 0:  # others have their turn before the next piece
+                self._context.loop.call_soon(self._next_request)
         return None
 
     def _begin(self, head: RequestHead) -> None:
@@ -247,7 +250,7 @@ class HTTP1Connection(RequestStream):
             self._server,
             context.config.root_path,
             context.state,
-            self._extensions,
+            context.extensions,
         )
 
     def _closes_after(self) -> bool:
@@ -281,15 +284,16 @@ class HTTP1Connection(RequestStream):
             context.loop.call_soon(self._next_request)
 
     def _await_request(self) -> None:
+        # What was here is used up, so that there is room again.
+        self._throttle()
         if self._droppable < 0:
             self._linger()
         elif self._reader.in_body:
-            self._throttle()
+            return
         elif self._reader.buffered:
             if not self._head_begun:
                 self._head_begun = True
                 self.deadline = -self._context.config.header_timeout
-            self._throttle()
         elif self._may_leave():
             self._leave_to_successor()
         elif self._eof or self._ends_idle():
@@ -333,10 +337,3 @@ class HTTP1Connection(RequestStream):
             self._answer(408, "the request's head came too slowly")
         else:
             self._close()
-
-
-def refuse_plaintext(context: ServerContext, transport: asyncio.Transport) -> None:
-    """Answer a client that speaks HTTP where TLS is spoken; what it asks is not looked at."""
-    reason = "this port speaks TLS: use https://"
-    transport.write(error_response(context.defaults, 400, reason))
-    LingeringClose(context, transport)

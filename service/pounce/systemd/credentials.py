@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from pounce.errors import ConfigError
-from pounce.kinds import CREDENTIAL
+
+PREFIX = "credential:"
 
 
 def credentials_directory() -> Path | None:
@@ -18,9 +19,9 @@ def resolve_credential(value: str) -> str:
 
     Raises ConfigError if there is no such credential.
     """
-    if not value.startswith(CREDENTIAL):
+    if not value.startswith(PREFIX):
         return value
-    name = value.removeprefix(CREDENTIAL)
+    name = value.removeprefix(PREFIX)
     directory = credentials_directory()
     if not name or "/" in name or name in {".", ".."}:
         raise ConfigError(f"{value!r} is no credential's name", hint="credential:NAME, no slash")

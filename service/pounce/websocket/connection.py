@@ -179,7 +179,8 @@ class WebSocketConnection(BaseConnection):
         """The client will send no more, which without a close frame is no proper end."""
         self._eof = True
         self._read()
-        return not self.gone
+        # TLS has no half-closed connections.
+        return not self.gone and self._transport.get_extra_info("sslcontext") is None
 
     # What the cycle asks for; see pounce.asgi.websocket.Socket.
 
