@@ -10,6 +10,7 @@ import pytest
 from tests.systemd import rootfs
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine, build_wheel
+from tests.systemd.packages import build
 
 _names = itertools.count(1)
 
@@ -38,6 +39,13 @@ def machine(suite: str, wheel: Path) -> Iterator[Machine]:
     with Machine(rootfs.cached(suite)) as machine:
         machine.install(wheel)
         yield machine
+
+
+@pytest.fixture(scope="session")
+def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The Debian packages, built from the working tree."""
+    built = build("deb", suite, tmp_path_factory.mktemp("packages"))
+    return [path for path in built if path.suffix == ".deb"]
 
 
 @pytest.fixture

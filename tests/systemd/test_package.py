@@ -1,12 +1,8 @@
 """The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
 
-import contextlib
 import math
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from tests.load import Background, Plan
 from tests.systemd import rootfs
 from tests.systemd.instance import Instance
 from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
+from tests.systemd.packages import apt, boot, build, install, newer
 
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -25,20 +22,6 @@ UNITS = ("pounce.service", "pounce@x.service", "pounce@x.socket")
 
 # What any installation changes, and any package's does.
 UNRELATED = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/systemd/")
-
-
-@pytest.fixture(scope="module")
-def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    built = build("deb", suite, tmp_path_factory.mktemp("packages"))
-    return [path for path in built if path.suffix == ".deb"]
-
-
-def build(kind: str, suite: str, directory: Path) -> list[Path]:
-    command = [sys.executable, "packaging/build.py", kind, suite, str(directory)]
-    # The project's tests run elsewhere.
-    environment = os.environ | {"DEB_BUILD_OPTIONS": "nocheck"}
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=sys.stderr)
-    return sorted(directory.iterdir())
 
 
 @pytest.fixture
@@ -56,43 +39,11 @@ def packaged(suite: str, packages: list[Path]) -> Iterator[Machine]:
         yield machine
 
 
-@contextlib.contextmanager
-def boot(suite: str) -> Iterator[Machine]:
-    with Machine(rootfs.cached(suite)) as machine:
-        shutil.copytree(REPOSITORY / "tests/apps", machine.path(APPLICATIONS))
-        yield machine
-
-
 @pytest.fixture
 def instance(packaged: Machine) -> Iterator[Instance]:
     instance = Instance(packaged, "shop")
     yield instance
     instance.remove()
-
-
-def install(machine: Machine, packages: list[Path]) -> None:
-    for package in packages:
-        shutil.copy(package, machine.path("/root"))
-    paths = [f"/root/{package.name}" for package in packages]
-    # Where dependencies were missing, this would fail: there is no network.
-    apt(machine, "install", *paths)
-    for package in packages:
-        machine.path(f"/root/{package.name}").unlink()
-
-
-def apt(machine: Machine, *arguments: str) -> None:
-    machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", *arguments)
-
-
-def newer(packages: list[Path], directory: Path) -> list[Path]:
-    """The same packages under a version that comes after."""
-    for package in packages:
-        content = directory / package.stem
-        subprocess.run(["dpkg-deb", "--raw-extract", package, content], check=True)
-        control = content / "DEBIAN/control"
-        control.write_text(control.read_text().replace("0.1.0-1", "0.1.0-2"))
-        subprocess.run(["dpkg-deb", "--build", content, directory], check=True)
-    return sorted(directory.glob("*.deb"))
 
 
 def files(machine: Machine) -> set[str]:
