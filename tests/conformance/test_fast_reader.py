@@ -4,7 +4,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pounce.config import ServerConfig
-from pounce.http1.events import BadRequest, Event, NeedData, RequestHead
+from pounce.http1.events import BadRequest, Body, Event, NeedData, RequestHead
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
@@ -149,6 +149,21 @@ def test_what_was_read_before_changes_nothing(sent: list[bytes]) -> None:
         assert outcome == events_of(strict, data)
         if isinstance(outcome[-1], int):
             break
+
+
+@given(content=st.binary(min_size=1, max_size=9), rest=st.sampled_from([b"", PLAIN, b"G"]))
+def test_content_that_comes_with_its_head(content: bytes, rest: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content)
+    reader = FastReader(ServerConfig())
+    for _ in range(2):
+        assert isinstance(reader.receive(head + content), RequestHead)
+        assert reader.in_body
+        assert reader.whole_body() == content
+        assert reader.idle
+    reader.receive(head + content)
+    reader.feed(rest)
+    assert (reader.next_event(), reader.unread()) == (Body(content), rest)
+    assert reader.whole_body() is None
 
 
 class Watched(FastReader):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pounce.asgi.types import ClientDisconnected, Receive, Scope, Send
-from pounce.http1.connection import UNREAD_BODY
+from pounce.http1.connection import UNREAD_BODY, HTTP1Connection
 from pounce.http1.stream import RECEIVE_BUFFER
 from tests.live import echo, hello, live, read_body, respond, serve, until
 
@@ -55,6 +55,19 @@ async def test_no_scope_is_another_requests() -> None:
         for _ in range(4):
             await client.get()
     assert scopes == [scopes[0]] * 4
+
+
+@live
+async def test_nothing_of_a_request_is_kept_for_an_idle_client() -> None:
+    async with serve(hello) as server, await server.connect() as client:
+        await client.send(GET)
+        await client.send(GET)
+        await client.response()
+        await client.response()
+        (connection,) = server.context.connections
+        assert isinstance(connection, HTTP1Connection)
+        await until(lambda: connection._pristine is None and connection._reader._head is None)
+        assert await client.get()
 
 
 @live

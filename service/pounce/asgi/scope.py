@@ -46,6 +46,16 @@ def build_scope(
     }
 
 
+def renew_scope(scope: Scope, state: dict[str, Any]) -> Scope:
+    """What `build_scope` would make again; *scope* is one that no application has seen."""
+    fresh = scope.copy()
+    fresh["asgi"] = scope["asgi"].copy()
+    fresh["headers"] = scope["headers"].copy()
+    fresh["state"] = state.copy()
+    fresh["extensions"] = scope["extensions"].copy()
+    return fresh
+
+
 def decode_path(raw_path: bytes) -> str:
     """Percent-decode *raw_path* as UTF-8.
 

@@ -44,6 +44,21 @@ class SizedBody:
         return data
 
 
+class WholeBody:
+    """Content that came with its head, all of it and nothing more."""
+
+    __slots__ = ("complete", "data")
+
+    def __init__(self, data: bytes) -> None:
+        self.complete = False
+        self.data = data
+
+    def read(self, _: bytearray) -> bytes:
+        """Take it; what has come since is not of it."""
+        self.complete = True
+        return self.data
+
+
 class ChunkedBody:
     """The chunked transfer coding (RFC 9112 section 7.1); trailers are checked and dropped."""
 

@@ -23,7 +23,7 @@ from math import inf
 
 from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle
-from pounce.asgi.scope import build_scope
+from pounce.asgi.scope import build_scope, renew_scope
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
 from pounce.http1.events import (
@@ -56,7 +56,15 @@ class HTTP1Connection(RequestStream):
     socket is asked. *passage* describes a connection that another worker has served before.
     """
 
-    __slots__ = ("_droppable", "_head_begun", "_passage", "_requests", "_trusted")
+    __slots__ = (
+        "_asked",
+        "_droppable",
+        "_head_begun",
+        "_passage",
+        "_pristine",
+        "_requests",
+        "_trusted",
+    )
 
     def __init__(
         self,
@@ -71,8 +79,17 @@ class HTTP1Connection(RequestStream):
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
         self._head_begun = False
+        self._asked: RequestHead | None = None
+        self._pristine: Scope | None = None
 
     # What the worker asks for.
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts, and keep nothing for a client that is idle."""
+        if self.spare_since < inf:
+            self._asked = self._pristine = None
+            self._reader.forget()
+        super().sweep(now)
 
     def drain(self) -> None:
         """Serve what is here, accept no further request; then leave to a successor, or close."""
@@ -233,6 +250,16 @@ class HTTP1Connection(RequestStream):
         self._leave()
 
     def _scope(self, head: RequestHead) -> Scope:
+        # The reader makes one event of the same bytes; only where they do come again is it worth
+        # the memory to keep their scope.
+        if head is not self._asked:
+            self._asked, self._pristine = head, None
+            return self._make_scope(head)
+        if self._pristine is None:
+            self._pristine = self._make_scope(head)
+        return renew_scope(self._pristine, self._context.state)
+
+    def _make_scope(self, head: RequestHead) -> Scope:
         context = self._context
         method, target, headers, version, _, _, _, forwarded, _ = head
         client, scheme = self._client, self._scheme

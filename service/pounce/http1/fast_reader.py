@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pounce.config import ServerConfig
-from pounce.http1.body import SizedBody
+from pounce.http1.body import SizedBody, WholeBody
 from pounce.http1.events import Event, Headers, NeedData, RequestHead
 from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
@@ -78,6 +78,9 @@ class _Fields(NamedTuple):
     forwarded: bool
 
 
+_NOTHING = _Fields([], True, 0, False)
+
+# The constructor that NamedTuple makes is written in Python, and takes three times as long.
 _head: Callable[[tuple[object, ...]], RequestHead] = partial(tuple.__new__, RequestHead)
 
 
@@ -92,10 +95,10 @@ class FastReader(StrictReader):
         self._max_size = min(config.max_request_line, config.max_header_size)
         self._max_count = config.max_header_count
         self._known = _lines.known
-        self._section: bytes | None = None
         self._block = b""
+        self._section: bytes | None = None
         self._head: RequestHead | None = None
-        self._fields = _Fields([], True, 0, False)
+        self._fields = _NOTHING
 
     def receive(self, data: bytes) -> Event | NeedData:
         """Take bytes as they were received, and return the next event; raises BadRequest."""
@@ -108,6 +111,12 @@ class FastReader(StrictReader):
         if head is None:
             self._buffer += data
             return RequestReader.next_event(self)
+        length = self._fields.length
+        if length and len(data) - end == length:
+            self._body = WholeBody(data[end:])
+            return head
+        if length:
+            self._body = SizedBody(length)
         if end != len(data):
             self._buffer += data[end:]
         return head
@@ -120,8 +129,14 @@ class FastReader(StrictReader):
             head = self._plain_head(bytes(self._buffer[:end]))
             if head is not None:
                 del self._buffer[:end]
+                if self._fields.length:
+                    self._body = SizedBody(self._fields.length)
                 return head
         return super().next_event()
+
+    def forget(self) -> None:
+        """Drop what is remembered of the last request."""
+        self._block, self._section, self._head, self._fields = b"", None, None, _NOTHING
 
     def _plain_head(self, block: bytes) -> RequestHead | None:
         if block != self._block:
@@ -129,8 +144,6 @@ class FastReader(StrictReader):
             if head is None:
                 return None
             self._block, self._head = block, head
-        if self._fields.length:
-            self._body = SizedBody(self._fields.length)
         return self._head
 
     def _parse_plain_head(self, block: bytes) -> RequestHead | None:

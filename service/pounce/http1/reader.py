@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from pounce.config import ServerConfig
-from pounce.http1.body import ChunkedBody, SizedBody
+from pounce.http1.body import ChunkedBody, SizedBody, WholeBody
 from pounce.http1.events import (
     END_OF_REQUEST,
     NEED_DATA,
@@ -29,7 +29,7 @@ class RequestReader(ABC):
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._buffer = bytearray()
-        self._body: SizedBody | ChunkedBody | None = None
+        self._body: SizedBody | WholeBody | ChunkedBody | None = None
         self._eof = False
         self._start_head()
 
@@ -76,7 +76,15 @@ class RequestReader(ABC):
             raise BadRequest(400, "incomplete request")
         return event
 
-    def _next_body(self, body: SizedBody | ChunkedBody) -> Event | NeedData:
+    def whole_body(self) -> bytes | None:
+        """What the next events would say, if the content came with its head; else nothing."""
+        body = self._body
+        if type(body) is not WholeBody or body.complete:
+            return None
+        self._body = None
+        return body.data
+
+    def _next_body(self, body: SizedBody | WholeBody | ChunkedBody) -> Event | NeedData:
         data = b"" if body.complete else body.read(self._buffer)
         if data:
             return Body(data)

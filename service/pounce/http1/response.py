@@ -38,6 +38,7 @@ class ResponseWriter:
         "_length",
         "_length_line",
         "_lines",
+        "_plain",
         "_remaining",
         "_status",
         "complete",
@@ -54,6 +55,7 @@ class ResponseWriter:
         self._defaults = defaults
         self._is_head = method == "HEAD"
         self._http11 = http_version == "1.1"
+        self._plain = False
         self.keep_alive = keep_alive
         self.head_sent = False
         self.complete = False
@@ -69,6 +71,8 @@ class ResponseWriter:
         self._length_line = b""
         self._connection: tuple[bytes, ...] = ()
         self._given: tuple[bytes, ...] = ()
+        # Nearly every response, if it is sent whole and is not the connection's last.
+        self._plain = self._http11 and not self._has_no_content
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         self._lines = lines
         field_of = self._defaults.field
@@ -94,25 +98,20 @@ class ResponseWriter:
             self.complete = not more
             return [content] if content else []
         length = self._length
-        if more or self._has_no_content or (length is not None and length != len(data)):
-            framing = self._frame(len(data), more)
-            content = self._content(data, more)
-        else:
-            # Nearly every response: whole, and of the length that was said, if any was.
+        if self._plain and self.keep_alive and not more and (length is None or length == len(data)):
             framing = self._length_line or b"content-length: %d\r\n" % len(data)
-            content = data
-        lines = self._lines
-        lines.append(framing)
-        if self.keep_alive and self._http11 and not self._connection and not self._given:
-            lines.append(self._defaults.tail)
+            content, tail = data, self._defaults.tail
         else:
-            lines.append(self._tail())
+            framing = self._frame(len(data), more)
+            content, tail = self._content(data, more), self._tail()
         self.head_sent = True
         self.complete = not more
+        lines = self._lines
         # One piece is one system call on any loop; but copying much costs more than that.
         if len(content) < _MUCH:
-            lines.append(content)
+            lines += (framing, tail, content)
             return [b"".join(lines)]
+        lines += (framing, tail)
         return [b"".join(lines), content]
 
     def _learn(self, concern: int | bytes, value: bytes, line: bytes) -> None:
@@ -123,8 +122,10 @@ class ResponseWriter:
             self._length = concern
             self._length_line = line
         elif concern == b"connection":
+            self._plain = False
             self._take_options(value)
         elif concern != b"transfer-encoding":
+            self._plain = False
             self._given += (concern,)
             self._lines.append(line)
         # The transfer coding is the server's own: the ASGI specification has applications' dropped.

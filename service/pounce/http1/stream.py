@@ -97,6 +97,9 @@ class RequestStream(BaseConnection):
         reader = self._reader
         if not reader.in_body:
             return b"", False
+        whole = reader.whole_body()
+        if whole is not None:
+            return whole, False
         try:
             event = reader.next_event()
         except BadRequest as error:
@@ -126,17 +129,14 @@ class RequestStream(BaseConnection):
         """Write content, its head before it."""
         response = self._response
         assert response is not None  # noqa: S101 - a cycle has one
-        if (
-            (self._expects_continue or self._context.draining)
-            and not response.head_sent
-            and self._closes_after()
-        ):
-            response.keep_alive = False
+        if self._expects_continue or self._context.draining:
+            if not response.head_sent and self._closes_after():
+                response.keep_alive = False
+            self._expects_continue = False
         # Not writelines(): asyncio's tells nobody when it has buffered too much, before 3.12.9
         # and 3.13.2 (CVE-2024-12254).
         for piece in response.body(data, more):
             self._transport.write(piece)
-        self._expects_continue = False
         if more and self._transport.is_closing():
             # A write failed. The loop tells only after the application has let go of it, and an
             # application that waits for nothing else never would.
