@@ -28,6 +28,7 @@ soak: $(VENV)/test.stamp
 # quiet; `make bench BENCH="--rounds 1"` is a quick look.
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+	$(BIN)/python -m tests.benchmarks.threads
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pounce.net.address import Address
 from tests.load import Background, Plan
 from tests.load.response import Response, ResponseReader
 
+PYTHON = Path(sys.executable)
 APPS = Path(__file__).parent / "apps"
 PATIENCE = 10.0
 """Seconds that anything may take which is awaited here."""
@@ -160,18 +161,20 @@ def launched(
     apps: Path = APPS,
     unix: bool = False,
     entry: str = "",
+    python: Path = PYTHON,
 ) -> Iterator[Service]:
     """Start a service, on a listener that stays open in this process, as systemd's would.
 
     *directory* is for its log, socket and configuration file, *apps* has its application.
-    *entry* is what else the file's [[listen]] entry says.
+    *entry* is what else the file's [[listen]] entry says. *python* has pounce.
     """
     with _listener(directory / "s" if unix else None) as listener:
         descriptor = listener.fileno()
         file = directory / "service.toml"
         file.write_text(f'[[listen]]\naddress = "fd:{descriptor}"\n{entry}\n')
         arguments = ["serve", app, "--directory", str(apps), "--config", str(file), *flags]
-        with _run(arguments, directory / "log", descriptor) as process:
+        command = [str(python), "-m", "pounce", *arguments]
+        with _run(command, directory / "log", descriptor) as process:
             yield Service(process, _address(listener), directory / "log")
 
 
@@ -184,8 +187,7 @@ def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
 
 
 @contextmanager
-def _run(arguments: list[str], log: Path, descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "pounce", *arguments]
+def _run(command: list[str], log: Path, descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, pass_fds=[descriptor], process_group=0
