@@ -48,4 +48,4 @@ def _listed(lines: str) -> str:
 
 def _text(unpacked: tuple[bytes]) -> str:
     [data] = unpacked
-    return data.rstrip(b"\0").decode(errors="replace")
+    return data.partition(b"\0")[0].decode(errors="replace")
