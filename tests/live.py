@@ -1,9 +1,11 @@
 """The HTTP/1.1 engine on a real socket, and a client that controls every byte, in one loop."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -14,7 +16,8 @@ import uvloop
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
-from pounce.http1.connection import HTTP1Connection
+from pounce.http1.connection import HTTP1Connection, refuse_plaintext
+from pounce.net.tls_transport import TLSTransport
 from pounce.websocket.upgrade import upgrade
 
 PATIENCE = 10.0
@@ -118,6 +121,63 @@ class Client:
         return data != b""
 
 
+class SecureClient(Client):
+    """A client over TLS; `connection` is its side of it."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(sock)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.connection = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self.ended = False  # by close_notify, before the end of the TCP connection
+
+    async def shake_hands(self) -> None:
+        while True:
+            try:
+                self.connection.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if not await self._receive():
+                    raise ConnectionResetError("no answer to the handshake") from None
+            else:
+                await self._flush()
+                return
+
+    async def send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.connection.write(rest) :]
+        await self._flush()
+
+    async def more(self) -> bool:
+        while True:
+            try:
+                data = self.connection.read(65536)
+            except ssl.SSLWantReadError:
+                if not await self._receive():
+                    return False
+                continue
+            except ssl.SSLZeroReturnError:  # as with b"", but this client has ended first
+                data = b""
+            self.received += data
+            self.ended = not data
+            return data != b""
+
+    async def notify(self) -> None:
+        """Say that nothing more will be sent."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.connection.unwrap()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._loop.sock_sendall(self.sock, self._outgoing.read())
+
+    async def _receive(self) -> bool:
+        data = await self._loop.sock_recv(self.sock, 65536)
+        self._incoming.write(data)
+        return data != b""
+
+
 class LiveServer:
     """The engine, swept as a worker would."""
 
@@ -125,6 +185,18 @@ class LiveServer:
         self.context = context
         self.address = address
         self._family = family
+
+    async def connect_securely(
+        self, trusted: ssl.SSLContext, host: str = "a.example", **options: Any
+    ) -> SecureClient:
+        """A client that has shaken hands."""
+        client = SecureClient((await self.connect(**options)).sock, trusted, host)
+        try:
+            await client.shake_hands()
+        except BaseException:
+            client.sock.close()
+            raise
+        return client
 
     async def connect(self, *, receive_buffer: int = 0) -> Client:
         sock = socket.socket(self._family)
@@ -152,17 +224,27 @@ class LiveServer:
 
 @asynccontextmanager
 async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterator[LiveServer]:
-    """Serve *app* on the loopback, or on a unix socket at *path*, with configuration *options*."""
+    """Serve *app* on the loopback, or on a unix socket at *path*, with configuration *options*.
+
+    *tls*, if given, is the server's TLS context.
+    """
     loop = asyncio.get_running_loop()
-    state = options.pop("state", {})
+    state, tls = options.pop("state", {}), options.pop("tls", None)
     context = ServerContext(
         config=ServerConfig(**options), app=app, state=state, loop=loop, websocket=upgrade
     )
     listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     listener.bind(path or ("127.0.0.1", 0))
-    server = await loop.create_server(
-        lambda: HTTP1Connection(context, server=(path, None) if path else None), sock=listener
+    scheme = "https" if tls else "http"
+    plain = functools.partial(
+        HTTP1Connection, context, scheme=scheme, server=(path, None) if path else None
     )
+    refuse = functools.partial(refuse_plaintext, context)
+
+    def protocol() -> asyncio.Protocol:
+        return TLSTransport(tls, plain, refuse, loop) if tls else plain()
+
+    server = await loop.create_server(protocol, sock=listener)
 
     async def sweep() -> None:
         while True:

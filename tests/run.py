@@ -4,9 +4,9 @@
 
 Stages: "current" is this interpreter; "others" is every other supported interpreter of this
 machine, the free-threaded one among them; "attack" is attacks on a service that others use
-meanwhile; "browser" is a real browser; "systemd" is a real systemd in a container. All of them by
-default. Environments and root file systems are kept in a cache outside the project:
-$POUNCE_TEST_CACHE, or ~/.cache/pounce.
+meanwhile; "browser" is a real browser; "fronts" is real proxies before it; "systemd" is a real
+systemd in a container. All of them by default. Environments and root file systems are kept in a
+cache outside the project: $POUNCE_TEST_CACHE, or ~/.cache/pounce.
 """
 
 import os
@@ -32,7 +32,7 @@ FREE_THREADED = "3.14t"
 
 
 def main() -> int:
-    stages = {each.__name__: each for each in (current, others, attack, browser, systemd)}
+    stages = {each.__name__: each for each in (current, others, attack, browser, fronts, systemd)}
     chosen = sys.argv[1:] or list(stages)
     unknown = set(chosen) - set(stages)
     if unknown:
@@ -60,6 +60,11 @@ def attack() -> Iterator[tuple[str, int]]:
 def browser() -> Iterator[tuple[str, int]]:
     subprocess.run([sys.executable, "-m", "tests.browser.prepare"], cwd=PROJECT, check=True)
     yield pytest(Path(sys.executable), ["tests/browser"])
+
+
+def fronts() -> Iterator[tuple[str, int]]:
+    subprocess.run([sys.executable, "-m", "tests.fronts.prepare"], cwd=PROJECT, check=True)
+    yield pytest(Path(sys.executable), ["tests/fronts"], *SIDE_BY_SIDE)
 
 
 def systemd() -> Iterator[tuple[str, int]]:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pounce.cpus import available_cpus
+from pounce.errors import ConfigError
 from pounce.kinds import (
     Boolean,
     Choice,
@@ -13,6 +14,7 @@ from pounce.kinds import (
     Integer,
     ListenAddress,
     Seconds,
+    SecretFile,
     Text,
     Texts,
     TrustedPeer,
@@ -26,6 +28,7 @@ WorkerModeName = Literal["auto", "thread", "process"]
 LoopName = Literal["auto", "uvloop", "asyncio"]
 LifespanMode = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+ClientCertificates = Literal["off", "optional", "required"]
 LogFormat = Literal["text", "json"]
 
 SECTIONS = {
@@ -78,9 +81,56 @@ class Listen:
         details="The header's client counts as if it had connected itself. Connections without "
         "a header, and those from peers that are not in forwarded_allow, are closed.",
     )
+    certificate: tuple[str, ...] = option(
+        "listening",
+        Texts(SecretFile(), single=True),
+        (),
+        "a TLS certificate's PEM file, with the intermediate certificates after it",
+        details="With none, the address is served without TLS. Of several, the one for the name "
+        "that a client asks for (SNI) is used, the first where none is for it. A reload reads "
+        "the files anew.",
+        flag="--certificate",
+    )
+    key: tuple[str, ...] = option(
+        "listening",
+        Texts(SecretFile(), single=True),
+        (),
+        "the PEM file of the certificate's private key, without a password",
+        details="As many as there are certificates, in their order; with none, each key is in "
+        "its certificate's file.",
+        flag="--key",
+    )
+    client_certificates: ClientCertificates = option(
+        "listening",
+        Choice("off", "optional", "required"),
+        "off",
+        "whether clients are asked for a certificate",
+        details="One that client_ca has not issued is refused. Applications see it as the ASGI "
+        "extension `tls`.",
+        flag="--client-certificates",
+    )
+    client_ca: str = option(
+        "listening",
+        SecretFile(names=("",)),
+        "",
+        "the PEM file of the authorities that may issue clients' certificates",
+        flag="--client-ca",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.key and len(self.key) != len(self.certificate):
+            raise ConfigError(
+                f"key: found {len(self.key)}, expected one for each certificate, "
+                f"of which there are {len(self.certificate)}"
+            )
+        if self.client_ca and not self.certificate:
+            raise ConfigError("client_ca: it needs a certificate beside it")
+        if bool(self.client_ca) != (self.client_certificates != "off"):
+            raise ConfigError(
+                f"client_certificates: found {self.client_certificates!r}, but "
+                f"client_ca {'is set' if self.client_ca else 'is not set'}"
+            )
 
 
 DEFAULT_LISTEN = Listen(address=Address.parse("127.0.0.1:8000"))

@@ -5,23 +5,25 @@ Everything wrong is reported at once, each with the line or the flag it is from.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tomli
 
-from pounce.config import ServerConfig
+from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ConfigError
 from pounce.kinds import Invalid, Steps
-from pounce.options import dotted, options, read
+from pounce.options import dotted, flagged, options, read
 
 CONFIG_DIRECTORY = Path("/etc/pounce")
 SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """The names a service may have: letters that systemd.unit(5) would not escape."""
 
 _OPTIONS = {option.key: option for option in options(ServerConfig)}
+_OF_LISTENERS = {option.key: option for option in flagged(Listen)}
+_FLAGGED = {**_OPTIONS, **_OF_LISTENERS}
 
 
 class ConfigFile:
@@ -94,6 +96,8 @@ class Settings:
         """Say where the value at *steps* is from: a flag, ``file:line`` or ``default``."""
         if self._is_given(steps):
             return f"command line {self.given[str(steps[0])].label}"
+        if steps[0] == "listen" and steps[-1] in self.given_values:
+            return f"command line {self.given[str(steps[-1])].label}"
         if self.file is not None and steps in self.file.lines:
             return f"{self.file.path}:{self.file.lines[steps]}"
         return "default"
@@ -130,14 +134,13 @@ class Invocation:
             problems.append(error.message)
         if problems:
             raise ConfigError("\n".join(problems))
-        for key, value in given_values.items():
-            values[key] = _OPTIONS[key].kind.merge(values[key], value) if key in values else value
-        return Settings(ServerConfig(**values), file, self.given, given_values)
+        config = ServerConfig(**_merge(values, given_values))
+        return Settings(config, file, self.given, given_values)
 
     def _given_values(self) -> dict[str, Any]:
         values, problems = {}, []
         for key, (label, words) in self.given.items():
-            kind = _OPTIONS[key].kind
+            kind = _FLAGGED[key].kind
             try:
                 values[key] = kind.resolve(kind.parse(*words), self.directory)
             except Invalid as invalid:
@@ -145,6 +148,19 @@ class Invocation:
         if problems:
             raise ConfigError("\n".join(problems))
         return values
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's values with the command line's, which have precedence."""
+    values = dict(below)
+    for key in above.keys() & _OPTIONS.keys():
+        kind = _OPTIONS[key].kind
+        values[key] = kind.merge(values[key], above[key]) if key in values else above[key]
+    shared = {key: above[key] for key in above.keys() & _OF_LISTENERS.keys()}
+    if shared:
+        entries = values.get("listen") or (DEFAULT_LISTEN,)
+        values["listen"] = tuple(replace(entry, **shared) for entry in entries)
+    return values
 
 
 def find(name: str, directory: Path = CONFIG_DIRECTORY) -> Path:

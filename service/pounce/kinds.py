@@ -20,6 +20,9 @@ from pounce.net.address import Address
 T = TypeVar("T")
 TypedText = TypeVar("TypedText", bound=str)
 
+CREDENTIAL = "credential:"
+"""How a value begins that names a credential of the service (LoadCredential=, systemd.exec(5))."""
+
 Steps = tuple[str | int, ...]
 """A place inside a configuration: keys and list indexes, as ``("listen", 0, "address")``."""
 
@@ -194,6 +197,19 @@ class FilePath(Kind[str]):
         return value if value in self.names else str(base / value)
 
 
+class SecretFile(FilePath):
+    """A path, or the name of a credential."""
+
+    metavar = "FILE"
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        super().__init__(names, noun="path or credential:NAME")
+
+    def resolve(self, value: str, base: Path) -> str:
+        """Make a path absolute; where credentials are is known to the service alone."""
+        return value if value.startswith(CREDENTIAL) else super().resolve(value, base)
+
+
 class TrustedPeer(Kind[str]):
     """A peer's address, a network, ``unix`` for any unix socket's peer, or ``*`` for all."""
 
@@ -215,23 +231,30 @@ class TrustedPeer(Kind[str]):
 
 
 class Texts(Kind[tuple[str, ...]]):
-    """A list of strings, each of the kind *item*."""
+    """A list of strings, each of the kind *item*; one alone may stand for its list if *single*."""
 
     repeatable = True
 
-    def __init__(self, item: Kind[str]) -> None:
+    def __init__(self, item: Kind[str], *, single: bool = False) -> None:
         self.item = item
+        self.single = single
         self.metavar = item.metavar
-        self.allowed = f"a list, each of {item.allowed}"
+        self.allowed = f"{item.allowed}, or a list" if single else f"a list, each of {item.allowed}"
 
     def check(self, value: object) -> tuple[str, ...]:
         """Accept list and tuple; each refused item is a problem of its own."""
+        if self.single and isinstance(value, str):
+            value = (value,)
         if not isinstance(value, list | tuple):
             raise self.refuse(value)
         return tuple(collect(self.item.check, value))
 
     def _read(self, words: tuple[str, ...]) -> object:
         return words
+
+    def resolve(self, value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+        """Resolve each."""
+        return tuple(self.item.resolve(each, base) for each in value)
 
 
 class Variables(Kind[Mapping[str, str]]):

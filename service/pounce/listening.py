@@ -109,11 +109,12 @@ def _covers(sock: socket.socket, host: str) -> bool:
     return host == "::" or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
-def describe(sock: socket.socket) -> str:
-    """The socket's address as people write it."""
+def describe(sock: socket.socket, *, secure: bool = False) -> str:
+    """The socket's address as people write it; *secure* is with TLS."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    scheme = "http://" if sock.type == socket.SOCK_STREAM else "udp "
+    web = "https://" if secure else "http://"
+    scheme = web if sock.type == socket.SOCK_STREAM else "udp "
     return f"{scheme}{host}:{name[1]}"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pounce.errors import ConfigError
@@ -60,6 +61,12 @@ def required(section: str, kind: Kind[T], summary: str, *, details: str = "") ->
 def options(owner: type[Any]) -> tuple[Option, ...]:
     """Every option that the dataclass *owner* declares, in order."""
     return tuple(_named(each.metadata["option"], each.name) for each in fields(owner))
+
+
+def flagged(owner: type[Any]) -> tuple[Option, ...]:
+    """Those of a record's options that a flag of their own sets in every record."""
+    own = {each.name for each in fields(owner) if each.metadata["option"].flag}
+    return tuple(each for each in options(owner) if each.key in own)
 
 
 def _named(declared: Option, key: str) -> Option:
@@ -141,7 +148,22 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
             return value
         if not isinstance(value, Mapping):
             raise self.refuse(value)
-        return self.owner(**read(self.owner, value))
+        values = read(self.owner, value)
+        try:
+            return self.owner(**values)
+        except ConfigError as error:  # values that do not go together
+            raise Invalid(Problem(error.message)) from None
+
+    def resolve(self, value: tuple[T, ...], base: Path) -> tuple[T, ...]:
+        """Resolve each option of each record."""
+        return tuple(self._resolve_record(record, base) for record in value)
+
+    def _resolve_record(self, record: T, base: Path) -> T:
+        resolved = {
+            each.key: each.kind.resolve(getattr(record, each.key), base)
+            for each in options(self.owner)
+        }
+        return self.owner(**resolved)
 
     def _refuse_duplicates(self, records: tuple[T, ...]) -> None:
         seen: dict[object, int] = {}

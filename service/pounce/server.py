@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pounce import log
 from pounce.config import ServerConfig
+from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.listening import Listeners, collect_listeners, describe
@@ -20,9 +21,6 @@ from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.journal import JournalHandler, stderr_is_journal
 from pounce.systemd.notify import SystemdNotifier
 from pounce.varlink import SOCKET
-
-# What a reload cannot change: it is the supervisor's own, not the workers'.
-_FIXED = ("listen", "worker_mode", "control", "max_restarts", "restart_window")
 
 logger = logging.getLogger("pounce.server")
 
@@ -89,9 +87,15 @@ class Server:
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
         listeners = collect_listeners(self._config.listen, inherited.sockets)
         try:
+            self._endpoints = endpoints = Endpoints(listeners.entries)
             self._announce(listeners)
             supervisor = self._supervise(notifier, keeper)
-            supervisor.run(listeners.stream, listeners.datagram, entries=listeners.entries)
+            supervisor.run(
+                listeners.stream,
+                listeners.datagram,
+                entries=endpoints.entries,
+                ssl_contexts=endpoints.contexts,
+            )
         finally:
             listeners.close()
             notifier.close()
@@ -122,25 +126,49 @@ class Server:
 
     def _announce(self, listeners: Listeners) -> None:
         for sock in listeners.stream:
-            logger.info("listening on %s", describe(sock))
+            secure = sock.fileno() in self._endpoints.contexts
+            logger.info("listening on %s", describe(sock, secure=secure))
+        self._warn_of_certificates()
         for sock in listeners.datagram:
             logger.warning("%s is held but not served: there is no HTTP/3 yet", describe(sock))
+
+    def _warn_of_certificates(self) -> None:
+        for text in self._endpoints.doubts():
+            logger.warning("%s", text)
 
     def _reload_config(self) -> ServerConfig:
         assert self._read_config is not None  # noqa: S101 - else this is not passed on
         config = _with_credentials(self._read_config())
-        for key in _FIXED:
-            if getattr(config, key) != getattr(self._config, key):
+        self._endpoints.renew(config.listen)
+        self._warn_of_certificates()
+        for key, value in _fixed(config).items():
+            if value != _fixed(self._config)[key]:
                 logger.warning("reload: a changed %s takes effect at the next restart", key)
         self._config = config
         self._configure_log()
         return config
 
 
+def _fixed(config: ServerConfig) -> dict[str, object]:
+    """What a reload cannot change: it is the supervisor's own, not the workers'."""
+    keys = ("worker_mode", "control", "max_restarts", "restart_window")
+    addresses = [(entry.address, entry.name) for entry in config.listen]
+    return {"listen": addresses, **{key: getattr(config, key) for key in keys}}
+
+
 def _with_credentials(config: ServerConfig) -> ServerConfig:
-    """Put the paths of credentials into the application's environment; raises ConfigError."""
+    """Put in the paths of credentials, where they are named; raises ConfigError."""
     environment = {name: resolve_credential(value) for name, value in config.environment.items()}
-    return replace(config, environment=environment)
+    listen = tuple(
+        replace(
+            entry,
+            certificate=tuple(map(resolve_credential, entry.certificate)),
+            key=tuple(map(resolve_credential, entry.key)),
+            client_ca=resolve_credential(entry.client_ca),
+        )
+        for entry in config.listen
+    )
+    return replace(config, environment=environment, listen=listen)
 
 
 def _access_log(path: str) -> logging.Handler:

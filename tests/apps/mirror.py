@@ -22,6 +22,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         answer = list(seen)
         seen.clear()
         await respond(send, answer)
+    elif scope["path"] == "/-/flood":
+        await flood(send)
     else:
         record = describe(scope)
         seen.append(record)
@@ -61,6 +63,13 @@ async def respond(send: Any, answer: object) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def flood(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for number in range(256):
+        body = bytes([number]) * 65_536
+        await send({"type": "http.response.body", "body": body, "more_body": number < 255})
 
 
 async def converse(record: dict[str, Any], receive: Any, send: Any) -> None:

@@ -33,6 +33,7 @@ PACKAGES = (
     "python3-fastapi",
     "python3-sqlalchemy",
     # The project's own tests run in there, too.
+    "python3-cryptography",
     "python3-hypothesis",
     "python3-pytest",
     "python3-pytest-timeout",

@@ -34,6 +34,7 @@ MAY_KNOW = {
     },
     "server": {
         "config",
+        "endpoints",
         "errors",
         "lifecycle",
         "listening",
@@ -42,6 +43,7 @@ MAY_KNOW = {
         "systemd",
         "varlink",
     },
+    "endpoints": {"config", "errors", "net"},
     "listening": {"config", "errors", "net"},
     "launch": {"config", "config_file", "errors"},
     "systemd": {
@@ -89,7 +91,7 @@ MAY_KNOW = {
     "net": {"errors"},
     "config_text": {"config", "config_file", "kinds", "options"},
     "config_file": {"config", "errors", "kinds", "options"},
-    "config": {"cpus", "kinds", "net", "options"},
+    "config": {"cpus", "errors", "kinds", "net", "options"},
     "options": {"errors", "kinds"},
     "kinds": {"net"},
     "channel": set(),
@@ -111,9 +113,13 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
-    ("workers", "net"): {"pounce.net.forwarded", "pounce.net.proxy_protocol"},
+    ("workers", "net"): {
+        "pounce.net.forwarded",
+        "pounce.net.proxy_protocol",
+        "pounce.net.tls_transport",
+    },
     ("workers", "websocket"): {"pounce.websocket.upgrade"},
-    ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host", "pounce.net.tls"},
 }
 
 READ_BY_SYSTEMD_ALONE = {

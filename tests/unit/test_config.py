@@ -47,6 +47,8 @@ def test_zero_workers_are_as_many_as_there_are_cpus() -> None:
     assert ServerConfig(workers=7).worker_count == 7
 
 
+KEYS_OF_LISTEN = ", ".join(option.key for option in options(Listen))
+
 ACCEPTED = [
     ("app", "shop:app", "shop:app"),
     ("app", "shop.asgi:make.app()", "shop.asgi:make.app()"),
@@ -65,6 +67,8 @@ ACCEPTED = [
     ("server_header", False, False),
     ("listen", [{"address": "127.0.0.1:80", "name": "web"}], None),
     ("listen", [Listen(address=Address.parse("unix:/run/x"))], None),
+    ("listen", [{"address": ":443", "certificate": "a.pem"}], None),
+    ("listen", [{"address": ":443", "certificate": ["a.pem"], "key": "credential:a"}], None),
 ]
 
 
@@ -79,6 +83,36 @@ def test_accepted(key: str, value: Any, final: Any) -> None:
 
 
 REFUSED = [
+    (
+        "listen",
+        [{"address": ":443", "certificate": ["a", "b"], "key": "c"}],
+        "listen[0]: key: found 1, expected one for each certificate, of which there are 2",
+    ),
+    (
+        "listen",
+        [{"address": ":443", "key": "c"}],
+        "listen[0]: key: found 1, expected one for each certificate, of which there are 0",
+    ),
+    (
+        "listen",
+        [{"address": ":443", "certificate": ["a", ""]}],
+        'listen[0].certificate[1]: found "", expected a path or credential:NAME',
+    ),
+    (
+        "listen",
+        [{"address": ":443", "certificate": "a", "client_certificates": "required"}],
+        "listen[0]: client_certificates: found 'required', but client_ca is not set",
+    ),
+    (
+        "listen",
+        [{"address": ":443", "certificate": "a", "client_ca": "b"}],
+        "listen[0]: client_certificates: found 'off', but client_ca is set",
+    ),
+    (
+        "listen",
+        [{"address": ":443", "client_ca": "b", "client_certificates": "optional"}],
+        "listen[0]: client_ca: it needs a certificate beside it",
+    ),
     ("app", "shop", 'app: found "shop", expected "module:attribute" or "module:factory()"'),
     ("app", "shop:", 'app: found "shop:", expected "module:attribute" or "module:factory()"'),
     ("app", "shop.py:1", None),
@@ -124,8 +158,7 @@ REFUSED = [
     (
         "listen",
         ["127.0.0.1:80"],
-        'listen[0]: found "127.0.0.1:80", expected tables with the keys '
-        + ", ".join(option.key for option in options(Listen)),
+        'listen[0]: found "127.0.0.1:80", expected tables with the keys ' + KEYS_OF_LISTEN,
     ),
     (
         "listen",
@@ -250,7 +283,7 @@ def test_unknown_keys_name_the_nearest_or_all() -> None:
         read(Listen, {"adress": ":80", "zzz": 1})
     assert caught.value.problems == (
         Problem("unknown key; did you mean address?", ("adress",)),
-        Problem("unknown key; known are address, name, proxy_protocol", ("zzz",)),
+        Problem(f"unknown key; known are {KEYS_OF_LISTEN}", ("zzz",)),
         Problem(
             "address is missing, expected host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
         ),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.config import Listen
+from pounce.config import DEFAULT_LISTEN, Listen
 from pounce.config_file import ConfigFile, Given, Invocation, Settings, find
 from pounce.errors import ConfigError
 from pounce.net.address import Address
@@ -218,6 +219,28 @@ def test_relative_paths_start_at_the_file_or_where_the_command_was_given(tmp_pat
     config = load(path, directory="here", access_log="on", virtualenv="/srv/venv").config
     assert config.directory == "/base/here"
     assert (config.access_log, config.virtualenv) == ("on", "/srv/venv")
+
+
+def test_flags_that_are_for_every_address(tmp_path: Path) -> None:
+    path = write(tmp_path, COMPLETE)
+    settings = load(path, certificate="shop.pem", key="credential:shop")
+    entries = settings.config.listen
+    assert [str(entry.address) for entry in entries] == ["127.0.0.1:80", "unix:/run/shop.sock"]
+    for entry in entries:
+        assert (entry.certificate, entry.key) == (("/base/shop.pem",), ("credential:shop",))
+    assert settings.source("listen", 1, "key") == "command line --key"
+    assert settings.source("listen", 1, "name") == f"{path}:18"
+    assert load(None, certificate="shop.pem").config.listen == (
+        replace(DEFAULT_LISTEN, certificate=("/base/shop.pem",)),
+    )
+    with pytest.raises(ConfigError, match="key: found 1, expected one for each certificate"):
+        load(path, key="shop.key")
+
+
+def test_a_listeners_files_start_at_the_file(tmp_path: Path) -> None:
+    text = '[[listen]]\naddress = ":443"\ncertificate = ["a.pem", "credential:b"]\n'
+    [entry] = load(write(tmp_path, text)).config.listen
+    assert entry.certificate == (f"{tmp_path}/a.pem", "credential:b")
 
 
 def test_a_reload_reads_the_file_again(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from pounce.cli.completion import complete_name
-from pounce.config import SECTIONS, ServerConfig
+from pounce.config import SECTIONS, Listen, ServerConfig
 from pounce.config_file import Given, Invocation, find
-from pounce.kinds import Boolean, Choice, FilePath, Kind, toml
-from pounce.options import Option, options
+from pounce.kinds import Boolean, Choice, FilePath, Kind, Texts, toml
+from pounce.options import Option, flagged, options
 
-_OPTIONS = {option.key: option for option in options(ServerConfig)}
+_OPTIONS = {option.key: option for option in (*options(ServerConfig), *flagged(Listen))}
 
 
 class ConfiguredCommand(click.Command):
@@ -92,7 +92,7 @@ def _completer(
     def complete(
         _context: click.Context, _parameter: click.Parameter, word: str
     ) -> list[CompletionItem]:
-        if isinstance(kind, FilePath):
+        if isinstance(kind.item if isinstance(kind, Texts) else kind, FilePath):
             return [CompletionItem(word, type="file")]
         names = kind.names if isinstance(kind, Choice) else ()
         return [CompletionItem(name) for name in names if name.startswith(word)]

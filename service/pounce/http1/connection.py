@@ -24,6 +24,7 @@ from math import inf
 from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.scope import build_scope, renew_scope
+from pounce.asgi.tls import tls_extension
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
 from pounce.http1.events import (
@@ -34,7 +35,8 @@ from pounce.http1.events import (
     NeedData,
     RequestHead,
 )
-from pounce.http1.response import ResponseWriter
+from pounce.http1.linger import LingeringClose
+from pounce.http1.response import ResponseWriter, error_response
 from pounce.http1.rules import to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
 from pounce.net.forwarded import Origin
@@ -59,6 +61,7 @@ class HTTP1Connection(RequestStream):
     __slots__ = (
         "_asked",
         "_droppable",
+        "_extensions",
         "_head_begun",
         "_passage",
         "_pristine",
@@ -135,6 +138,10 @@ class HTTP1Connection(RequestStream):
             # for the peer of a unix socket, and what it has sent be believed like a proxy's.
             self.abort()
             return
+        connection = transport.get_extra_info("ssl_object")
+        self._extensions = context.extensions
+        if connection is not None:
+            self._extensions = {**context.extensions, "tls": tls_extension(connection)}
         self._trusted = context.proxies.trusts_peer(self._client)
         config = context.config
         if len(context.connections) > config.max_connections and not context.make_room():
@@ -165,8 +172,7 @@ class HTTP1Connection(RequestStream):
             self._next_request()
         else:
             self._input.wake()
-        # TLS has no half-closed connections: there the answer must be no (asyncio says so aloud).
-        return self._transport.get_extra_info("sslcontext") is None
+        return True
 
     def resume_writing(self) -> None:
         """What was written has gone out."""
@@ -277,7 +283,7 @@ class HTTP1Connection(RequestStream):
             self._server,
             context.config.root_path,
             context.state,
-            context.extensions,
+            self._extensions,
         )
 
     def _closes_after(self) -> bool:
@@ -364,3 +370,10 @@ class HTTP1Connection(RequestStream):
             self._answer(408, "the request's head came too slowly")
         else:
             self._close()
+
+
+def refuse_plaintext(context: ServerContext, transport: asyncio.Transport) -> None:
+    """Answer a client that speaks HTTP where TLS is spoken; what it asks is not looked at."""
+    reason = "this port speaks TLS: use https://"
+    transport.write(error_response(context.defaults, 400, reason))
+    LingeringClose(context, transport)

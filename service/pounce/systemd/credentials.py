@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 from pounce.errors import ConfigError
-
-PREFIX = "credential:"
+from pounce.kinds import CREDENTIAL
 
 
 def credentials_directory() -> Path | None:
@@ -19,9 +18,9 @@ def resolve_credential(value: str) -> str:
 
     Raises ConfigError if there is no such credential.
     """
-    if not value.startswith(PREFIX):
+    if not value.startswith(CREDENTIAL):
         return value
-    name = value.removeprefix(PREFIX)
+    name = value.removeprefix(CREDENTIAL)
     directory = credentials_directory()
     if not name or "/" in name or name in {".", ".."}:
         raise ConfigError(f"{value!r} is no credential's name", hint="credential:NAME, no slash")

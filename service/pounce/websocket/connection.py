@@ -179,8 +179,7 @@ class WebSocketConnection(BaseConnection):
         """The client will send no more, which without a close frame is no proper end."""
         self._eof = True
         self._read()
-        # TLS has no half-closed connections.
-        return not self.gone and self._transport.get_extra_info("sslcontext") is None
+        return not self.gone
 
     # What the cycle asks for; see pounce.asgi.websocket.Socket.
 

@@ -6,7 +6,8 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from ssl import SSLContext
+
+from pounce.net.tls_transport import TLSTransport
 
 logger = logging.getLogger("pounce.worker")
 
@@ -22,10 +23,19 @@ _STEP_BACK = 0.002
 
 
 class Connector:
-    """Gives accepted sockets their transports; *on_settled* is called after each."""
+    """Gives accepted sockets their transports; *on_settled* is called after each.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_settled: Callable[[], None]) -> None:
+    A TLS handshake that takes longer than *handshake_timeout* seconds is given up.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handshake_timeout: float,
+        on_settled: Callable[[], None],
+    ) -> None:
         self._loop = loop
+        self._handshake_timeout = handshake_timeout
         self._on_settled = on_settled
         self._arriving: set[asyncio.Task[None]] = set()
 
@@ -34,23 +44,35 @@ class Connector:
         """Connections that are accepted but not yet known to their protocol."""
         return len(self._arriving)
 
-    def connect(
-        self, sock: socket.socket, factory: ProtocolFactory, ssl_context: SSLContext | None = None
-    ) -> None:
-        """Connect *sock* to a protocol that *factory* makes."""
+    def connect(self, sock: socket.socket, factory: ProtocolFactory) -> None:
+        """Connect *sock* to a protocol that *factory* makes, which may be a TLSTransport."""
         sock.setblocking(False)
-        task = self._loop.create_task(self._connect(sock, factory, ssl_context))
+        task = self._loop.create_task(self._connect(sock, factory))
         self._arriving.add(task)
         task.add_done_callback(self._settled)
 
-    async def _connect(
-        self, sock: socket.socket, factory: ProtocolFactory, ssl_context: SSLContext | None
-    ) -> None:
+    async def _connect(self, sock: socket.socket, factory: ProtocolFactory) -> None:
         try:
-            await self._loop.connect_accepted_socket(factory, sock, ssl=ssl_context)
-        except OSError as error:  # the client left, or its TLS handshake failed
+            _, protocol = await self._loop.connect_accepted_socket(factory, sock)
+        except OSError as error:  # the client left
             logger.debug("a connection ended before it began: %s", error)
             sock.close()
+        else:
+            if isinstance(protocol, TLSTransport):
+                await self._shake_hands(protocol)
+
+    async def _shake_hands(self, connection: TLSTransport) -> None:
+        try:
+            async with asyncio.timeout(self._handshake_timeout):
+                await connection.settled
+        except TimeoutError:
+            logger.debug("a TLS handshake took longer than %g s", self._handshake_timeout)
+            connection.abort()
+        except OSError as error:
+            logger.debug("a TLS handshake failed: %s", error)
+        except asyncio.CancelledError:  # the worker ends
+            connection.abort()
+            raise
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._arriving.discard(task)

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
-from pounce.http1.connection import HTTP1Connection
+from pounce.http1.connection import HTTP1Connection, refuse_plaintext
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import ProxyHeader
+from pounce.net.tls_transport import TLSTransport
 from pounce.websocket.upgrade import upgrade
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, Endpoint
@@ -31,7 +32,8 @@ class Worker(ServingWorker):
 
     def __init__(self, assignment: Assignment, load: Callable[[], ASGIApp]) -> None:
         super().__init__(assignment, load)
-        self._connector = Connector(self.loop, self.check_drained)
+        timeout = self.config.header_timeout
+        self._connector = Connector(self.loop, timeout, self.check_drained)
         self._departures = Departures(self.loop, assignment.handover)
         self._sources: list[Source] = []
 
@@ -91,7 +93,7 @@ class Worker(ServingWorker):
         def protocol() -> HTTP1Connection:
             return HTTP1Connection(context, scheme=scheme, server=server)
 
-        return lambda sock: self._connect(sock, protocol, tls)
+        return lambda sock: self._connect(context, sock, protocol, tls)
 
     def _serve_proxied(
         self, context: ServerContext, endpoint: Endpoint, server: Server
@@ -121,12 +123,23 @@ class Worker(ServingWorker):
                 context, scheme=passage.scheme, server=passage.server, passage=passage
             )
 
-        self._connect(sock, protocol, tls)
+        self._connect(context, sock, protocol, tls)
 
     def _connect(
-        self, sock: socket.socket, factory: ProtocolFactory, tls: SSLContext | None = None
+        self,
+        context: ServerContext,
+        sock: socket.socket,
+        factory: ProtocolFactory,
+        tls: SSLContext | None,
     ) -> None:
-        self._connector.connect(sock, factory, tls)
+        if tls is not None:
+            # To answer 503 takes a handshake, which costs more than many a request.
+            if self.held() >= self.config.max_connections and not context.make_room():
+                sock.close()
+                return
+            refuse = partial(refuse_plaintext, context)
+            factory = partial(TLSTransport, tls, factory, refuse, self.loop)
+        self._connector.connect(sock, factory)
         self.assignment.row.hold(self.held())
 
     def held(self) -> int:

@@ -1,0 +1,136 @@
+"""The TLS of a listener: contexts, and the choice among certificates.
+
+A listener has one *front* context, which every connection begins with. It holds the keys that
+session tickets are encrypted with, and no certificate: as soon as the client has named a host,
+the connection goes on with the context of a certificate. OpenSSL looks at the front context's
+ticket keys all the same, so a session is resumed by every worker and generation that has
+inherited the front context, whatever became of the certificates.
+"""
+
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from pounce.errors import ConfigError
+from pounce.net.certificate import Certificate, load_chain, read_pem, wildcard
+
+# TLS 1.2 with forward secrecy and authenticated encryption, as Mozilla's intermediate profile
+# has it, and keys and hashes of at least 112 bits' strength. All suites of TLS 1.3 are such.
+_CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# Ticket keys should be changed once a week (RFC 9325 section 3.4).
+_TICKET_KEYS_AGE = 7 * 86_400.0
+
+
+_VERIFY_MODES = {"optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+Context = TypeVar("Context", bound=ssl.SSLContext)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """What a listener's TLS is made of.
+
+    *pairs* are the paths of each certificate and its key; *client_ca* those of whom clients'
+    certificates must be from, unless *client_certificates* is off.
+    """
+
+    pairs: Sequence[tuple[str, str]]
+    client_certificates: Literal["off", "optional", "required"] = "off"
+    client_ca: str = ""
+
+
+class CertificateContext(ssl.SSLContext):
+    """A context with a certificate."""
+
+    certificate: Certificate
+
+
+class Certificates:
+    """The certificates of a listener, loaded. Raises ConfigError where they cannot be."""
+
+    def __init__(self, files: TLSFiles) -> None:
+        self.client_certificates = files.client_certificates
+        self.client_ca = read_pem(files.client_ca, "CERTIFICATE") if files.client_ca else ""
+        self._files = files
+        self._contexts = [self._load(*pair) for pair in files.pairs]
+        self._by_name: dict[str, CertificateContext] = {}
+        for context in self._contexts:
+            for name in context.certificate.names:
+                self._by_name.setdefault(name, context)
+
+    @property
+    def all(self) -> list[Certificate]:
+        """Each certificate."""
+        return [context.certificate for context in self._contexts]
+
+    def find(self, host: str | None) -> CertificateContext:
+        """The context for *host*, a client's server_name; the first one where none is for it."""
+        name = (host or "").lower()
+        return self._by_name.get(name) or self._by_name.get(wildcard(name)) or self._contexts[0]
+
+    def asks_as(self, other: "Certificates") -> bool:
+        """Whether clients have to show the same as with *other*."""
+        mine = (self.client_certificates, self.client_ca)
+        return mine == (other.client_certificates, other.client_ca)
+
+    def front(self) -> ssl.SSLContext:
+        """A context without a certificate, which asks clients for theirs as the others do."""
+        return self._prepare(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def _load(self, certificate: str, key: str) -> CertificateContext:
+        context = self._prepare(CertificateContext(ssl.PROTOCOL_TLS_SERVER))
+        load_chain(context, certificate, key)
+        context.certificate = Certificate.read(certificate)
+        return context
+
+    def _prepare(self, context: Context) -> Context:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
+        # All suites are good, and the client knows what its hardware is good at.
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        if self.client_ca:
+            try:
+                context.load_verify_locations(cadata=self.client_ca)
+            except ssl.SSLError as error:
+                path, reason = self._files.client_ca, error.reason or error
+                raise ConfigError(f"OpenSSL cannot load client_ca {path}: {reason}") from None
+            context.verify_mode = _VERIFY_MODES[self.client_certificates]
+        return context
+
+
+class ListenerTLS:
+    """The TLS of one listener; its certificates can be replaced while it serves.
+
+    `context` is the front context. It stays the same, so that sessions can be resumed, until
+    its ticket keys are old or clients have to show something else than before: a session that
+    is resumed shows nothing anew.
+    """
+
+    context: ssl.SSLContext
+
+    def __init__(self, certificates: Certificates) -> None:
+        self.certificates = certificates
+        self._renew_front()
+
+    def use(self, certificates: Certificates) -> None:
+        """Go on with other *certificates*."""
+        asked, self.certificates = self.certificates, certificates
+        is_old = time.monotonic() - self._made > _TICKET_KEYS_AGE
+        if is_old or not certificates.asks_as(asked):
+            self._renew_front()
+
+    def _renew_front(self) -> None:
+        self._made = time.monotonic()
+        self.context = self.certificates.front()
+        # Called for every handshake, with None where the client names no host.
+        self.context.sni_callback = self._choose
+
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
+    ) -> None:
+        connection.context = self.certificates.find(host)

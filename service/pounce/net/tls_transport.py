@@ -1,0 +1,230 @@
+"""TLS on top of a connection's plain transport: as much of it as a server needs.
+
+asyncio and uvloop have such transports, too. But those cannot close one direction, so that a
+client that is still sending may never read an early answer. They do not tell how much of what
+was written has left, so that a client that reads slowly looks like one that has stopped, and
+they cut off what is left of a response if it takes longer than their timeout once they close.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_HANDSHAKE = b"\x16"  # the content type of a client's first record (RFC 8446 section 5.1)
+_RECORD = 16_384  # the most content of a record (RFC 8446 section 5.1)
+
+Buffer = bytes | bytearray | memoryview
+
+
+class TLSTransport(asyncio.Transport, asyncio.Protocol):
+    """A transport for the protocol above, and a protocol of the plain transport below.
+
+    *factory* makes the protocol above once the handshake is complete. *on_plaintext* gets the
+    plain transport of a client that seems to speak HTTP without TLS. `settled` is done when
+    either has happened; its exception, an OSError, tells of a handshake that failed.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        factory: Callable[[], asyncio.Protocol],
+        on_plaintext: Callable[[asyncio.Transport], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__()
+        self.settled: asyncio.Future[None] = loop.create_future()
+        self._context = context
+        self._factory = factory
+        self._on_plaintext = on_plaintext
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl: ssl.SSLObject | None = None  # takes memory, so only for a client that speaks
+        self._protocol: asyncio.Protocol | None = None
+        self._read_ended = self._write_ended = self._closing = False
+
+    # What the plain transport tells.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The client is connected."""
+        self._below = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Records, or parts of them, have come."""
+        if self._ssl is None:
+            if not data.startswith(_HANDSHAKE) and data[:1].isalpha():
+                self._settle()
+                self._on_plaintext(self._below)
+                return
+            self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._incoming.write(data)
+        if self._protocol is None:
+            self._shake_hands(self._ssl)
+        if self._protocol is not None:
+            self._read(self._ssl, self._protocol)
+
+    def eof_received(self) -> bool:
+        """The client has closed its side, perhaps without a word (close_notify)."""
+        return self._protocol is not None and self._end_input(self._protocol)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The plain transport is closed."""
+        self._settle(exc if isinstance(exc, OSError) else ConnectionResetError("the client left"))
+        if self._protocol is not None:
+            self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than is written."""
+        if self._protocol is not None:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """What was written has gone out."""
+        if self._protocol is not None:
+            self._protocol.resume_writing()
+
+    def _shake_hands(self, connection: ssl.SSLObject) -> None:
+        try:
+            connection.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError as error:
+            self._flush()  # the alert that tells the client why
+            self._below.close()
+            self._settle(error)
+        else:
+            self._flush()
+            self._protocol = self._factory()
+            self._protocol.connection_made(self)
+            self._settle()
+
+    def _settle(self, error: OSError | None = None) -> None:
+        if self.settled.done():
+            return
+        if error is None:
+            self.settled.set_result(None)
+        else:
+            self.settled.set_exception(error)
+
+    def _read(self, connection: ssl.SSLObject, protocol: asyncio.Protocol) -> None:
+        pieces = []
+        try:
+            while piece := connection.read(_RECORD):
+                pieces.append(piece)
+            ended = True
+        except ssl.SSLWantReadError:
+            ended = False
+        except ssl.SSLError:
+            self.abort()
+            return
+        self._flush()  # OpenSSL may have something to answer, as to a KeyUpdate
+        if pieces:
+            protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if ended:
+            # By now it may have another protocol.
+            self._end_input(self._protocol or protocol)
+
+    def _end_input(self, protocol: asyncio.Protocol) -> bool:
+        if not self._read_ended:
+            self._read_ended = True
+            if not protocol.eof_received():
+                self.close()
+        return True
+
+    # What the protocol above asks for.
+
+    def write(self, data: Buffer) -> None:
+        """Encrypt *data* and send it."""
+        if self._write_ended or self._closing:
+            return
+        assert self._ssl is not None  # noqa: S101 - there was a handshake
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._ssl.write(rest) :]  # a record at a time
+        except ssl.SSLError:
+            self.abort()
+        else:
+            self._flush()
+
+    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
+        """Encrypt all of it together: a record has an overhead."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Whether one direction can be closed alone."""
+        return True
+
+    def write_eof(self) -> None:
+        """Say that nothing more is sent (close_notify), and go on reading."""
+        if not self._closing:
+            self._notify()
+            self._below.write_eof()
+
+    def close(self) -> None:
+        """Send what was written and close_notify, then close.
+
+        The client's own close_notify is not waited for (RFC 8446 section 6.1).
+        """
+        if not self._closing:
+            self._notify()
+            self._closing = True
+            self._below.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        self._below.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing or self._below.is_closing()
+
+    def pause_reading(self) -> None:
+        """Leave in the kernel what the client sends. Nothing that came before is kept here."""
+        self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._below.resume_reading()
+
+    def is_reading(self) -> bool:
+        """Whether it reads."""
+        return self._below.is_reading()
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes, encrypted, wait to be sent."""
+        return self._below.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """The low and the high mark of the bytes that wait."""
+        return self._below.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks."""
+        self._below.set_write_buffer_limits(high, low)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol above."""
+        assert isinstance(protocol, asyncio.Protocol)  # noqa: S101 - all of ours are
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol above."""
+        return self._protocol or self
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As any transport; `ssl_object` and `sslcontext` are this connection's."""
+        own = {"ssl_object": self._ssl, "sslcontext": self._context}
+        return own[name] if name in own else self._below.get_extra_info(name, default)
+
+    def _notify(self) -> None:
+        if not self._write_ended and self._ssl is not None:
+            self._write_ended = True
+            with contextlib.suppress(ssl.SSLError):  # it would like to read the client's, too
+                self._ssl.unwrap()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._below.write(self._outgoing.read())

@@ -1,0 +1,222 @@
+"""Proxies as child processes, each with a configuration of its own, on the loopback."""
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pounce.net.address import Address
+from tests.service import Wire, wait_until
+
+STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+# Administrators' commands are not on everybody's PATH.
+_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin"
+
+
+class Front:
+    """A proxy that runs; each of its *ports* has a name and does one thing."""
+
+    def __init__(self, name: str, log: Path, ports: dict[str, int]) -> None:
+        self.name = name
+        self.ports = ports
+        self._log = log
+
+    def __getitem__(self, port: str) -> Address:
+        return Address.parse(f"127.0.0.1:{self.ports[port]}")
+
+    @property
+    def log(self) -> list[str]:
+        """A line for each request that it has completed: method, target and status."""
+        return self._log.read_text(errors="surrogateescape").splitlines()
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where pounce listens; each is as the proxies' configuration has it."""
+
+    tcp: str
+    unix: str
+    """The path of a socket."""
+    proxied: str
+    """The path of a socket for the PROXY protocol."""
+
+
+NGINX = """
+daemon off;
+master_process off;
+worker_processes 1;
+pid {here}/pid;
+error_log {here}/error.log info;
+load_module {module};
+events {{ worker_connections 512; }}
+http {{
+    log_format requests '$request_method $request_uri $upstream_status';
+    access_log {here}/requests.log requests;
+    client_body_temp_path {here}/body;
+    proxy_temp_path {here}/proxy;
+    fastcgi_temp_path {here}/fastcgi;
+    uwsgi_temp_path {here}/uwsgi;
+    scgi_temp_path {here}/scgi;
+    client_max_body_size 0;
+    keepalive_requests 1000000;
+    upstream tcp {{ server {tcp}; keepalive 32; keepalive_requests 1000000; }}
+    upstream unix {{ server unix:{unix}; keepalive 32; keepalive_requests 1000000; }}
+    map $http_upgrade $hop {{ default upgrade; '' ''; }}
+    proxy_http_version 1.1;
+    proxy_set_header Connection $hop;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host '';
+    server {{ listen 127.0.0.1:{port[tcp]}; location / {{ proxy_pass http://tcp; }} }}
+    server {{ listen 127.0.0.1:{port[unix]}; location / {{ proxy_pass http://unix; }} }}
+    server {{
+        # As it comes and as much as comes, and nothing said of it.
+        listen 127.0.0.1:{port[bare]};
+        proxy_request_buffering off;
+        proxy_buffering off;
+        ignore_invalid_headers off;
+        underscores_in_headers on;
+        merge_slashes off;
+        location / {{
+            proxy_pass http://tcp;
+            proxy_http_version 1.1;
+            proxy_set_header Connection $hop;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Host $http_host;
+        }}
+    }}
+}}
+stream {{
+    server {{ listen 127.0.0.1:{port[stream]}; proxy_pass unix:{proxied}; proxy_protocol on; }}
+}}
+"""
+
+HAPROXY = """
+global
+    maxconn 500
+    nbthread 1
+    log stdout format raw local0
+defaults
+    mode http
+    log global
+    log-format "%HM %HU %ST"
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    http-reuse always
+listen tcp
+    bind fd@{port[tcp]}
+    option forwardfor
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request del-header X-Forwarded-Host
+    server pounce {tcp}
+listen unix
+    bind fd@{port[unix]}
+    option forwardfor
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request del-header X-Forwarded-Host
+    server pounce unix@{unix}
+listen forwarded
+    bind fd@{port[forwarded]}
+    http-request del-header X-Forwarded- -m beg
+    http-request add-header Forwarded for=\\"%[src]:%[src_port]\\";proto=%[ssl_fc,iif(https,http)]
+    server pounce {tcp}
+listen http-v2
+    bind fd@{port[http-v2]}
+    server pounce unix@{proxied} send-proxy-v2
+listen bare
+    bind fd@{port[bare]}
+    option accept-invalid-http-request
+    server pounce {tcp}
+listen strict
+    bind fd@{port[strict]}
+    server pounce {tcp}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+listen v1
+    bind fd@{port[v1]}
+    server pounce unix@{proxied} send-proxy check inter 200ms
+listen v2
+    bind fd@{port[v2]}
+    server pounce unix@{proxied} send-proxy-v2 proxy-v2-options crc32c,unique-id
+"""
+
+
+@contextmanager
+def nginx(directory: Path, upstream: Upstream) -> Iterator[Front]:
+    """An nginx in *directory*, which it gets for itself."""
+    directory.mkdir()
+    ports = {name: free_port() for name in ("tcp", "unix", "bare", "stream")}
+    file = directory / "nginx.conf"
+    where = {"tcp": upstream.tcp, "unix": upstream.unix, "proxied": upstream.proxied}
+    file.write_text(NGINX.format(here=directory, module=STREAM_MODULE, port=ports, **where))
+    with _running([command("nginx"), "-c", str(file)], directory / "output", []):
+        front = Front("nginx", directory / "requests.log", ports)
+        wait_until(lambda: _listens(front["stream"]), "nginx listens")
+        yield front
+
+
+@contextmanager
+def haproxy(directory: Path, upstream: Upstream) -> Iterator[Front]:
+    """An HAProxy in *directory*, which it gets for itself."""
+    directory.mkdir()
+    names = ("tcp", "unix", "forwarded", "v1", "v2", "http-v2", "bare", "strict")
+    with ExitStack() as stack:
+        listeners = {
+            name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in names
+        }
+        descriptors = {name: listener.fileno() for name, listener in listeners.items()}
+        file = directory / "haproxy.cfg"
+        where = {"tcp": upstream.tcp, "unix": upstream.unix, "proxied": upstream.proxied}
+        file.write_text(HAPROXY.format(port=descriptors, **where))
+        log = directory / "output"
+        arguments = [command("haproxy"), "-db", "-f", str(file)]
+        stack.enter_context(_running(arguments, log, list(descriptors.values())))
+        yield Front(
+            "haproxy", log, {name: each.getsockname()[1] for name, each in listeners.items()}
+        )
+
+
+def command(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path=_PATH)
+    if found is None:
+        raise FileNotFoundError(f"no {name} here; `python -m tests.fronts.prepare` installs it")
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody has now; nginx cannot be given a socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(arguments: list[str], output: Path, descriptors: list[int]) -> Iterator[None]:
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=descriptors
+        )
+    try:
+        yield
+        assert process.poll() is None, f"it has ended:\n{output.read_text()}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(address: Address) -> bool:
+    try:
+        Wire(address).sock.close()
+    except ConnectionRefusedError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Reloads behind proxies that keep connections to pounce: their clients notice nothing."""
+
+import itertools
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.fronts.proxies import Front, Upstream, haproxy, nginx
+from tests.load import Background, Echo, Plan, Slow, Stream, Upload
+from tests.load.plan import Request, Work
+from tests.service import Service, serving
+
+RELOADS = 2
+WORKS: tuple[Work, ...] = (
+    Echo(),
+    Slow(100),
+    Upload(pieces=5, ms=20),
+    Upload(pieces=5, ms=20, chunked=True),
+    Stream(chunks=5, ms=20),
+)
+# Kept connections with many clients' requests on each, and one for each client.
+PORTS = ("tcp", "unix", "bare", "stream", "v1", "http-v2")
+
+
+class Mixed:
+    """Every kind of request in turn."""
+
+    def __init__(self) -> None:
+        self._works = itertools.cycle(WORKS)
+
+    def request(self, nonce: bytes) -> Request:
+        return next(self._works).request(nonce)
+
+
+def put_load(stack: ExitStack, fronts: list[Front]) -> dict[str, Background]:
+    return {
+        f"{front.name} {port}": stack.enter_context(
+            Background(Plan(address=front[port], work=Mixed(), connections=8, duration=60))
+        )
+        for front in fronts
+        for port in front.ports
+        if port in PORTS
+    }
+
+
+def reload(service: Service, generation: int) -> None:
+    service.send_signal(signal.SIGHUP)
+    service.expect(f"generation {generation} has taken over")
+    service.expect(f"generation {generation - 1} is retired")
+
+
+@pytest.mark.parametrize("mode", ["process", "thread"])
+def test_a_reload_behind_both(tmp_path: Path, mode: str) -> None:
+    entry = f"""
+        [[listen]]
+        address = "unix:{tmp_path}/plain"
+        [[listen]]
+        address = "unix:{tmp_path}/proxied"
+        proxy_protocol = true
+    """
+    flags = ("--worker-mode", mode, "--workers", "2")
+    with serving(tmp_path, *flags, entry=entry) as service, ExitStack() as stack:
+        upstream = Upstream(str(service.address), f"{tmp_path}/plain", f"{tmp_path}/proxied")
+        fronts = [
+            stack.enter_context(nginx(tmp_path / "nginx", upstream)),
+            stack.enter_context(haproxy(tmp_path / "haproxy", upstream)),
+        ]
+        with ExitStack() as loading:
+            loads = put_load(loading, fronts)
+            for generation in range(2, RELOADS + 2):
+                for load in loads.values():
+                    load.wait_for_more(20)
+                reload(service, generation)
+            for load in loads.values():
+                load.wait_for_more(20)
+    for name, load in loads.items():
+        result = load.result()
+        result.assert_nothing_lost()
+        assert len(result.generations) == RELOADS + 1, name
