@@ -213,16 +213,19 @@ class HTTP1Connection(RequestStream):
 
     def _drop_content(self, event: Event | NeedData) -> RequestHead | None:
         """Pass over what the last request's application has left unread."""
-        if event is END_OF_REQUEST:  # from here on the connection is idle
-            self.deadline = -self._context.config.keep_alive_timeout
-            event = self._reader.next_event()
-        if isinstance(event, RequestHead):
-            return event
+        reader = self._reader
         if isinstance(event, Body):
             self._droppable -= len(event.data)
-            if self._droppable >= 0:  # others have their turn before the next piece
-                self._context.loop.call_soon(self._next_request)
-        return None
+            if reader.in_body:
+                # Others have their turn before the next piece.
+                if self._droppable >= 0:
+                    self._context.loop.call_soon(self._next_request)
+                return None
+            event = reader.next_event()
+        if event is END_OF_REQUEST:  # from here on the connection is idle
+            self.deadline = -self._context.config.keep_alive_timeout
+            event = reader.next_event()
+        return event if isinstance(event, RequestHead) else None
 
     def _begin(self, head: RequestHead) -> None:
         context = self._context
