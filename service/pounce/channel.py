@@ -28,10 +28,12 @@ class Drain:
     """Down: accept nothing new, finish what is here, then end.
 
     *hand_over*: connections between requests go to the generation that serves now, or to the
-    service manager, instead of being closed.
+    service manager, instead of being closed. *stopping*: nobody serves meanwhile, so whoever is
+    only connected is not waited for.
     """
 
     hand_over: bool
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,9 +92,10 @@ class ServerContext:
     completed ones.
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *hand_over* is set while the worker drains with a
-    successor: it takes connections that are between requests. *websocket* serves WebSockets;
-    without it, requests for one are ordinary. *flight* is told which requests are in flight.
-    *swept* is when `sweep` was last called, by the monotonic clock.
+    successor: it takes connections that are between requests. *stopping* is whether nobody serves
+    meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary. *flight*
+    is told which requests are in flight. *swept* is when `sweep` was last called, by the monotonic
+    clock.
     """
 
     config: ServerConfig
@@ -107,6 +108,7 @@ class ServerContext:
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
     hand_over: Callable[[Any], None] | None = None
+    stopping: bool = False
     websocket: Upgrade | None = None
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)

@@ -45,7 +45,7 @@ UNREAD_BODY = 262_144
 """How much of a content that the application did not read is dropped to keep the connection."""
 
 FIRST_REQUEST = 1.0
-"""How long, in seconds, a drain waits for the first byte of a connection just accepted."""
+"""How long, in seconds, a stop waits for a request of a connection that has none."""
 
 LIKELY = 5.0
 """How long, in seconds, a client is likely to send another request after the last."""
@@ -334,6 +334,9 @@ class HTTP1Connection(RequestStream):
             self._leave_to_successor()
         elif self._eof or self._ends_idle():
             self._close()
+        elif self._context.stopping:
+            # Its next request may be on its way.
+            self.deadline = -FIRST_REQUEST
 
     def _ends_idle(self) -> bool:
         # With a successor about, a connection that cannot go there is closed politely, by the

@@ -124,7 +124,8 @@ class Crew:
 
     def drain(self, worker: _WorkerHandle) -> None:
         """Tell *worker* to drain, as long as its generation's patience lasts from now."""
-        self.send(worker, Drain(hand_over=worker.generation.hands_over))
+        generation = worker.generation
+        self.send(worker, Drain(generation.hands_over, generation.stopping))
         self.set_deadline(worker, worker.generation.patience)
 
     def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:

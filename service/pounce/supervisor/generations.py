@@ -109,9 +109,13 @@ class Generations:
         self._stop_draining(self.draining[: -config.max_draining])
 
     def drain(self, generations: list[_Generation], patience: float) -> None:
-        """Drain *generations*, those that do already as well, for *patience* seconds from now."""
+        """Drain *generations*, those that do already as well, for *patience* seconds from now.
+
+        Nobody serves meanwhile.
+        """
         for generation in generations:
             generation.patience, generation.grace = patience, SHORT_GRACE
+            generation.stopping = True
             draining = [each for each in generation.handles if each.state is WorkerState.DRAINING]
             self._feed(generation, GenerationInput.DRAIN)
             for worker in draining:

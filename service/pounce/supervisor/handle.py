@@ -78,6 +78,7 @@ class _Generation:
     patience: float = 0.0  # seconds that a worker may drain
     grace: float = 0.0  # seconds that its handlers may then take to end
     has_successor: bool = False  # its connections can be handed over
+    stopping: bool = False  # nobody serves while it drains
 
     @property
     def handles(self) -> list[_WorkerHandle]:

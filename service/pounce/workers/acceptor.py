@@ -51,6 +51,11 @@ class Connector:
         self._arriving.add(task)
         task.add_done_callback(self._settled)
 
+    def hurry(self, seconds: float) -> None:
+        """Give up, *seconds* from now, those whose TLS handshake is not complete by then."""
+        for task in self._arriving:
+            self._loop.call_later(seconds, task.cancel)
+
     async def _connect(self, sock: socket.socket, factory: ProtocolFactory) -> None:
         try:
             _, protocol = await self._loop.connect_accepted_socket(factory, sock)

@@ -66,7 +66,7 @@ class LoopWorker(ABC):
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.config = assignment.config
-        self.draining = False
+        self.draining = self.stopping = False  # see pounce.channel.Drain
         # Made here, so that a thread's worker can be told things before it runs.
         self.loop = new_event_loop(self.config.loop)
         self._channel = assignment.channel
@@ -176,6 +176,7 @@ class LoopWorker(ABC):
                 if isinstance(message, Serve):
                     self.serve()
                 elif isinstance(message, Drain):
+                    self.stopping = message.stopping
                     self._drain(hand_over=message.hand_over)
                 elif isinstance(message, Stop):
                     self.draining = True

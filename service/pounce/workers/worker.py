@@ -9,7 +9,7 @@ from typing import TypeAlias
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
-from pounce.http1.connection import HTTP1Connection, refuse_plaintext
+from pounce.http1.connection import FIRST_REQUEST, HTTP1Connection, refuse_plaintext
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import ProxyHeader
 from pounce.net.tls_transport import TLSTransport
@@ -70,6 +70,9 @@ class Worker(ServingWorker):
         if self.context is not None:
             self._introductions.hurry()
             self.context.hand_over = self._departures.hand_over if hand_over else None
+            self.context.stopping = self.stopping
+        if self.stopping:
+            self._connector.hurry(FIRST_REQUEST)
         super().drain(hand_over=hand_over)
 
     def tick(self, now: float) -> None:
