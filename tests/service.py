@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -35,13 +36,20 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENC
 class Wire:
     """One blocking client connection."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self,
+        address: Address,
+        trust: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         if address.kind == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.connect(address.path)
         else:
             self.sock = socket.create_connection((address.host, address.port))
         self.sock.settimeout(PATIENCE)
+        if trust is not None:
+            self.sock = trust.wrap_socket(self.sock, server_hostname=address.host, session=session)
 
     def __enter__(self) -> Self:
         return self
@@ -76,16 +84,27 @@ class Wire:
     def _read(self) -> bytes:
         try:
             return self.sock.recv(65536)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             return b""
 
 
 class Service:
-    """A running service; *address* is where it listens."""
+    """A running service; *address* is where it listens.
 
-    def __init__(self, process: subprocess.Popen[bytes], address: Address, log: Path) -> None:
+    With *authority*, the PEM file of one, clients speak TLS.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        address: Address,
+        log: Path,
+        authority: Path | None = None,
+    ) -> None:
         self.process = process
         self.address = address
+        self.trust = ssl.create_default_context(cafile=authority) if authority else None
+        self._authority = authority
         self._log = log
 
     @property
@@ -122,7 +141,7 @@ class Service:
 
     def connect(self) -> Wire:
         """A new connection."""
-        return Wire(self.address)
+        return Wire(self.address, self.trust)
 
     def connect_to(self, slot: str) -> Wire:
         """A connection with the worker in *slot*."""
@@ -139,7 +158,8 @@ class Service:
 
     def load(self, **plan: Any) -> Background:
         """Put load on it."""
-        return Background(Plan(address=self.address, **{"duration": 60.0, **plan}))
+        tls = str(self._authority or "")
+        return Background(Plan(address=self.address, tls=tls, **{"duration": 60.0, **plan}))
 
     def send_signal(self, number: signal.Signals) -> None:
         """Signal the supervisor."""
@@ -162,11 +182,13 @@ def launched(
     unix: bool = False,
     entry: str = "",
     python: Path = PYTHON,
+    authority: Path | None = None,
 ) -> Iterator[Service]:
     """Start a service, on a listener that stays open in this process, as systemd's would.
 
     *directory* is for its log, socket and configuration file, *apps* has its application.
-    *entry* is what else the file's [[listen]] entry says. *python* has pounce.
+    *entry* is what else the file's [[listen]] entry says; *authority* has issued its certificate,
+    if it has one. *python* has pounce.
     """
     with _listener(directory / "s" if unix else None) as listener:
         descriptor = listener.fileno()
@@ -175,7 +197,7 @@ def launched(
         arguments = ["serve", app, "--directory", str(apps), "--config", str(file), *flags]
         command = [str(python), "-m", "pounce", *arguments]
         with _run(command, directory / "log", descriptor) as process:
-            yield Service(process, _address(listener), directory / "log")
+            yield Service(process, _address(listener), directory / "log", authority)
 
 
 @contextmanager

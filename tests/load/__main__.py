@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--sit", action="store_true", help="idle between the first and the last")
     parser.add_argument("--timeout", type=float, default=10.0, help="of a request, in seconds")
     parser.add_argument("--bind", default="", help="local IP address")
+    parser.add_argument("--tls", default="", metavar="FILE", help="speak TLS, and trust FILE")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     plan = Plan(
@@ -39,6 +40,7 @@ def main() -> int:
         think=math.inf if given.sit else given.think,
         timeout=given.timeout,
         bind=given.bind,
+        tls=given.tls,
     )
     result = run(plan)
     sys.stdout.write((result.to_json() if given.json else result.table()) + "\n")

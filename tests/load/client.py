@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 
@@ -28,6 +29,7 @@ class Run:
         self.plan = plan
         self.tally = Tally(plan.connections)
         self.loop = asyncio.get_running_loop()
+        self.trust = ssl.create_default_context(cafile=plan.tls) if plan.tls else None
         self.random = random.Random(plan.connections)
         self.stopping = False
         self._nonces = _nonces()
@@ -195,7 +197,12 @@ class Client:
 
     async def _open(self) -> Connection:
         sock = await self._connected_socket()
-        _, connection = await self._run.loop.create_connection(self._run.new_connection, sock=sock)
+        _, connection = await self._run.loop.create_connection(
+            self._run.new_connection,
+            sock=sock,
+            ssl=self._run.trust,
+            server_hostname=self._plan.address.host if self._run.trust else None,
+        )
         return connection
 
     async def _connected_socket(self) -> socket.socket:

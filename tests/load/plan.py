@@ -123,6 +123,8 @@ class Plan:
     connect_timeout: float = 5.0
     bind: str = ""
     """The local IP address that connections come from."""
+    tls: str = ""
+    """With TLS: the PEM file of the authority that has to have issued the server's certificate."""
 
     @property
     def sits(self) -> bool:

@@ -1,0 +1,292 @@
+"""Services with TLS: sessions, certificates and connections from one generation to the next."""
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pounce.config import DEFAULT_LISTEN, ServerConfig
+from pounce.lifecycle import GenerationReady, LifecycleEvent
+from pounce.net.address import Address
+from pounce.supervisor import Supervisor
+from tests.apps.load import app
+from tests.certificates import Authority
+from tests.load import Result
+from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
+
+AUTHORITY = Authority()
+HOST = "127.0.0.1"
+
+both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
+
+
+@contextmanager
+def secure(directory: Path, *flags: str, mode: str = "process") -> Iterator[Service]:
+    """A service with two workers and a certificate, in `server.pem` and `server.key`."""
+    certificate, key = AUTHORITY.issue(HOST).write(directory, "server")
+    files = ("--certificate", str(certificate), "--key", str(key))
+    workers = ("--worker-mode", mode, "--workers", "2")
+    authority = AUTHORITY.write(directory)
+    with serving(directory, *files, *workers, *flags, authority=authority) as service:
+        yield service
+
+
+def reload(service: Service, generation: int) -> None:
+    service.send_signal(signal.SIGHUP)
+    service.expect(rf"generation {generation} has taken over")
+
+
+def serial(wire: Wire) -> str:
+    """The serial number of the server's certificate."""
+    assert isinstance(wire.sock, ssl.SSLSocket)
+    shown = wire.sock.getpeercert()
+    assert shown is not None
+    return str(shown["serialNumber"])
+
+
+# Sessions
+
+
+class Resuming:
+    """A client that resumes its session with every new connection."""
+
+    def __init__(self, service: Service, version: ssl.TLSVersion) -> None:
+        assert service.trust is not None
+        self._service = service
+        self._trust = service.trust
+        self._trust.maximum_version = version
+        self._session: ssl.SSLSession | None = None
+
+    def connect(self) -> tuple[str, str, bool]:
+        """Connect and ask; the generation and the slot that answered, and whether it resumed."""
+        with Wire(self._service.address, self._trust, self._session) as wire:
+            served = wire.get("/").headers[b"x-served-by"].decode().split()
+            assert isinstance(wire.sock, ssl.SSLSocket)
+            # With TLS 1.3 tickets come after the handshake; here they have come.
+            self._session = wire.sock.session
+            return served[0], served[1], bool(wire.sock.session_reused)
+
+    def meets(self, generation: str) -> None:
+        """Demand that each worker of *generation* resumes the session."""
+        slots = set()
+
+        def both() -> bool:
+            served, slot, resumed = self.connect()
+            assert resumed, (served, slot)
+            slots.add(slot)
+            return served == generation and slots == {"0", "1"}
+
+        wait_until(both, "both workers")
+
+
+@both_modes
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_every_worker_of_every_generation_resumes_a_session(
+    tmp_path: Path, mode: str, version: ssl.TLSVersion
+) -> None:
+    with secure(tmp_path, mode=mode) as service:
+        client = Resuming(service, version)
+        assert client.connect()[2] is False
+        client.meets("1")
+        reload(service, 2)
+        client.meets("2")
+        AUTHORITY.issue(HOST).write(tmp_path, "server")
+        reload(service, 3)
+        client.meets("3")
+        if mode == "process":
+            os.kill(service.workers["0"], signal.SIGKILL)
+            service.expect_worker("0", service.workers["0"])
+            client.meets("3")
+
+
+# Certificates
+
+
+@both_modes
+def test_a_reload_renews_the_certificate_and_touches_no_connection(
+    tmp_path: Path, mode: str
+) -> None:
+    with secure(tmp_path, mode=mode) as service, service.connect() as old:
+        assert old.get("/").status == 200
+        AUTHORITY.issue(HOST).write(tmp_path, "server")
+        with service.connect() as wire:
+            assert serial(wire) == serial(old)
+        reload(service, 2)
+        with service.connect() as wire:
+            assert serial(wire) != serial(old)
+        answer = old.get("/")
+        assert (answer.status, answer.closes) == (200, True)
+        assert old.receive() is None
+
+
+@both_modes
+def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path, mode: str) -> None:
+    with secure(tmp_path, mode=mode) as service, service.connect() as old:
+        before = serial(old)
+        AUTHORITY.issue(HOST).write(tmp_path, "other")
+        shutil.copy(tmp_path / "other.pem", tmp_path / "server.pem")
+        service.send_signal(signal.SIGHUP)
+        found = service.expect("reload failed, the old code still serves: (.*)")
+        assert found[1].endswith("the key is not this certificate's")
+        with service.connect() as wire:
+            assert serial(wire) == before
+            assert wire.get("/").status == 200
+        assert old.get("/").closes is False
+        shutil.copy(tmp_path / "other.key", tmp_path / "server.key")
+        service.send_signal(signal.SIGHUP)
+        service.expect("generation 3 has taken over")
+        with service.connect() as wire:
+            assert serial(wire) != before
+
+
+def test_a_certificate_that_cannot_be_used_keeps_the_service_from_starting(
+    tmp_path: Path,
+) -> None:
+    certificate, _ = AUTHORITY.issue(HOST).write(tmp_path, "server")
+    missing = tmp_path / "missing.key"
+    files = ("--certificate", str(certificate), "--key", str(missing))
+    with launched(tmp_path, *files) as service:
+        assert service.wait() == 78
+        assert (
+            f"{missing} cannot be read: No such file or directory\n  under systemd" in service.log
+        )
+
+
+def test_one_that_expires_is_warned_of(tmp_path: Path) -> None:
+    certificate, key = AUTHORITY.issue(HOST, days=3).write(tmp_path, "server")
+    files = ("--certificate", str(certificate), "--key", str(key))
+    with serving(tmp_path, *files, "--worker-mode", "process") as service:
+        assert f"the certificate {certificate} expires soon, on 20" in service.log
+
+
+# Connections
+
+
+def noticed_only_polite_closes(result: Result) -> None:
+    noticed = (result.wrong, result.dropped, result.closed_idle)
+    assert not any(noticed), result.table()
+    assert result.answered
+
+
+@both_modes
+def test_reloads_under_load(tmp_path: Path, mode: str) -> None:
+    with (
+        secure(tmp_path, mode=mode) as service,
+        service.load(connections=16) as busy,
+        service.load(think=0.05) as thinking,
+    ):
+        for generation in (2, 3):
+            reload(service, generation)
+            busy.wait_for_more(300)
+            thinking.wait_for_more(100)
+    for load in (busy, thinking):
+        noticed_only_polite_closes(load.result())
+        assert load.result().generations == {"1", "2", "3"}
+
+
+@both_modes
+def test_a_stop_loses_nothing_of_those_who_go_on_asking(tmp_path: Path, mode: str) -> None:
+    """Without systemd nobody takes new connections then, so clients stop after their last."""
+    with secure(tmp_path, mode=mode) as service:
+        with service.connect() as idle, service.connect() as busy:
+            idle.get("/")
+            busy.send("/slow?ms=300")
+            service.connect_to("0").sock.close()
+            service.connect_to("1").sock.close()
+            service.send_signal(signal.SIGTERM)
+            answer = busy.receive()
+            assert answer is not None
+            assert (answer.status, answer.closes) == (200, True)
+            assert busy.receive() is None
+            assert idle.receive() is None
+            assert idle.sock.recv(1) == b""  # a proper end: no exception
+        assert service.wait() == 0
+
+
+def test_a_handshake_that_does_not_come_is_given_up(tmp_path: Path) -> None:
+    with secure(tmp_path, "--header-timeout", "0.5") as service:
+        address = (service.address.host, service.address.port)
+        with socket.create_connection(address) as silent:
+            silent.settimeout(PATIENCE)
+            assert silent.recv(1) == b""
+
+
+def test_unfinished_handshakes_delay_no_stop(tmp_path: Path) -> None:
+    with secure(tmp_path) as service:
+        address = (service.address.host, service.address.port)
+        with socket.create_connection(address), service.connect() as wire:
+            wire.get("/")
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(5.0) == 0
+
+
+def test_a_flood_of_handshakes_does_not_starve_others(tmp_path: Path) -> None:
+    with secure(tmp_path, "--max-connections", "200") as service, service.connect() as wire:
+        address = (service.address.host, service.address.port)
+        with service.load(connections=4, requests=400) as load:
+            silent = [socket.create_connection(address) for _ in range(300)]
+            assert load.result().answered == 400
+        noticed_only_polite_closes(load.result())
+        assert wire.get("/").status == 200
+        for each in silent:
+            each.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl(1)")
+def test_another_client_agrees(tmp_path: Path) -> None:
+    with secure(tmp_path) as service:
+        command = ["openssl", "s_client", "-connect", f"{HOST}:{service.address.port}", "-brief"]
+        options = ["-CAfile", str(tmp_path / "authority.pem"), "-verify_return_error"]
+        request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        told = subprocess.run(
+            [*command, *options, "-ign_eof"], input=request, capture_output=True, check=False
+        )
+        assert told.stdout.startswith(b"HTTP/1.1 200 OK\r\n"), told
+        assert b"Verification: OK" in told.stderr
+
+
+# Inside another program
+
+
+class Ready:
+    """A collector that knows whether a generation serves."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def collect(self, event: LifecycleEvent) -> None:
+        if isinstance(event, GenerationReady):
+            self.event.set()
+
+
+def test_a_context_of_the_embedders_own(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*AUTHORITY.issue(HOST).write(tmp_path, "server"))
+    trust = ssl.create_default_context(cafile=AUTHORITY.write(tmp_path))
+    ready = Ready()
+    supervisor = Supervisor(
+        ServerConfig(), app, mode="thread", ssl_context=context, lifecycle_collector=ready
+    )
+    with socket.create_server((HOST, 0)) as secured, socket.create_server((HOST, 0)) as plain:
+        entries = {plain.fileno(): DEFAULT_LISTEN}
+        thread = threading.Thread(
+            target=supervisor.run, args=[[secured, plain]], kwargs={"entries": entries}
+        )
+        thread.start()
+        try:
+            assert ready.event.wait(PATIENCE)
+            for listener, trusted in ((secured, trust), (plain, None)):
+                address = Address.parse("{}:{}".format(*listener.getsockname()))
+                with Wire(address, trusted) as wire:
+                    assert wire.get("/").status == 200
+        finally:
+            supervisor.shutdown()
+            thread.join(PATIENCE)
