@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from ssl import SSLContext
+from typing import Literal, NamedTuple
 
 from pounce.config import Listen
 from pounce.errors import ConfigError
+from pounce.kinds import CREDENTIAL
 from pounce.net.address import Address
-from pounce.net.certificate import Certificate
+from pounce.net.certificate import ADVICE, Certificate
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 
 _EXPIRES_SOON = timedelta(days=14)
@@ -84,25 +86,59 @@ def doubts(entry: Listen, certificates: Certificates) -> Iterator[str]:
         yield f"no certificate of {entry.address} is for the name {host}"
 
 
-def closed_files(entry: Listen) -> Iterator[str]:
-    """Those files of *entry* that root alone can read, which the service's own user is not."""
-    for path in filter(None, {*entry.certificate, *entry.key, entry.client_ca}):
-        status = Path(path).stat()
-        if not status.st_mode & stat.S_IROTH and status.st_uid == 0 and status.st_gid == 0:
-            yield path
+class Finding(NamedTuple):
+    """What an inspection has to tell."""
+
+    kind: Literal["certificate", "warning"]
+    text: str
+
+
+def inspect(entry: Listen) -> Iterator[Finding]:
+    """Load the certificates of *entry* as a service would; raises ConfigError if it could not.
+
+    Credentials are there for the service alone: with one of them, nothing can be loaded.
+    """
+    files = _files(entry)
+    hidden = [path for path in files if path.startswith(CREDENTIAL)]
+    if hidden:
+        text = f"{entry.address}: {', '.join(hidden)}: only the service itself can read this"
+        yield Finding("warning", text)
+        return
+    certificates = load_certificates(entry)
+    if certificates is None:
+        return
+    for path, each in zip(entry.certificate, certificates.all, strict=True):
+        names = ", ".join(each.names) or "no host"
+        yield Finding("certificate", f"{path} is for {names}, until {_moment(each.not_after)}")
+    for text in doubts(entry, certificates):
+        yield Finding("warning", text)
+    for path in filter(_is_roots_alone, files):
+        yield Finding("warning", f"{path} can be read by root alone; under systemd {ADVICE}")
+
+
+def _files(entry: Listen) -> list[str]:
+    return [each for each in (*entry.certificate, *entry.key, entry.client_ca) if each]
+
+
+def _is_roots_alone(path: str) -> bool:
+    status = Path(path).stat()
+    return status.st_uid == status.st_gid == 0 and not status.st_mode & stat.S_IROTH
 
 
 def _doubt(certificate: Certificate, now: datetime) -> str:
-    ends = f"{certificate.not_after:%Y-%m-%d %H:%M} UTC"
     if now > certificate.not_after:
-        return f"has expired on {ends}"
+        return f"has expired on {_moment(certificate.not_after)}"
     if now < certificate.not_before:
-        return f"is valid only from {certificate.not_before:%Y-%m-%d %H:%M} UTC on"
+        return f"is valid only from {_moment(certificate.not_before)} on"
     if now > certificate.not_after - _EXPIRES_SOON:
-        return f"expires soon, on {ends}"
+        return f"expires soon, on {_moment(certificate.not_after)}"
     if not certificate.names:
         return "names no host (subjectAltName), so that no client accepts it"
     return ""
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _is_name(host: str) -> bool:

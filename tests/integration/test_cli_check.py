@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
+
 APPLICATION = "async def app(scope, receive, send): ...\n"
 
 
@@ -173,3 +175,23 @@ def test_what_is_no_virtual_environment(tmp_path: Path) -> None:
         f"pounce: error: virtualenv: {tmp_path} is not a virtual environment: "
         f"its interpreter belongs to {sys.prefix}\n"
     )
+
+
+def test_certificates(tmp_path: Path) -> None:
+    write(tmp_path, shop=APPLICATION)
+    authority = Authority()
+    certificate, key = authority.issue("a.example", days=90).write(tmp_path, "shop")
+    for each in (certificate, key):
+        each.chmod(0o644)
+    flags = ("shop:app", "--certificate", str(certificate), "--key", str(key))
+    outcome = check(*flags, directory=tmp_path)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert f"certificate: {certificate} is for a.example, until 20" in outcome.stdout
+    authority.issue("a.example", days=5).write(tmp_path, "shop")
+    outcome = check(*flags, directory=tmp_path)
+    assert outcome.returncode == 0
+    assert outcome.stderr.startswith(f"warning: the certificate {certificate} expires soon, on 20")
+    authority.issue("a.example").write(tmp_path, "other")
+    outcome = check(*flags[:-1], str(tmp_path / "other.key"), directory=tmp_path)
+    assert outcome.returncode == 78
+    assert "the key is not this certificate's" in outcome.stderr

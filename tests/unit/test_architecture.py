@@ -25,6 +25,7 @@ MAY_KNOW = {
         "config",
         "config_file",
         "config_text",
+        "endpoints",
         "errors",
         "kinds",
         "launch",
@@ -43,7 +44,7 @@ MAY_KNOW = {
         "systemd",
         "varlink",
     },
-    "endpoints": {"config", "errors", "net"},
+    "endpoints": {"config", "errors", "kinds", "net"},
     "listening": {"config", "errors", "net"},
     "launch": {"config", "config_file", "errors"},
     "systemd": {

@@ -1,11 +1,12 @@
 """Which certificate a listener shows, and what a reload changes."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pounce.config import Listen
-from pounce.endpoints import Endpoints, closed_files, doubts, load_certificates
+from pounce.endpoints import Endpoints, doubts, inspect, load_certificates
 from pounce.errors import ConfigError
 from pounce.net import tls
 from pounce.net.address import Address
@@ -148,10 +149,17 @@ def test_doubts(
     assert bool(doubt) == bool(found)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have a file that is root's")
 def test_files_that_others_cannot_read(tmp_path: Path) -> None:
     certificate, key = AUTHORITY.issue("a.example").write(tmp_path, "a")
     certificate.chmod(0o644)
     key.chmod(0o600)
-    status = key.stat()
-    expected = [str(key)] if status.st_uid == status.st_gid == 0 else []
-    assert list(closed_files(entry((certificate, key)))) == expected
+    *_, warning = inspect(entry((certificate, key)))
+    assert warning.text.startswith(f"{key} can be read by root alone")
+    os.chown(key, -1, 1)
+    assert [each.kind for each in inspect(entry((certificate, key)))] == ["certificate"]
+
+
+def test_credentials_are_not_looked_at() -> None:
+    [finding] = inspect(Listen(address=ADDRESS, certificate=("credential:a", "/b")))
+    assert finding == ("warning", f"{ADDRESS}: credential:a: only the service itself can read this")

@@ -34,6 +34,11 @@ _ADVICE = {
     "CA_MD_TOO_WEAK": _WEAK,
 }
 
+ADVICE = (
+    "the service has a user of its own: pass it what others must not read by LoadCredential= and "
+    "credential:NAME, or by a group (SupplementaryGroups=)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -74,8 +79,7 @@ def read_pem(path: str, what: str) -> str:
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
-            hint="under systemd the service has a user of its own: pass files that others must "
-            "not read with LoadCredential=, and write credential:NAME here",
+            hint=f"under systemd {ADVICE}",
         ) from None
     if f"{what}-----" not in text:
         raise ConfigError(f"{path} has no PEM block '-----BEGIN {what}-----'")
