@@ -13,12 +13,15 @@ from typing import Any, Self
 import pytest
 import uvloop
 
+from pounce.application import no_asgi_application
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection, refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
+from pounce.sync.exchange import Handler
 from pounce.websocket.upgrade import upgrade
+from pounce.workers.distributor import AcceptDistributor
 
 PATIENCE = 10.0
 """Seconds after which whatever a test waits for has failed."""
@@ -220,6 +223,23 @@ class LiveServer:
     async def departures(self) -> None:
         """Return once no client is connected."""
         await until(lambda: self.context.idle)
+
+
+@asynccontextmanager
+async def serve_in_threads(
+    handler: Handler, app: ASGIApp = no_asgi_application, *, threads: int = 2, **options: Any
+) -> AsyncIterator[LiveServer]:
+    """As `serve`, with requests for *handler*, in *threads* threads."""
+    distributor = AcceptDistributor(asyncio.get_running_loop(), handler, threads, PATIENCE, "test")
+    distributor.start()
+    try:
+        async with serve(app, **options) as server:
+            server.context.make_cycle = distributor.make_cycle
+            yield server
+            distributor.ending = True
+    finally:
+        distributor.close()
+        await until(lambda: distributor.idle)
 
 
 @asynccontextmanager

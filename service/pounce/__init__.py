@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from pounce.net.address import Address
     from pounce.server import Server
     from pounce.supervisor import Supervisor, TCPWorker
+    from pounce.sync_app import RawRequest, RawResponse, SyncApp
 
 __all__ = [
     "Address",
     "Listen",
     "PounceError",
+    "RawRequest",
+    "RawResponse",
     "Server",
     "ServerConfig",
     "Site",
     "Supervisor",
+    "SyncApp",
     "TCPWorker",
     "__version__",
     "run",
@@ -31,10 +35,13 @@ _HOMES = {
     "Address": "net.address",
     "Listen": "config",
     "PounceError": "errors",
+    "RawRequest": "sync_app",
+    "RawResponse": "sync_app",
     "Server": "server",
     "ServerConfig": "config",
     "Site": "embedding",
     "Supervisor": "supervisor",
+    "SyncApp": "sync_app",
     "TCPWorker": "supervisor",
     "run": "embedding",
     "serving": "embedding",

@@ -6,29 +6,29 @@ from types import MappingProxyType
 from typing import Literal
 
 from pounce.cpus import available_cpus
-from pounce.errors import ConfigError
 from pounce.kinds import (
     Boolean,
     Choice,
     FilePath,
     Integer,
-    ListenAddress,
     Seconds,
-    SecretFile,
     Text,
     Texts,
     TrustedPeer,
     Variables,
 )
-from pounce.net.address import Address
+from pounce.listen import DEFAULT_LISTEN, Listen
 from pounce.net.forwarded import ForwardedFields
-from pounce.options import Records, option, required, settle
+from pounce.options import Records, option, settle
 
+__all__ = ["DEFAULT_LISTEN", "SECTIONS", "Listen", "ServerConfig"]
+
+Interface = Literal["auto", "asgi", "wsgi"]
+Execution = Literal["auto", "async", "sync"]
 WorkerModeName = Literal["auto", "thread", "process"]
 LoopName = Literal["auto", "uvloop", "asyncio"]
 LifespanMode = Literal["auto", "on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-ClientCertificates = Literal["off", "optional", "required"]
 LogFormat = Literal["text", "json"]
 
 SECTIONS = {
@@ -54,87 +54,6 @@ _ROOT_PATH = Text(
     allowed='a path such as "/shop", without a slash at its end',
     metavar="PATH",
 )
-_SOCKET_NAME = Text(
-    pattern=r"[ -9;-~]{0,255}",
-    allowed="at most 255 printable ASCII characters without ':'",
-    metavar="NAME",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """One address to listen on; a ``[[listen]]`` table of the file."""
-
-    address: Address = required("listening", ListenAddress(), "the address")
-    name: str = option(
-        "listening",
-        _SOCKET_NAME,
-        "",
-        "the name (FileDescriptorName=) of the inherited socket to use",
-        details="Empty: the inherited socket with this address is used.",
-    )
-    proxy_protocol: bool = option(
-        "listening",
-        Boolean(),
-        False,
-        "whether each connection begins with a PROXY protocol header, version 1 or 2",
-        details="The header's client counts as if it had connected itself. Connections without "
-        "a header, and those from peers that are not in forwarded_allow, are closed.",
-    )
-    certificate: tuple[str, ...] = option(
-        "listening",
-        Texts(SecretFile(), single=True),
-        (),
-        "a TLS certificate's PEM file, with the intermediate certificates after it",
-        details="With none, the address is served without TLS. Of several, the one for the name "
-        "that a client asks for (SNI) is used, the first where none is for it. A reload reads "
-        "the files anew.",
-        flag="--certificate",
-    )
-    key: tuple[str, ...] = option(
-        "listening",
-        Texts(SecretFile(), single=True),
-        (),
-        "the PEM file of the certificate's private key, without a password",
-        details="As many as there are certificates, in their order; with none, each key is in "
-        "its certificate's file.",
-        flag="--key",
-    )
-    client_certificates: ClientCertificates = option(
-        "listening",
-        Choice("off", "optional", "required"),
-        "off",
-        "whether clients are asked for a certificate",
-        details="One that client_ca has not issued is refused. Applications see it as the ASGI "
-        "extension `tls`.",
-        flag="--client-certificates",
-    )
-    client_ca: str = option(
-        "listening",
-        SecretFile(names=("",)),
-        "",
-        "the PEM file of the authorities that may issue clients' certificates",
-        flag="--client-ca",
-    )
-
-    def __post_init__(self) -> None:
-        settle(self)
-        if self.key and len(self.key) != len(self.certificate):
-            raise ConfigError(
-                f"key: found {len(self.key)}, expected one for each certificate, "
-                f"of which there are {len(self.certificate)}"
-            )
-        if self.client_ca and not self.certificate:
-            raise ConfigError("client_ca: it needs a certificate beside it")
-        if bool(self.client_ca) != (self.client_certificates != "off"):
-            raise ConfigError(
-                f"client_certificates: found {self.client_certificates!r}, but "
-                f"client_ca {'is set' if self.client_ca else 'is not set'}"
-            )
-
-
-DEFAULT_LISTEN = Listen(address=Address.parse("127.0.0.1:8000"))
-"""Where a service listens when nothing says where, and systemd hands it no socket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +64,16 @@ class ServerConfig:
     declarations do not allow.
     """
 
-    app: str = option("application", _APPLICATION, "", "the ASGI application to serve")
+    app: str = option("application", _APPLICATION, "", "the ASGI or WSGI application to serve")
+    interface: Interface = option(
+        "application",
+        Choice("auto", "asgi", "wsgi"),
+        "auto",
+        "how the application is called",
+        details="auto looks at the application: a coroutine function, or one with three "
+        "parameters, is ASGI, one with two is WSGI, and what has a method handle_sync is a "
+        "SyncApp.",
+    )
     directory: str = option(
         "application",
         FilePath(),
@@ -203,6 +131,21 @@ class ServerConfig:
         "auto",
         "the event loop of a worker",
         details="auto is uvloop where it is installed, else asyncio's own.",
+    )
+    execution: Execution = option(
+        "workers",
+        Choice("auto", "async", "sync"),
+        "auto",
+        "where requests are answered: on the worker's event loop, or in its threads",
+        details="sync is threads, for code that blocks: the event loop reads whole requests and "
+        "sends the responses, and each thread answers one request at a time. auto is sync for "
+        "WSGI applications and SyncApps, async for ASGI applications.",
+    )
+    threads: int = option(
+        "workers",
+        Integer(1, 1024),
+        8,
+        "how many threads each worker answers requests in, where execution is sync",
     )
     lifespan: LifespanMode = option(
         "workers",
@@ -279,6 +222,9 @@ class ServerConfig:
         Seconds(1.0),  # a worker's heart beats twice a second
         30.0,
         "how long a worker's event loop may be stuck before it is replaced",
+        details="Where execution is sync, also how long a thread may be on one request: then "
+        "another thread takes its place. A worker that has lost as many threads as it has is "
+        "replaced.",
     )
 
     max_request_line: int = option(

@@ -168,7 +168,10 @@ def test_config_shows_values_and_sources(tmp_path: Path) -> None:
 def test_every_plain_option_can_be_given_as_a_flag_and_reaches_the_configuration() -> None:
     values = {
         "app": "shop:app",
+        "interface": "wsgi",
         "workers": "3",
+        "execution": "sync",
+        "loop": "asyncio",
         "worker_mode": "thread",
         "lifespan": "off",
         "root_path": "/shop",

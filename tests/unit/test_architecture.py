@@ -16,11 +16,12 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 # A part is a package or a module directly under pounce; every import of another is listed.
 MAY_KNOW = {
     "__main__": {"cli"},
-    "__init__": {"config", "embedding", "errors", "net", "server", "supervisor"},
+    "__init__": {"config", "embedding", "errors", "net", "server", "supervisor", "sync_app"},
     "pytest_plugin": {"embedding"},
     "embedding": {"config", "errors", "lifecycle", "listening", "log", "server", "supervisor"},
     "cli": {
         "__version__",
+        "application",
         "asgi",
         "config",
         "config_file",
@@ -72,6 +73,7 @@ MAY_KNOW = {
         "workers",
     },
     "workers": {
+        "application",
         "asgi",
         "channel",
         "config",
@@ -83,8 +85,14 @@ MAY_KNOW = {
         "log",
         "net",
         "scoreboard",
+        "sync",
+        "sync_app",
         "websocket",
+        "wsgi",
     },
+    "application": {"asgi", "config", "errors", "sync_app"},
+    "wsgi": {"asgi", "sync"},
+    "sync": {"asgi", "sync_app"},
     "websocket": {"asgi", "http1"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "flight", "net"},
@@ -92,7 +100,8 @@ MAY_KNOW = {
     "net": {"errors"},
     "config_text": {"config", "config_file", "kinds", "options"},
     "config_file": {"config", "errors", "kinds", "options"},
-    "config": {"cpus", "errors", "kinds", "net", "options"},
+    "config": {"cpus", "kinds", "listen", "net", "options"},
+    "listen": {"errors", "kinds", "net", "options"},
     "options": {"errors", "kinds"},
     "kinds": {"net"},
     "channel": set(),
@@ -103,6 +112,7 @@ MAY_KNOW = {
     "handover": set(),
     "lifecycle": set(),
     "scoreboard": set(),
+    "sync_app": set(),
     "varlink": set(),
 }
 

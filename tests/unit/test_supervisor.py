@@ -10,7 +10,7 @@ import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.config import ServerConfig
-from pounce.errors import ConfigError, PounceError
+from pounce.errors import PounceError
 from pounce.lifecycle import GenerationReady, LifecycleEvent, ReloadStarted
 from pounce.supervisor import Supervisor
 
@@ -163,8 +163,3 @@ def test_it_runs_only_once() -> None:
         story.wait_for(ready(1))
         with pytest.raises(RuntimeError, match="only once"):
             supervisor.run([])
-
-
-def test_synchronous_applications_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sync_app"):
-        Supervisor(ServerConfig(), None, sync_app=object())

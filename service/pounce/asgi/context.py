@@ -82,6 +82,13 @@ class Connection(Ending, Protocol):
         """Have the application end its response: it is told that the client is gone."""
 
 
+class CycleMaker(Protocol):
+    """Makes what calls the application for a request; see pounce.asgi.cycle.Cycle."""
+
+    def __call__(self, stream: Any, scope: Scope, context: "ServerContext") -> Any:
+        """The cycle of the request that *scope* describes and *stream* carries."""
+
+
 @dataclass(slots=True)
 class ServerContext:
     """The configuration, the application, and what the worker counts and keeps.
@@ -93,9 +100,10 @@ class ServerContext:
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *hand_over* is set while the worker drains with a
     successor: it takes connections that are between requests. *stopping* is whether nobody serves
-    meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary. *flight*
-    is told which requests are in flight. *swept* is when `sweep` was last called, by the monotonic
-    clock.
+    meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary.
+    *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop.
+    *flight* is told which requests are in flight. *swept* is when `sweep` was last called, by the
+    monotonic clock.
     """
 
     config: ServerConfig
@@ -110,6 +118,7 @@ class ServerContext:
     hand_over: Callable[[Any], None] | None = None
     stopping: bool = False
     websocket: Upgrade | None = None
+    make_cycle: CycleMaker | None = None
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)

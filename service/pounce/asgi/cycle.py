@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -14,11 +15,13 @@ logger = logging.getLogger("pounce.error")
 class Stream(Protocol):
     """What a cycle needs of the connection, or of the HTTP/3 stream, that carries it."""
 
-    gone: bool
-    """Whether nothing can be sent or received any more."""
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent or received any more."""
 
-    write_paused: bool
-    """Whether as much is waiting to be sent as should."""
+    @property
+    def write_paused(self) -> bool:
+        """Whether as much is waiting to be sent as should."""
 
     @property
     def input_ended(self) -> bool:
@@ -57,11 +60,11 @@ class _Phase(Enum):
 
 
 # Looked up once, not once a message.
-_IDLE, _STARTED, _SENDING, _COMPLETE = _Phase
+IDLE, STARTED, SENDING, COMPLETE = _Phase
 
 
-class RequestCycle:
-    """Calls the application for one request and keeps both to the ASGI specification."""
+class Cycle(ABC):
+    """One request and its response, however it is that the application is called."""
 
     __slots__ = (
         "_body_read",
@@ -76,11 +79,14 @@ class RequestCycle:
         "began",
     )
 
+    in_loop = True
+    """Whether the application is called on the connection's loop."""
+
     def __init__(self, stream: Stream, scope: Scope, context: ServerContext) -> None:
         self._stream = stream
         self._scope = scope
         self._context = context
-        self._phase = _IDLE
+        self._phase = IDLE
         self._body_read = False
         self._fed = False
         self._told_gone = False
@@ -89,24 +95,9 @@ class RequestCycle:
         # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
         self.began = context.access_log.clock() if context.access_log else 0.0
 
-    async def run(self) -> None:
-        """Call the application, and make the best of it if it fails."""
-        try:
-            await self._context.app(self._scope, self.receive, self.send)
-        except BaseException as error:
-            self._failed(error)
-            # asyncio ends the whole loop when a task raises SystemExit: one request must not.
-            if not isinstance(error, (Exception, SystemExit)):
-                raise
-        else:
-            if self._phase is not _COMPLETE and not self._stream.gone:
-                self._incomplete()
-        finally:
-            if self._phase is not _COMPLETE:
-                # Nothing has logged it: it was answered 500, was reset, or nobody is left.
-                self._phase = _COMPLETE
-                self._log()
-            self._stream.released()
+    @abstractmethod
+    def start(self) -> asyncio.Task[None] | None:
+        """Begin; the task, if there is one that goes on."""
 
     def seen(self, now: float) -> None:
         """Note that it runs at *now*, by the monotonic clock."""
@@ -126,72 +117,6 @@ class RequestCycle:
         """The stream has answered *status* in the application's place."""
         self._status = status
 
-    async def receive(self) -> Message:
-        """The ``receive`` of the specification."""
-        stream = self._stream
-        if self._fed:
-            # The last piece was here already: others have their turn before the next one.
-            self._fed = False
-            await asyncio.sleep(0)
-        waited = False
-        while self._phase is not _COMPLETE and not stream.gone:
-            if not self._body_read:
-                piece = stream.read_body()
-                if piece is not None:
-                    body, more = piece
-                    self._body_read = not more
-                    self._fed = more and not waited
-                    return {"type": "http.request", "body": body, "more_body": more}
-                if stream.gone:
-                    break
-            if stream.input_ended:
-                break
-            await stream.wait_input()
-            waited = True
-        self._told_gone = True
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """The ``send`` of the specification."""
-        stream = self._stream
-        kind = message["type"]
-        if kind == "http.response.body":
-            if self._phase is _IDLE or self._phase is _COMPLETE or stream.gone:
-                raise self._untimely(kind)
-            body = message.get("body", b"")
-            if type(body) is not bytes:
-                body = _as_bytes(body)
-            more = bool(message.get("more_body", False))
-            stream.send_body(body, more)
-            self._size += len(body)
-            self._phase = _SENDING if more else _COMPLETE
-            if not more and self._context.access_log is not None:
-                self._log()
-            if stream.write_paused:
-                await stream.wait_writable()
-        elif kind == "http.response.start":
-            if self._phase is not _IDLE or stream.gone:
-                raise self._untimely(kind)
-            status = message.get("status")
-            if not isinstance(status, int):
-                raise MessageError(f"the status in {kind} is {status!r}, not an int")
-            stream.start_response(status, message.get("headers", ()))
-            self._status = status
-            self._phase = _STARTED
-        else:
-            raise MessageError(f"unknown message type {kind!r} for an HTTP request")
-
-    def _untimely(self, kind: str) -> Exception:
-        """Why a message of this *kind* cannot be sent now."""
-        if kind == "http.response.start":
-            if self._phase is not _IDLE:
-                return MessageError(f"{kind} was sent a second time")
-        elif self._phase is _IDLE:
-            return MessageError(f"{kind} was sent before http.response.start")
-        elif self._phase is _COMPLETE:
-            return MessageError(f"{kind} was sent after the response was complete")
-        return ClientDisconnected("the client is gone")
-
     def _failed(self, error: BaseException) -> None:
         if self._stream.gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
             return
@@ -199,23 +124,13 @@ class RequestCycle:
         if not self._stream.gone:
             self._give_up()
 
-    def _incomplete(self) -> None:
-        if self._told_gone:
-            # A client that only closed its sending side still waits, but the application was
-            # right to stop.
-            self._stream.reset()
-            return
-        what = "the whole" if self._phase is _SENDING else "a"
-        self._report(f"the application returned without sending {what} response", None)
-        self._give_up()
-
     def _give_up(self) -> None:
         """Answer 500 while that is possible; later, make sure nobody takes the rest for whole."""
-        if self._phase in (_IDLE, _STARTED):
+        if self._phase in (IDLE, STARTED):
             self._status = 500
             self._stream.start_response(500, _ERROR_HEADERS)
             self._stream.send_body(_ERROR_BODY, False)
-        elif self._phase is _SENDING:
+        elif self._phase is SENDING:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
@@ -238,6 +153,111 @@ class RequestCycle:
     def _log(self) -> None:
         if self._context.access_log is not None:
             self._context.access_log.request(self._scope, self._status, self._size, self.began)
+
+
+class RequestCycle(Cycle):
+    """Calls the application for one request and keeps both to the ASGI specification."""
+
+    __slots__ = ()
+
+    def start(self) -> asyncio.Task[None]:
+        """Start `run`; the task may be done when this returns."""
+        return self._context.start_task(self.run())
+
+    async def run(self) -> None:
+        """Call the application, and make the best of it if it fails."""
+        try:
+            await self._context.app(self._scope, self.receive, self.send)
+        except BaseException as error:
+            self._failed(error)
+            # asyncio ends the whole loop when a task raises SystemExit: one request must not.
+            if not isinstance(error, (Exception, SystemExit)):
+                raise
+        else:
+            if self._phase is not COMPLETE and not self._stream.gone:
+                self._incomplete()
+        finally:
+            if self._phase is not COMPLETE:
+                # Nothing has logged it: it was answered 500, was reset, or nobody is left.
+                self._phase = COMPLETE
+                self._log()
+            self._stream.released()
+
+    async def receive(self) -> Message:
+        """The ``receive`` of the specification."""
+        stream = self._stream
+        if self._fed:
+            # The last piece was here already: others have their turn before the next one.
+            self._fed = False
+            await asyncio.sleep(0)
+        waited = False
+        while self._phase is not COMPLETE and not stream.gone:
+            if not self._body_read:
+                piece = stream.read_body()
+                if piece is not None:
+                    body, more = piece
+                    self._body_read = not more
+                    self._fed = more and not waited
+                    return {"type": "http.request", "body": body, "more_body": more}
+                if stream.gone:
+                    break
+            if stream.input_ended:
+                break
+            await stream.wait_input()
+            waited = True
+        self._told_gone = True
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """The ``send`` of the specification."""
+        stream = self._stream
+        kind = message["type"]
+        if kind == "http.response.body":
+            if self._phase is IDLE or self._phase is COMPLETE or stream.gone:
+                raise self._untimely(kind)
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = _as_bytes(body)
+            more = bool(message.get("more_body", False))
+            stream.send_body(body, more)
+            self._size += len(body)
+            self._phase = SENDING if more else COMPLETE
+            if not more and self._context.access_log is not None:
+                self._log()
+            if stream.write_paused:
+                await stream.wait_writable()
+        elif kind == "http.response.start":
+            if self._phase is not IDLE or stream.gone:
+                raise self._untimely(kind)
+            status = message.get("status")
+            if not isinstance(status, int):
+                raise MessageError(f"the status in {kind} is {status!r}, not an int")
+            stream.start_response(status, message.get("headers", ()))
+            self._status = status
+            self._phase = STARTED
+        else:
+            raise MessageError(f"unknown message type {kind!r} for an HTTP request")
+
+    def _untimely(self, kind: str) -> Exception:
+        """Why a message of this *kind* cannot be sent now."""
+        if kind == "http.response.start":
+            if self._phase is not IDLE:
+                return MessageError(f"{kind} was sent a second time")
+        elif self._phase is IDLE:
+            return MessageError(f"{kind} was sent before http.response.start")
+        elif self._phase is COMPLETE:
+            return MessageError(f"{kind} was sent after the response was complete")
+        return ClientDisconnected("the client is gone")
+
+    def _incomplete(self) -> None:
+        if self._told_gone:
+            # A client that only closed its sending side still waits, but the application was
+            # right to stop.
+            self._stream.reset()
+            return
+        what = "the whole" if self._phase is SENDING else "a"
+        self._report(f"the application returned without sending {what} response", None)
+        self._give_up()
 
 
 _ERROR_HEADERS = ((b"content-type", b"text/plain; charset=utf-8"),)

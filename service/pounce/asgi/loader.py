@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, cast
 
-from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError
 
@@ -24,7 +23,7 @@ _entered: list[str] = []
 _found: set[str] = set()
 
 
-def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
+def load_application(config: ServerConfig, *, afresh: bool = False) -> object:
     """Import ``config.app`` in this process, in its directory and with its environment.
 
     *afresh* imports again what was imported before, from this directory or an earlier one, as
@@ -48,12 +47,7 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
     application = _resolve(module, attribute, config.app)
     if is_factory:
         application = _call(application, config.app)
-    if not callable(application):
-        raise ApplicationError(
-            f"{config.app!r} is {type(application).__name__}, not an ASGI application",
-            hint="an ASGI application is callable with (scope, receive, send)",
-        )
-    return cast("ASGIApp", application)
+    return application
 
 
 def enter_directory(directory: str) -> None:

@@ -35,7 +35,7 @@ class Subcommands(click.Group):
 @click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="pounce %(version)s")
 def pounce() -> None:
-    """Serve Python ASGI applications as native systemd services."""
+    """Serve Python ASGI and WSGI applications as native systemd services."""
 
 
 def main() -> None:

@@ -18,14 +18,16 @@ def check(invocation: Invocation) -> None:
     the application cannot be imported. What may become wrong is warned of.
     """
     settings = prepare(invocation, sys.argv[1:])
+    from pounce.application import as_served
     from pounce.asgi.loader import load_application
     from pounce.endpoints import inspect
 
     click.echo(f"configuration: {invocation.path or 'the command line'} is valid")
-    for entry in settings.config.listen:
+    config = settings.config
+    for entry in config.listen:
         for finding in inspect(entry):
             click.echo(f"{finding.kind}: {finding.text}", err=finding.kind == "warning")
-    load_application(settings.config)
-    place = settings.config.directory or "the current directory"
+    served = as_served(load_application(config), None, config)
+    place = config.directory or "the current directory"
     python = f"Python {platform.python_version()}, {sys.prefix}"
-    click.echo(f"application: {settings.config.app} is imported from {place} ({python})")
+    click.echo(f"application: {config.app} ({served.kind}) is imported from {place} ({python})")

@@ -245,12 +245,13 @@ class HTTP1Connection(RequestStream):
         )
         if self._task is not None:
             context.adopt(self._task)
-        self._cycle = cycle = RequestCycle(self, self._scope(head), context)
+        make_cycle = context.make_cycle or RequestCycle
+        self._cycle = cycle = make_cycle(self, self._scope(head), context)
         # Before the application starts, for it may wait for more at once.
         if self._reading_paused or self._reader.buffered > RECEIVE_BUFFER:
             self._throttle()
-        task = context.start_task(cycle.run())
-        self._task = None if task.done() else task
+        task = cycle.start()
+        self._task = None if task is None or task.done() else task
 
     def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
         scope, received = self._scope(head), self._reader.unread()

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.cycle import RequestCycle
+from pounce.asgi.cycle import Cycle
 from pounce.asgi.gate import Gate
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body
@@ -43,7 +43,7 @@ class RequestStream(BaseConnection):
         super().__init__(context, scheme, server)
         self._reader = FastReader(context.config)
         self._input = Gate(context.loop)
-        self._cycle: RequestCycle | None = None
+        self._cycle: Cycle | None = None
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending = self._expects_continue = False
@@ -67,7 +67,7 @@ class RequestStream(BaseConnection):
         if cycle is None:
             return ""
         # Without a task yet, it is in the first step of an eager one.
-        running = task is None or task is current
+        running = cycle.in_loop and (task is None or task is current)
         return cycle.describe(now) + (" <- running" if running else "")
 
     def disconnect(self) -> None:
@@ -143,6 +143,12 @@ class RequestStream(BaseConnection):
             self._retire()
         elif not more:
             self._finish(response.keep_alive)
+
+    def go_on_with(self, cycle: Cycle) -> None:
+        """Have *cycle* call the application for the request in flight, in place of another."""
+        self._cycle = cycle
+        task = cycle.start()
+        self._task = None if task is None or task.done() else task
 
     def released(self) -> None:
         """The application has returned; nothing of its task needs to be kept."""

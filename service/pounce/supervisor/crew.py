@@ -273,7 +273,7 @@ class Crew:
 
     def _create_worker(self, assignment: Assignment, host: LifespanHost | None = None) -> Worker:
         """A worker that loads the application, or shares what its generation's *host* loaded."""
-        application = Application(host.app, None) if host else self._application
+        application = self._application.shared_by(host) if host else self._application
         state = host.state if host else self._lifespan_state
         worker = application.worker(assignment)
         if state is not None:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pounce.config import Listen, ServerConfig
-from pounce.errors import ConfigError, PounceError
+from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.interpreter import has_global_lock
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
@@ -30,7 +30,7 @@ from pounce.supervisor.service import Service
 from pounce.supervisor.signals import Signals
 from pounce.supervisor.sockets import group_by_address
 from pounce.supervisor.states import ServiceInput
-from pounce.workers import Application, ASGIApp
+from pounce.workers import Application, ASGIApp, SyncApp
 
 logger = logging.getLogger("pounce.supervisor")
 
@@ -41,7 +41,8 @@ class Supervisor:
     *mode* None follows ``config.worker_mode``, and "auto" there asks the interpreter: threads
     where it runs without a global lock, else processes. With *app_path* ("module:attribute"),
     or without *app* and by ``config.app``, the application is imported where it runs, by each
-    process or each generation of threads; otherwise *app* itself is shared.
+    process or each generation of threads; otherwise *app* itself is shared. *sync_app* is called
+    first, in threads, and leaves to the application what it does not answer.
     *ssl_context* is for every stream socket that has no entry of its own (see `run`).
     *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
     each new generation its configuration. *control* is the path of the control socket. *keeper*
@@ -57,19 +58,14 @@ class Supervisor:
         ssl_context: SSLContext | None = None,
         lifecycle_collector: LifecycleCollector | None = None,
         app_path: str | None = None,
-        sync_app: object | None = None,
+        sync_app: SyncApp | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
         control: Path | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        if sync_app is not None:
-            raise ConfigError(
-                "sync_app: synchronous applications are not served by this version",
-                hint="give an ASGI application as app",
-            )
         self._config = config
         self._reload_config = reload_config or (lambda: config)
-        self._application = Application(app, app_path)
+        self._application = Application(app, app_path, sync_app)
         self._mode = mode or _mode_of(config)
         self._size = config.worker_count
         self._ssl_context = ssl_context

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from pounce.application import Served, as_served
 from pounce.asgi.loader import load_application
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
+from pounce.sync_app import SyncApp
 from pounce.workers.base import Assignment, Endpoint
 from pounce.workers.lifespan_host import LifespanHost
 from pounce.workers.loops import check_event_loop
@@ -22,6 +24,7 @@ __all__ = [
     "Assignment",
     "Endpoint",
     "LifespanHost",
+    "SyncApp",
     "TCPWorker",
     "Worker",
     "check",
@@ -54,19 +57,24 @@ class Application:
     """What is to be served: an object, or the path it is to be imported from.
 
     With a *path*, or with neither and ``config.app``, each process worker and each generation
-    of threads imports it afresh.
+    of threads imports it afresh. *sync_app* comes before it. *served* is what was loaded
+    already.
     """
 
     app: ASGIApp | None
     path: str | None
+    sync_app: SyncApp | None = None
+    served: Served | None = None
 
-    def load(self, config: ServerConfig, *, afresh: bool = False) -> ASGIApp:
-        """Import it, or return the object; *afresh* forgets what was imported of it before."""
+    def load(self, config: ServerConfig, *, afresh: bool = False) -> Served:
+        """Import it, or take the object; *afresh* forgets what was imported of it before."""
+        if self.served is not None:
+            return self.served
         if self.path is not None:
-            return load_application(replace(config, app=self.path), afresh=afresh)
-        if self.app is None:
-            return load_application(config, afresh=afresh)
-        return self.app
+            config = replace(config, app=self.path)
+        loads = self.path is not None or (self.app is None and (config.app or not self.sync_app))
+        app = load_application(config, afresh=afresh) if loads else self.app
+        return as_served(app, self.sync_app, config)
 
     def worker(self, assignment: Assignment) -> Worker:
         """A worker that imports the application itself."""
@@ -75,3 +83,7 @@ class Application:
     def lifespan_host(self, assignment: Assignment) -> LifespanHost:
         """What imports it and runs its lifespan for a generation of threads."""
         return LifespanHost(assignment, partial(self.load, assignment.config, afresh=True))
+
+    def shared_by(self, host: LifespanHost) -> "Application":
+        """What *host* has loaded, for the workers of its generation."""
+        return replace(self, served=host.served)

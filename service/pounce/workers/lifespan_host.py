@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from pounce.application import Served
 from pounce.asgi.lifespan import Lifespan
-from pounce.asgi.types import ASGIApp
 from pounce.interpreter import noticing_the_lock
 from pounce.workers.base import Assignment, LoopWorker
 
@@ -15,14 +15,15 @@ logger = logging.getLogger("pounce.worker")
 class LifespanHost(LoopWorker):
     """Imports the application and runs its lifespan once for all threads of a generation.
 
-    When it is ready, `app` and `state` are for the generation's workers. It ends, with the
+    When it is ready, `served` and `state` are for the generation's workers. It ends, with the
     lifespan's shutdown, when it is told to drain: after the last of them.
     """
 
-    def __init__(self, assignment: Assignment, load: Callable[[], ASGIApp]) -> None:
+    def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
         super().__init__(assignment)
         self._load = load
         self._mode = self.config.lifespan
+        self._lifespan: Lifespan | None = None
         self.state: dict[str, Any] = {}
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ class LifespanHost(LoopWorker):
     def load(self) -> None:
         """Import the application."""
         with noticing_the_lock() as said:
-            self.app = self._load()
+            self.served = self._load()
         for each in said:
             logger.warning(
                 "workers take turns from now on: %s Or use a version of the module that supports "
@@ -43,8 +44,9 @@ class LifespanHost(LoopWorker):
 
     async def start(self) -> None:
         """Run the lifespan's startup."""
-        self._lifespan = Lifespan(self.app, self._mode, self.state)
-        await self._lifespan.startup()
+        if self.served.asgi is not None:
+            self._lifespan = Lifespan(self.served.asgi, self._mode, self.state)
+            await self._lifespan.startup()
 
     def serve(self) -> None:
         """Nothing: it has no listeners."""
@@ -59,7 +61,8 @@ class LifespanHost(LoopWorker):
 
     async def finish(self) -> None:
         """Run the lifespan's shutdown."""
-        await self._lifespan.shutdown()
+        if self._lifespan is not None:
+            await self._lifespan.shutdown()
 
     def tick(self, now: float) -> None:
         """Stamp the heartbeat."""

@@ -1,28 +1,36 @@
-"""What every worker that serves an ASGI application does, whatever protocol it comes by."""
+"""What every worker that serves an application does, whatever protocol requests come by."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from pounce.application import Served, no_asgi_application
 from pounce.asgi.context import ServerContext
 from pounce.asgi.lifespan import Lifespan
-from pounce.asgi.types import ASGIApp
 from pounce.workers.base import Assignment, LoopWorker
+from pounce.workers.distributor import AcceptDistributor
+from pounce.workers.handlers import handler_for
+
+logger = logging.getLogger("pounce.worker")
 
 
 class ServingWorker(LoopWorker):
-    """Serves what *load* gives it.
+    """Serves what *load* gives it, on its loop or in threads.
 
     It runs the application's lifespan in its own loop, unless `set_lifespan_state` says that
     somebody else does.
     """
 
-    def __init__(self, assignment: Assignment, load: Callable[[], ASGIApp]) -> None:
+    served: Served
+
+    def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
         super().__init__(assignment)
         self._load = load
         self._state: dict[str, Any] = {}
         self._lifespan: Lifespan | None = None
         self._runs_lifespan = True
+        self._distributor: AcceptDistributor | None = None
         self.context: ServerContext | None = None
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
@@ -32,33 +40,51 @@ class ServingWorker(LoopWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
+        if self._distributor is not None and not self._distributor.idle:
+            return False
         return self.context is None or self.context.idle
 
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""
-        return self.context.in_flight() if self.context is not None else ""
+        told = self.context.in_flight() if self.context is not None else ""
+        return told + (self._distributor.in_flight() if self._distributor is not None else "")
 
     def load(self) -> None:
         """Import the application."""
-        self._app = self._load()
+        self.served = self._load()
 
     async def start(self) -> None:
         """Run the lifespan's startup and attach the sockets."""
-        if self._runs_lifespan:
-            lifespan = Lifespan(self._app, self.config.lifespan, self._state)
+        served = self.served
+        if self._runs_lifespan and served.asgi is not None:
+            lifespan = Lifespan(served.asgi, self.config.lifespan, self._state)
             await lifespan.startup()
             self._lifespan = lifespan
         mine = self.assignment
         context = ServerContext(
             config=self.config,
-            app=self._app,
+            app=served.asgi or no_asgi_application,
             state=self._state,
             loop=self.loop,
             extensions={"pounce": {"worker": mine.slot, "generation": mine.generation}},
             flight=mine.flight,
         )
+        if served.in_threads:
+            self._distribute(context)
         self.attach(context)
         self.context = context
+
+    def _distribute(self, context: ServerContext) -> None:
+        mine = self.assignment
+        self._distributor = AcceptDistributor(
+            self.loop,
+            handler_for(self.served, self.config),
+            self.config.threads,
+            self.config.worker_timeout,
+            f"pounce-{mine.generation}-{mine.slot}",
+        )
+        self._distributor.start()
+        context.make_cycle = self._distributor.make_cycle
 
     @abstractmethod
     def attach(self, context: ServerContext) -> None:
@@ -75,12 +101,16 @@ class ServingWorker(LoopWorker):
         if self.context is None:
             self.end()
         else:
+            if self._distributor is not None:
+                self._distributor.ending = True
             self.context.disconnect()
             self.loop.call_later(grace, self._drop, self.context)
             self.check_drained()
 
     async def finish(self) -> None:
-        """Run the lifespan's shutdown."""
+        """Let threads end, and run the lifespan's shutdown."""
+        if self._distributor is not None:
+            self._distributor.close()
         if self._lifespan is not None:
             await self._lifespan.shutdown()
 
@@ -91,7 +121,22 @@ class ServingWorker(LoopWorker):
             busy = self.context.sweep(now)
             requests = self.context.requests
             connections = self.held()
-        self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
+        if self._distributor is None or self._has_threads(self._distributor, now):
+            self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
+
+    def _has_threads(self, distributor: AcceptDistributor, now: float) -> bool:
+        """Whether threads are left to go on with.
+
+        When too many are stuck, only a new worker helps. This one is silent from now on, as if
+        its loop were stuck, and gives away what it can until the supervisor replaces it.
+        """
+        distributor.tick(now)
+        if self.draining:
+            self.check_drained()
+        elif distributor.exhausted:
+            logger.error("as many threads are stuck as this worker has; it has to be replaced")
+            self._drain(hand_over=True)
+        return not distributor.exhausted
 
     def held(self) -> int:
         """How many connections there are."""

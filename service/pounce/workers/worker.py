@@ -1,4 +1,4 @@
-"""The worker that serves an ASGI application over HTTP/1.1."""
+"""The worker that serves an application over HTTP/1.1."""
 
 import socket
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from functools import partial
 from ssl import SSLContext
 from typing import TypeAlias
 
+from pounce.application import Served
 from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp
 from pounce.handover import Passage
 from pounce.http1.connection import FIRST_REQUEST, HTTP1Connection, refuse_plaintext
 from pounce.net.forwarded import Client
@@ -30,7 +30,7 @@ _TOLERANCE = 2
 class Worker(ServingWorker):
     """Serves HTTP/1.1 and WebSockets on the listeners of its assignment."""
 
-    def __init__(self, assignment: Assignment, load: Callable[[], ASGIApp]) -> None:
+    def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
         super().__init__(assignment, load)
         timeout = self.config.header_timeout
         self._connector = Connector(self.loop, timeout, self.check_drained)
@@ -39,13 +39,14 @@ class Worker(ServingWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        return self.context is None or (
-            self.context.idle and not self._connector.arriving and not self._introductions.waiting
+        return super().is_idle() and (
+            self.context is None or not (self._connector.arriving or self._introductions.waiting)
         )
 
     def attach(self, context: ServerContext) -> None:
         """Prepare to accept."""
-        context.websocket = upgrade
+        if self.served.asgi is not None:
+            context.websocket = upgrade
         mine = self.assignment
         self._introductions = Introductions(
             self.loop, self.config, context.proxies, self.check_drained

@@ -1,0 +1,88 @@
+"""Running an ASGI application in threads, each with a loop of its own and one request at a time."""
+
+import asyncio
+import threading
+from contextlib import suppress
+
+from pounce.asgi.types import ASGIApp, Message, MessageError
+from pounce.sync.exchange import Exchange, Fields, Handler
+
+
+class ASGIHandler(Handler):
+    """Answers with *app*.
+
+    A coroutine cannot change its loop. So a response that comes in pieces, and may go on for
+    ever, is left to its thread, and another thread takes the place of that.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._of_thread = threading.local()
+
+    def answer(self, exchange: Exchange) -> None:
+        """Run the application until it returns."""
+        here = self._of_thread
+        if not hasattr(here, "runner"):
+            here.runner = asyncio.Runner()
+        here.runner.run(self._call(exchange))
+
+    def leave(self) -> None:
+        """Close the thread's loop."""
+        if hasattr(self._of_thread, "runner"):
+            self._of_thread.runner.close()
+
+    async def _call(self, exchange: Exchange) -> None:
+        call = _Call(exchange)
+        await self._app(exchange.scope, call.receive, call.send)
+
+
+class _Call:
+    """The specification's `receive` and `send` for one request."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._head: tuple[int, Fields] | None = None
+        self._begun = self._received = False
+
+    async def receive(self) -> Message:
+        """The whole content; then the end of the response, or of the client."""
+        if self._received:
+            await self._end()
+            return {"type": "http.disconnect"}
+        self._received = True
+        body = self._exchange.content.read()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Take the head, or content."""
+        kind = message["type"]
+        if kind == "http.response.start" and self._head is None:
+            self._head = message["status"], list(message.get("headers", ()))
+        elif kind != "http.response.body" or self._head is None or self._exchange.finished:
+            raise MessageError(f"{kind} was sent at the wrong time")
+        else:
+            self._send_body(bytes(message.get("body", b"")), bool(message.get("more_body", False)))
+
+    def _send_body(self, body: bytes, more: bool) -> None:
+        exchange = self._exchange
+        if not self._begun:
+            self._begun = True
+            assert self._head is not None  # noqa: S101 - asked before
+            if more:
+                exchange.step_aside()
+            exchange.reply(*self._head, body, more)
+        elif more:
+            exchange.write(body)
+        else:
+            exchange.finish(body)
+
+    async def _end(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the application did not wait for it
+                loop.call_soon_threadsafe(ended.set)
+
+        self._exchange.call_at_end(tell)
+        await ended.wait()

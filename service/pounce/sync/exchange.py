@@ -1,0 +1,322 @@
+"""One request that a thread answers, as the loop and the thread share it.
+
+The loop reads the whole request before a thread sees it, and sends what the thread has made:
+however slow the client is, the thread waits for nothing but its own code. Only a response that
+is made piece by piece, faster than its client reads, holds its thread up.
+"""
+
+import asyncio
+import io
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import IO, Protocol
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle, Stream
+from pounce.asgi.types import ClientDisconnected, MessageError, Scope
+from pounce.sync.outbox import Outbox
+from pounce.sync.replay import Replay
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+MEMORY = 262_144
+"""How much of a request's content is kept in memory; more goes to a temporary file."""
+
+AHEAD = 1_048_576
+"""How much of a response may wait to be sent before the thread that makes it has to wait."""
+
+
+class ExchangeStream(Stream, Protocol):
+    """What an exchange needs of the connection besides."""
+
+    def go_on_with(self, cycle: Cycle) -> None:
+        """Start *cycle* for the same request, in place of the exchange."""
+
+
+class Threads(Protocol):
+    """Where exchanges find a thread."""
+
+    outbox: Outbox
+
+    ending: bool
+    """Whether responses that are not complete are to be broken off."""
+
+    def put(self, exchange: "Exchange") -> None:
+        """Have the first free thread call `Exchange.run`."""
+
+
+class Runner(Protocol):
+    """The thread that runs an exchange."""
+
+    name: str
+
+    def step_aside(self) -> None:
+        """It is going to wait for a client: have another thread take its place."""
+
+
+class Exchange(Cycle):
+    """A cycle whose application runs in a thread.
+
+    *scope* is the request's. When the thread gets it, *content* is the whole content, at its
+    beginning, and *content_length* its size.
+    """
+
+    __slots__ = ("_ahead", "_threads", "content", "content_length", "finished", "runner")
+
+    in_loop = False
+
+    _stream: ExchangeStream
+    content: IO[bytes]
+
+    def __init__(
+        self, stream: ExchangeStream, scope: Scope, context: ServerContext, threads: Threads
+    ) -> None:
+        super().__init__(stream, scope, context)
+        self._threads = threads
+        self._ahead = 0
+        self.content_length = 0
+        self.finished = False
+        self.runner: Runner | None = None
+
+    def describe(self, now: float) -> str:
+        """What it is, how long it has run, and in which thread, for a person."""
+        runner = self.runner
+        where = f" <- in thread {runner.name}" if runner else " <- waits for a thread"
+        return super().describe(now) + where
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether its client is gone."""
+        return self._stream.gone
+
+    # On the loop: the way in.
+
+    def start(self) -> asyncio.Task[None] | None:
+        """Collect the content, then have a thread run it."""
+        piece = self._stream.read_body()
+        if piece is not None and not piece[1]:
+            self._hand_out(io.BytesIO(piece[0]), len(piece[0]))
+            return None
+        return self._context.start_task(self._collect(piece))
+
+    async def _collect(self, piece: tuple[bytes, bool] | None) -> None:
+        content = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - the thread closes it
+        try:
+            if await self._fill(content, piece):
+                size = content.tell()
+                content.seek(0)
+                self._hand_out(content, size)
+            else:
+                content.close()
+        except BaseException as error:
+            content.close()
+            self._take_failure(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._stream.released()
+
+    async def _fill(self, content: IO[bytes], piece: tuple[bytes, bool] | None) -> bool:
+        """Write the content to *content*; false if the client does not send all of it."""
+        stream = self._stream
+        while not stream.gone:
+            if piece is not None:
+                content.write(piece[0])
+                if not piece[1]:
+                    return True
+            elif stream.input_ended:
+                stream.reset()
+            else:
+                await stream.wait_input()
+            piece = None if stream.gone else stream.read_body()
+        self._log_once()
+        return False
+
+    def _hand_out(self, content: IO[bytes], size: int) -> None:
+        self.content = content
+        self.content_length = size
+        self._threads.put(self)
+
+    # In the thread.
+
+    @property
+    def scope(self) -> Scope:
+        """The request."""
+        return self._scope
+
+    def run(self, handler: "Handler", runner: Runner) -> None:
+        """Have *handler* answer it, in this thread, which is *runner*."""
+        self.runner = runner
+        post = self._threads.outbox.post
+        try:
+            if self._stream.gone:
+                post(self._log_once)
+            else:
+                handler.answer(self)
+                if not self.finished:
+                    post(self._take_end)
+        except BaseException as error:
+            # A thread outlives whatever a request raises, SystemExit and the like included.
+            post(self._take_failure, error)
+        finally:
+            self.content.close()
+
+    def reply(self, status: int, fields: Fields, body: bytes, more: bool = False) -> None:
+        """Begin the response; without *more*, *body* is its whole content."""
+        self._check_client()
+        self.finished = not more
+        self._threads.outbox.post(self._take_reply, status, fields, body, more)
+        if more:
+            self._advance(len(body))
+
+    def write(self, data: bytes) -> None:
+        """Send more content; nothing, after all that was promised."""
+        self._check_client()
+        if self.finished:
+            raise MessageError("the body is longer than its content-length")
+        self._threads.outbox.post(self._take_content, data, True)
+        self._advance(len(data))
+
+    def finish(self, data: bytes = b"") -> None:
+        """End the response, with *data* as the last of its content."""
+        self._check_client()
+        self.finished = True
+        self._threads.outbox.post(self._take_content, data, False)
+
+    def fall_through(self, body: bytes) -> None:
+        """Leave the request, whose content is *body*, to the ASGI application on the loop."""
+        self.finished = True
+        self._threads.outbox.post(self._go_on_in_loop, body)
+
+    def call_at_end(self, call: Callable[[], None]) -> None:
+        """Have the loop call *call* once the response is complete, or the client says no more."""
+        self._threads.outbox.post(self._await_end, call)
+
+    def step_aside(self) -> None:
+        """This thread is going to wait for the client, or for what it is to be sent."""
+        assert self.runner is not None  # noqa: S101 - it runs
+        self.runner.step_aside()
+
+    def _check_client(self) -> None:
+        if self._stream.gone:
+            raise ClientDisconnected("the client is gone")
+        if self._threads.ending and self._phase is SENDING:
+            raise ClientDisconnected("the server cannot wait for the rest of the response")
+
+    def _advance(self, size: int) -> None:
+        """Do not get too far ahead of the client."""
+        self._ahead += size
+        if self._ahead < AHEAD:
+            return
+        self._ahead = 0
+        caught_up = threading.Event()
+        self._threads.outbox.post(self._watch_client, caught_up)
+        if not caught_up.wait(_PATIENCE):
+            self.step_aside()
+            caught_up.wait()
+
+    # On the loop: the way out.
+
+    def _take_reply(self, status: int, fields: Fields, body: bytes, more: bool) -> None:
+        stream = self._stream
+        if stream.gone:
+            self._log_once()
+            return
+        try:
+            stream.start_response(status, fields)
+            self._status = status
+            self._phase = STARTED
+            self._take_content(body, more)
+        except MessageError as error:
+            self._take_failure(error)
+
+    def _take_content(self, data: bytes, more: bool) -> None:
+        stream = self._stream
+        if stream.gone or self._phase is COMPLETE:
+            self._log_once()
+            return
+        try:
+            stream.send_body(data, more)
+        except MessageError as error:
+            self._take_failure(error)
+            return
+        self._size += len(data)
+        self._phase = SENDING if more else COMPLETE
+        if not more:
+            self._log()
+
+    def _take_failure(self, error: BaseException) -> None:
+        if self._threads.ending and isinstance(error, ClientDisconnected):
+            self._give_up()
+            self._log_once()
+        elif self._phase is not COMPLETE:
+            self._failed(error)
+            self._log_once()
+        else:
+            self._report("the application failed after its response", error)
+
+    def _take_end(self) -> None:
+        if not self._stream.gone and self._phase is not COMPLETE:
+            what = "the whole" if self._phase is SENDING else "a"
+            self._report(f"the application returned without sending {what} response", None)
+            self._give_up()
+        self._log_once()
+
+    def _log_once(self) -> None:
+        if self._phase is not COMPLETE:
+            self._phase = COMPLETE
+            self._log()
+
+    def _watch_client(self, caught_up: threading.Event) -> None:
+        stream = self._stream
+        if stream.gone or not stream.write_paused:
+            caught_up.set()
+            return
+
+        async def wait() -> None:
+            try:
+                await stream.wait_writable()
+            finally:
+                caught_up.set()
+
+        self._context.adopt(self._context.start_task(wait()))
+
+    def _await_end(self, call: Callable[[], None]) -> None:
+        stream = self._stream
+
+        async def wait() -> None:
+            try:
+                while not (self._phase is COMPLETE or stream.gone or stream.input_ended):
+                    await stream.wait_input()
+            finally:
+                call()
+
+        self._context.adopt(self._context.start_task(wait()))
+
+    def _go_on_in_loop(self, body: bytes) -> None:
+        if self._stream.gone:
+            self._log_once()
+            return
+        self._phase = COMPLETE
+        stream = Replay(self._stream, body)
+        cycle = RequestCycle(stream, self._scope, self._context)
+        cycle.began = self.began
+        self._stream.go_on_with(cycle)
+
+
+class Handler(ABC):
+    """What answers exchanges, each in a thread; one is shared by all threads."""
+
+    @abstractmethod
+    def answer(self, exchange: Exchange) -> None:
+        """Call the application; what it raises is the exchange's failure."""
+
+    def leave(self) -> None:  # noqa: B027 - most have nothing to do
+        """The calling thread will answer no more."""
+
+
+# What a client that reads at all needs for what the loop has for it; longer, and the thread is
+# better replaced.
+_PATIENCE = 0.05

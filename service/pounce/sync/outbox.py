@@ -1,0 +1,33 @@
+"""What threads have for the event loop: one wake-up of the loop takes all that has gathered."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+class Outbox:
+    """Calls that threads want made on *loop*, in the order of each thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._told = False
+
+    def post(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have the loop call it soon. Callable from any thread; dropped once the loop is closed."""
+        # First the call, then the look at the flag; `_deliver` does it the other way round. So
+        # either it finds the call, or the flag is found cleared and the loop is told again.
+        self._calls.append((call, arguments))
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._told = False
+        calls = self._calls
+        while calls:
+            call, arguments = calls.popleft()
+            call(*arguments)

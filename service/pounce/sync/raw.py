@@ -1,0 +1,41 @@
+"""Calling applications that implement `SyncApp`."""
+
+from pounce.asgi.types import Scope
+from pounce.sync.exchange import Exchange, Handler
+from pounce.sync_app import RawRequest, RawResponse, SyncApp
+
+_NOT_FOUND = RawResponse(
+    404, ((b"content-type", b"text/plain; charset=utf-8"),), b"404 Not Found\n"
+)
+
+
+class SyncAppHandler(Handler):
+    """Answers with *app*; what that leaves is for an ASGI application, if it *falls_through*."""
+
+    def __init__(self, app: SyncApp, *, falls_through: bool) -> None:
+        self._handle = app.handle_sync
+        self._falls_through = falls_through
+
+    def answer(self, exchange: Exchange) -> None:
+        """Call the application."""
+        body = exchange.content.read()
+        response = self._handle(_request(exchange.scope, body))
+        if response is None and self._falls_through:
+            exchange.fall_through(body)
+        else:
+            response = response or _NOT_FOUND
+            exchange.reply(response.status, response.headers, response.body)
+
+
+def _request(scope: Scope, body: bytes) -> RawRequest:
+    return RawRequest(
+        method=scope["method"].encode(),
+        path=scope["raw_path"],
+        query_string=scope["query_string"],
+        headers=tuple(scope["headers"]),
+        body=body,
+        client=scope["client"],
+        server=scope["server"],
+        http_version=scope["http_version"],
+        scheme=scope["scheme"],
+    )

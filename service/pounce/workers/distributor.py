@@ -1,0 +1,154 @@
+"""A worker's threads, and the requests that its event loop hands to them.
+
+The loop accepts, and owns every connection: idle ones, and those whose clients are slow to send
+or to read. A thread gets a request when the whole of it is here.
+"""
+
+import asyncio
+import logging
+import time
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.types import Scope
+from pounce.sync.exchange import Exchange, ExchangeStream, Handler
+from pounce.sync.outbox import Outbox
+from pounce.sync.queue import RequestQueue
+from pounce.workers.sync_worker import SyncWorker
+
+logger = logging.getLogger("pounce.worker")
+
+# Threads that wait for slow clients, beyond those that the configuration asks for. Each costs
+# little; but a client decides how long it waits.
+_MOST_ASIDE = 64
+
+
+class AcceptDistributor:
+    """Hands complete requests to the first free of *size* threads.
+
+    A thread that is on one request for *patience* seconds is given up; a fresh one takes its
+    place. *name* is what threads' names begin with.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        size: int,
+        patience: float,
+        name: str,
+    ) -> None:
+        self.outbox = Outbox(loop)
+        self.ending = False
+        self._loop = loop
+        self._handler = handler
+        self._size = size
+        self._patience = patience
+        self._name = name
+        self._started = 0
+        self._queue: RequestQueue[Exchange | None] = RequestQueue()
+        self._arrived: list[Exchange] = []
+        self._workers: list[SyncWorker] = []
+        self._aside: list[SyncWorker] = []
+        self._stuck: list[SyncWorker] = []
+        self._given = 0
+        self._done_by_gone = 0
+
+    def start(self) -> None:
+        """Start the threads."""
+        for _ in range(self._size):
+            self._start_worker()
+
+    def close(self) -> None:
+        """Let the threads end that are not stuck."""
+        self._queue.put([None] * len(self._workers))
+        while self._queue.wake():
+            pass
+
+    def make_cycle(self, stream: ExchangeStream, scope: Scope, context: ServerContext) -> Exchange:
+        """The cycle of a request that a thread is to answer."""
+        return Exchange(stream, scope, context, self)
+
+    def put(self, exchange: Exchange) -> None:
+        """Have the first free thread run *exchange*."""
+        # What one turn of the loop has read is handed out together: a thread that is woken
+        # earlier would only compete with the loop for the global lock.
+        if not self._arrived:
+            self._loop.call_soon(self._hand_out)
+        self._arrived.append(exchange)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread is on a request, and none waits for a thread."""
+        done = self._done_by_gone + sum(worker.done for worker in self._everyone())
+        return done == self._given and not self._arrived
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether as many threads are stuck as there should be: this cannot go on for ever."""
+        return len(self._stuck) >= self._size
+
+    def tick(self, now: float) -> None:
+        """Replace threads that are stuck; *now* is the loop's time."""
+        for worker in list(self._workers):
+            if worker.stuck_for(now) > self._patience:
+                self._give_up(worker, now)
+        for gone in [each for each in (*self._aside, *self._stuck) if not each.alive]:
+            (self._aside if gone in self._aside else self._stuck).remove(gone)
+            self._done_by_gone += gone.done
+
+    def in_flight(self) -> str:
+        """What threads are on whose clients are gone, one a line, for a person."""
+        # The others are told by their connections.
+        now = time.monotonic()  # the loop's own time may have stopped
+        current = [worker.current for worker in self._everyone()]
+        return "".join(f"{each.describe(now)}\n" for each in current if each and each.orphaned)
+
+    def step_aside(self, worker: SyncWorker) -> None:
+        """*worker* is going to wait for a client; called in its thread."""
+        self.outbox.post(self._let_wait, worker)
+
+    def _let_wait(self, worker: SyncWorker) -> None:
+        if worker in self._workers and len(self._aside) < _MOST_ASIDE:
+            self._replace(worker)
+            self._aside.append(worker)
+
+    def _give_up(self, worker: SyncWorker, now: float) -> None:
+        exchange = worker.current
+        if exchange is None:
+            return
+        logger.error(
+            "a thread is stuck, and another takes its place: %s\n%s",
+            exchange.describe(now),
+            worker.stack(),
+        )
+        self._replace(worker)
+        self._stuck.append(worker)
+
+    def _replace(self, worker: SyncWorker) -> None:
+        worker.retired = True
+        self._workers.remove(worker)
+        self._start_worker()
+
+    def _start_worker(self) -> None:
+        self._started += 1
+        name = f"{self._name}-{self._started}"
+        self._workers.append(SyncWorker(self._queue, self._handler, name, self))
+
+    def _hand_out(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._given += len(arrived)
+        self._queue.put(arrived)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Wake threads one after the other, as long as requests wait.
+
+        Under a global lock the loop comes back here when the thread that it has woken waits for
+        something, or has done all there was: code that never waits is run by one thread,
+        without a switch for each request.
+        """
+        if self._queue.wake():
+            self._loop.call_soon(self._wake)
+
+    def _everyone(self) -> list[SyncWorker]:
+        return [*self._workers, *self._aside, *self._stuck]

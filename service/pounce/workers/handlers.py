@@ -1,0 +1,28 @@
+"""Which handler goes with which application."""
+
+import multiprocessing
+
+from pounce.application import Served
+from pounce.config import ServerConfig
+from pounce.sync.asgi import ASGIHandler
+from pounce.sync.exchange import Handler
+from pounce.sync.raw import SyncAppHandler
+from pounce.wsgi.environ import EnvironMaker
+from pounce.wsgi.handler import WSGIHandler
+
+
+def handler_for(served: Served, config: ServerConfig) -> Handler:
+    """What answers in threads for the application that is *served*."""
+    if served.sync is not None:
+        return SyncAppHandler(served.sync, falls_through=served.asgi is not None)
+    if served.wsgi is None:
+        assert served.asgi is not None  # noqa: S101 - something is served
+        return ASGIHandler(served.asgi)
+    in_process = multiprocessing.parent_process() is not None
+    environs = EnvironMaker(
+        config.root_path,
+        multithread=config.threads > 1 or not in_process,
+        # Even one worker has a second beside it while the service reloads.
+        multiprocess=in_process,
+    )
+    return WSGIHandler(served.wsgi, environs)

@@ -1,0 +1,81 @@
+"""The threads of a worker that run blocking code."""
+
+import sys
+import threading
+import traceback
+from typing import Protocol
+
+from pounce.sync.exchange import Exchange, Handler
+from pounce.sync.queue import RequestQueue, Seat
+
+
+class Owner(Protocol):
+    """Who has started a worker."""
+
+    def step_aside(self, worker: "SyncWorker") -> None:
+        """*worker* is going to wait for a client; callable from its thread."""
+
+
+class SyncWorker:
+    """A thread that takes requests from *queue* and has *handler* answer them, one at a time.
+
+    `current` is the one it is on, and `done` how many it has done. With `retired` the current
+    one is its last: another thread has taken its place.
+    """
+
+    def __init__(
+        self,
+        queue: RequestQueue[Exchange | None],
+        handler: Handler,
+        name: str,
+        owner: Owner,
+    ) -> None:
+        self.name = name
+        self.current: Exchange | None = None
+        self.done = 0
+        self.retired = False
+        self._noticed: tuple[Exchange | None, float] = (None, 0.0)
+        self._owner = owner
+        self._queue = queue
+        self._handler = handler
+        self._seat = Seat()
+        # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def stuck_for(self, now: float) -> float:
+        """For how many seconds it has been on one request, as far as was noticed.
+
+        Asking is noticing: no request pays for a look at the clock.
+        """
+        current = self.current
+        if current is None or self._noticed[0] is not current:
+            self._noticed = current, now
+        return now - self._noticed[1]
+
+    def stack(self) -> str:
+        """Where the thread stands."""
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - no other way
+        return "".join(traceback.format_stack(frame)) if frame else ""
+
+    def step_aside(self) -> None:
+        """It is going to wait for a client: have another thread take its place."""
+        if not self.retired:
+            self._owner.step_aside(self)
+
+    def _run(self) -> None:
+        while not self.retired:
+            exchange = self._queue.take(self._seat)
+            if exchange is None:
+                break
+            self.current = exchange
+            exchange.run(self._handler, self)
+            self.current = None
+            self.done += 1
+            del exchange  # it keeps a connection, and what the application made
+        self._handler.leave()

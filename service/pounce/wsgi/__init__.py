@@ -1,0 +1,1 @@
+"""The one place that calls WSGI applications (PEP 3333)."""

@@ -1,0 +1,110 @@
+"""The environ of a request (PEP 3333; names and values are CGI's, RFC 3875)."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from pounce.asgi.types import Scope
+from pounce.wsgi.file_wrapper import FileWrapper
+
+Environ = dict[str, Any]
+
+_PORTS = {"http": "80", "https": "443"}
+
+# The server's own: the content was read, and has no transfer coding any more.
+_OWN = frozenset((b"content-length", b"transfer-encoding"))
+
+# Clients choose the names: what they make up is not remembered for ever.
+_REMEMBERED = 512
+
+
+class EnvironMaker:
+    """Makes environs. Threads share one: what it remembers is the same whoever puts it there.
+
+    *multithread* and *multiprocess* are what the application is told (PEP 3333).
+    """
+
+    def __init__(self, root_path: str, *, multithread: bool, multiprocess: bool) -> None:
+        self._root_length = len(root_path.encode())
+        self._keys: dict[bytes, str] = {}
+        self._base: Environ = {
+            "GATEWAY_INTERFACE": "CGI/1.1",
+            "SCRIPT_NAME": root_path.encode().decode("latin-1"),
+            "SERVER_SOFTWARE": "pounce",
+            "wsgi.version": (1, 0),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": multithread,
+            "wsgi.multiprocess": multiprocess,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            # The input ends where the content does, however that was sent.
+            "wsgi.input_terminated": True,
+        }
+
+    def make(self, scope: Scope, content: Any, content_length: int) -> Environ:
+        """The environ of the request that *scope* describes; *content* is its input."""
+        environ = self._base.copy()
+        raw_path, query, client = scope["raw_path"], scope["query_string"], scope["client"]
+        path = raw_path[self._root_length :] if raw_path != b"*" else b"/"
+        environ["REQUEST_METHOD"] = scope["method"]
+        environ["PATH_INFO"] = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
+        environ["QUERY_STRING"] = query.decode("latin-1")
+        environ["REQUEST_URI"] = (raw_path + b"?" + query if query else raw_path).decode("latin-1")
+        environ["SERVER_PROTOCOL"] = "HTTP/" + scope["http_version"]
+        environ["wsgi.url_scheme"] = scope["scheme"]
+        environ["wsgi.input"] = content
+        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = (
+            (client[0], str(client[1])) if client else ("", "")
+        )
+        about = scope["extensions"].get("pounce")
+        if about:
+            environ["pounce.worker"] = about["worker"]
+            environ["pounce.generation"] = about["generation"]
+        self._add_fields(environ, scope["headers"])
+        if content_length:
+            environ["CONTENT_LENGTH"] = str(content_length)
+        server = scope["server"]
+        environ["SERVER_NAME"], environ["SERVER_PORT"] = (
+            (server[0], str(server[1])) if server and server[1] is not None else _own_name(environ)
+        )
+        return environ
+
+    def _add_fields(self, environ: Environ, fields: list[tuple[bytes, bytes]]) -> None:
+        keys = self._keys
+        for name, value in fields:
+            key = keys.get(name)
+            if key is None:
+                key = self._key(name)
+            if not key:
+                continue
+            if key not in environ:
+                environ[key] = value.decode("latin-1")
+            else:
+                # RFC 9110 section 5.3; RFC 6265 section 5.4 has cookies in one line, separated so.
+                separator = "; " if key == "HTTP_COOKIE" else ","
+                environ[key] += separator + value.decode("latin-1")
+
+    def _key(self, name: bytes) -> str:
+        """The variable of the field *name*; empty if it is not passed on."""
+        if name in _OWN or b"_" in name:
+            # A name with "_" would become the variable of one with "-": a client could pass for
+            # the proxy that sets that. nginx drops such fields as well.
+            key = "CONTENT_LENGTH" if name == b"content-length" else ""
+        else:
+            key = name.decode("latin-1").upper().replace("-", "_")
+            key = key if key == "CONTENT_TYPE" else "HTTP_" + key
+        if len(self._keys) < _REMEMBERED:
+            self._keys[name] = key
+        return key
+
+
+def _own_name(environ: Environ) -> tuple[str, str]:
+    """What the client calls this server, where a unix socket has neither name nor port."""
+    host, _, port = environ.get("HTTP_HOST", "").rpartition(":")
+    if not port.isdigit():
+        host, port = environ.get("HTTP_HOST", ""), ""
+    return host or "localhost", port or _PORTS[environ["wsgi.url_scheme"]]
+
+
+MakeEnviron = Callable[[Scope, Any, int], Environ]

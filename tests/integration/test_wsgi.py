@@ -1,0 +1,524 @@
+"""WSGI applications on real sockets: what PEP 3333 promises them, and their clients."""
+
+import hashlib
+import io
+import logging
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+
+from pounce.sync import exchange
+from pounce.wsgi.environ import EnvironMaker
+from pounce.wsgi.handler import WSGIHandler
+from tests.live import LiveServer, live, serve_in_threads, until
+
+Environ = dict[str, Any]
+Start = Callable[..., Callable[[bytes], object]]
+PLAIN = [("Content-Type", "text/plain")]
+
+
+def handler(app: Any) -> WSGIHandler:
+    return WSGIHandler(app, EnvironMaker("", multithread=True, multiprocess=False))
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[LiveServer]:
+    async with serve_in_threads(handler(app), **options) as server:
+        yield server
+
+
+def answers(*pieces: bytes, status: str = "200 OK", fields: Any = PLAIN) -> Any:
+    """An application that answers with a list."""
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start(status, fields)
+        return list(pieces)
+
+    return app
+
+
+def generates(*pieces: bytes, fields: Any = PLAIN) -> Any:
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", fields)
+        yield from pieces
+
+    return app
+
+
+def writes(*pieces: bytes) -> Any:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        write = start("200 OK", PLAIN)
+        for piece in pieces:
+            write(piece)
+        return [b"!"]
+
+    return app
+
+
+# Responses
+
+
+@pytest.mark.parametrize(
+    ("app", "content", "framing"),
+    [
+        pytest.param(answers(b"hello"), b"hello", b"content-length: 5", id="a list of one"),
+        pytest.param(answers(b"he", b"llo"), b"hello", b"content-length: 5", id="a list"),
+        pytest.param(answers(), b"", b"content-length: 0", id="an empty list"),
+        pytest.param(
+            generates(b"he", b"", b"llo"), b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"", id="pieces"
+        ),
+        pytest.param(
+            generates(b"he", b"llo", fields=[("Content-Length", "5")]),
+            b"hello",
+            b"content-length: 5",
+            id="pieces of a known length",
+        ),
+        pytest.param(
+            generates(b"hello", fields=[("Content-Length", "5")]),
+            b"hello",
+            b"content-length: 5",
+            id="one piece of a known length",
+        ),
+        pytest.param(generates(b"", b""), b"", b"content-length: 0", id="empty pieces"),
+        pytest.param(writes(b"hi"), b"2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n", b"", id="write()"),
+        pytest.param(
+            answers(b"", status="204 No Content", fields=[]), b"", b"HTTP/1.1 204", id="204"
+        ),
+    ],
+)
+@live
+async def test_content_arrives_framed(app: Any, content: bytes, framing: bytes) -> None:
+    async with serving(app) as server, await server.connect() as client:
+        for _ in range(2):
+            no_body = b"204" in framing
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            response = await client.response(no_body=no_body)
+            head, _, body = response.partition(b"\r\n\r\n")
+            assert (body, framing in head) == (content, True)
+
+
+@pytest.mark.parametrize("app", [answers(b"hello"), generates(b"he", b"llo"), writes(b"hello")])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
+@live
+async def test_the_validator_has_nothing_to_say(app: Any, method: bytes) -> None:
+    target = b"*" if method == b"OPTIONS" else b"/a%20b?c"
+    async with serving(validator(app)) as server, await server.connect() as client:
+        await client.send(b"%b %b HTTP/1.1\r\nhost: a.example\r\n\r\n" % (method, target))
+        response = await client.response(no_body=method == b"HEAD")
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@live
+async def test_a_head_request_gets_no_content() -> None:
+    async with (
+        serving(generates(b"hello", fields=[("Content-Length", "5")])) as server,
+        await server.connect() as client,
+    ):
+        for _ in range(2):
+            await client.send(b"HEAD / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            assert b"content-length: 5\r\n" in await client.response(no_body=True)
+
+
+@live
+async def test_each_piece_leaves_before_the_next_is_asked_for() -> None:
+    seen = threading.Event()
+
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", PLAIN)
+        yield b"first"
+        assert seen.wait(10)
+        yield b"second"
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.read_until(b"first")
+        seen.set()
+        assert await client.read_until(b"0\r\n\r\n") == b"\r\n6\r\nsecond\r\n0\r\n\r\n"
+
+
+class Closing:
+    """A response that notes its `close`."""
+
+    def __init__(self, pieces: Iterable[bytes], error: Exception | None = None) -> None:
+        self.closed = threading.Event()
+        self._pieces = pieces
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("error", [None, ValueError("in the middle")])
+@live
+async def test_close_is_called_however_it_ends(
+    error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = Closing([b"hello"], error)
+
+    def app(environ: Environ, start: Start) -> Closing:
+        start("200 OK", PLAIN)
+        return content
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        if error:
+            assert await client.is_reset()
+            assert "in the middle" in caplog.text
+        else:
+            await client.response()
+        await until(content.closed.is_set)
+
+
+@live
+async def test_close_is_called_when_the_client_has_gone() -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b"x"
+            time.sleep(0.001)
+
+    content = Closing(endless())
+
+    def app(environ: Environ, start: Start) -> Closing:
+        start("200 OK", PLAIN)
+        return content
+
+    async with serving(app) as server:
+        async with await server.connect() as client:
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.read_until(b"x")
+        await until(content.closed.is_set)
+        await server.departures()
+
+
+# start_response
+
+
+def raise_(reason: str) -> None:
+    raise KeyError(reason)
+
+
+def second_start(*, exc_info: bool) -> Any:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start("200 OK", PLAIN)
+        try:
+            raise_("a reason")
+        except KeyError:
+            start("500 Oops", PLAIN, sys.exc_info() if exc_info else None)
+        return [b"sorry"]
+
+    return app
+
+
+@live
+async def test_exc_info_replaces_a_head_that_was_not_sent() -> None:
+    async with serving(second_start(exc_info=True)) as server, await server.connect() as client:
+        response = await client.get()
+    assert response.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert response.endswith(b"sorry")
+
+
+def late_start(environ: Environ, start: Start) -> Iterator[bytes]:
+    start("200 OK", PLAIN)
+    yield b"begun"
+    try:
+        raise_("too late")
+    except KeyError:
+        start("500 Oops", PLAIN, sys.exc_info())
+
+
+@live
+async def test_exc_info_is_raised_when_the_head_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(late_start) as server, await server.connect() as client:
+        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        assert await client.is_reset()
+    assert "KeyError: 'too late'" in caplog.text
+
+
+def does_not_start(environ: Environ, start: Start) -> list[bytes]:
+    return [b"hello"]
+
+
+def starts_and_fails(environ: Environ, start: Start) -> list[bytes]:
+    start("200 OK", PLAIN)
+    raise SystemExit("whatever it raises")
+
+
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        (does_not_start, "without calling start_response"),
+        (starts_and_fails, "whatever it raises"),
+        (second_start(exc_info=False), "a second time, without exc_info"),
+        (answers(b"x", status="OK"), "the status is 'OK', not such as '200 OK'"),
+        (answers(b"x", status="20 OK"), "the status is '20 OK'"),
+        (answers(b"x", status="101 Switching Protocols"), "101 is not the status of a final"),
+        (answers(b"x", fields=[("a", "b\r\nc: d")]), "a character that no header may have"),
+        (answers(b"x", fields=[("a", 1)]), "not pairs of Latin-1 strings"),
+        (answers(b"x", fields=[("a", "\u20ac")]), "not pairs of Latin-1 strings"),
+        (answers("text"), "content is str, not bytes"),  # type: ignore[arg-type]
+        (generates("text"), "content is str, not bytes"),  # type: ignore[arg-type]
+        (answers(b"xyz", fields=[("content-length", "2")]), "1 bytes longer"),
+        (answers(b"x", fields=[("content-length", "2")]), "1 bytes shorter"),
+    ],
+)
+@live
+async def test_what_breaks_the_rules_is_answered_500(
+    app: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(app) as server, await server.connect() as client:
+        assert (await client.get()).startswith(b"HTTP/1.1 500 ")
+        assert told in caplog.text
+        # The connection, the thread and the loop go on.
+        assert (await client.get()).startswith(b"HTTP/1.1 500 ")
+
+
+@live
+async def test_too_much_or_too_little_in_pieces_is_no_whole_response(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for pieces in ([b"a", b"bcd"], [b"a"]):
+        app = generates(*pieces, fields=[("content-length", "3")])
+        async with serving(app) as server, await server.connect() as client:
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            assert await client.is_reset()
+    assert "the body is 1 bytes longer" in caplog.text
+    assert "the body is 2 bytes shorter" in caplog.text
+
+
+# Requests
+
+
+def digests(environ: Environ, start: Start) -> list[bytes]:
+    """Reads by all the ways there are, and answers how much and what it was."""
+    data = environ["wsgi.input"]
+    read = data.read(1) + data.readline() + b"".join(data.readlines(10)) + data.read(10**9)
+    start("200 OK", PLAIN)
+    length = environ.get("CONTENT_LENGTH", "-")
+    return [b"%b %d %b" % (length.encode(), len(read), hashlib.sha256(read).hexdigest().encode())]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [1, 1000, exchange.MEMORY, exchange.MEMORY * 3])
+@live
+async def test_content_is_there_whole(size: int, chunked: bool) -> None:
+    content = b"line\n" * (size // 5) + b"x" * (size % 5)
+    request = b"POST / HTTP/1.1\r\nhost: a.example\r\n"
+    if chunked:
+        half = size // 2
+        request += b"transfer-encoding: chunked\r\n\r\n"
+        for part in filter(None, (content[:half], content[half:])):
+            request += b"%x\r\n%b\r\n" % (len(part), part)
+        request += b"0\r\n\r\n"
+    else:
+        request += b"content-length: %d\r\n\r\n%b" % (size, content)
+    async with serving(validator(digests)) as server, await server.connect() as client:
+        await client.send(request)
+        response = await client.response()
+        expected = b"%d %d %b" % (size, size, hashlib.sha256(content).hexdigest().encode())
+        assert expected in response
+
+
+@live
+async def test_a_slow_client_occupies_no_thread() -> None:
+    calls = []
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        calls.append(environ["PATH_INFO"])
+        start("200 OK", PLAIN)
+        return [environ["wsgi.input"].read()]
+
+    async with serving(app, threads=1) as server:
+        slow = [await server.connect() for _ in range(5)]
+        for client in slow:
+            await client.send(
+                b"POST /slow HTTP/1.1\r\nhost: a.example\r\ncontent-length: 2\r\n\r\na"
+            )
+        async with await server.connect() as quick:
+            await quick.get("/quick")
+        assert calls == ["/quick"]
+        for client in slow:
+            await client.send(b"b")
+            assert (await client.response()).endswith(b"\r\n\r\nab")
+            client.sock.close()
+
+
+@live
+async def test_who_asks_is_told_to_continue() -> None:
+    async with serving(digests) as server, await server.connect() as client:
+        await client.send(
+            b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n"
+            b"expect: 100-continue\r\n\r\n"
+        )
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"hello")
+        assert b"5 5 2cf24dba" in await client.response()
+
+
+@live
+async def test_content_that_comes_too_slowly_is_answered_408() -> None:
+    async with serving(digests, body_timeout=0.1) as server, await server.connect() as client:
+        await client.send(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\nhel")
+        assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
+
+
+@live
+async def test_nobody_hears_of_a_client_that_leaves_before_its_content_is_there() -> None:
+    calls = []
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        calls.append(environ)
+        return []
+
+    async with serving(app) as server:
+        async with await server.connect() as client:
+            await client.send(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\nhel")
+            await server.connection()
+        await server.departures()
+    assert calls == []
+
+
+@live
+async def test_pipelined_requests_are_answered_in_turn() -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        start("200 OK", PLAIN)
+        return [environ["PATH_INFO"].encode() + environ["wsgi.input"].read()]
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send(
+            b"GET /1 HTTP/1.1\r\nhost: a.example\r\n\r\n"
+            b"POST /2 HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1\r\n\r\n!"
+            b"GET /3 HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"
+        )
+        for body in (b"/1", b"/2!", b"/3"):
+            assert (await client.response()).endswith(b"\r\n\r\n" + body)
+        assert await client.rest() == b""
+
+
+# Threads
+
+
+@live
+async def test_as_many_requests_run_as_there_are_threads() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        start("200 OK", PLAIN)
+        return [b""]
+
+    async with serving(app, threads=3) as server:
+        clients = [await server.connect() for _ in range(12)]
+        for client in clients:
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        for client in clients:
+            await client.response()
+            client.sock.close()
+    assert most == 3
+
+
+@live
+async def test_a_reader_slower_than_its_response_gives_the_thread_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "AHEAD", 100_000)
+
+    def app(environ: Environ, start: Start) -> Iterable[bytes]:
+        start("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/much":
+            return (b"x" * 65_536 for _ in range(50))
+        return [b"hello"]
+
+    async with (
+        serving(app, threads=1) as server,
+        await server.connect(receive_buffer=4096) as slow,
+        await server.connect() as quick,
+    ):
+        await slow.send(b"GET /much HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+        await slow.read_until(b"\r\n\r\n")
+        for _ in range(3):
+            assert (await quick.get()).endswith(b"hello")
+        rest = await slow.rest()
+    assert rest.count(b"x") == 50 * 65_536
+    assert rest.endswith(b"0\r\n\r\n")
+
+
+@live
+async def test_a_reader_that_stops_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    closed = threading.Event()
+
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", PLAIN)
+        try:
+            while True:
+                yield b"x" * 65_536
+        finally:
+            closed.set()
+
+    async with (
+        serving(app, write_timeout=0.2) as server,
+        await server.connect(receive_buffer=4096) as client,
+    ):
+        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(closed.is_set)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@live
+async def test_a_request_in_flight_is_told_with_its_thread() -> None:
+    go = threading.Event()
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        assert go.wait(10)
+        start("200 OK", PLAIN)
+        return []
+
+    async with (
+        serving(app, threads=1) as server,
+        await server.connect() as first,
+        await server.connect() as second,
+    ):
+        await first.send(b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(lambda: " s <- in thread test-1\n" in server.context.in_flight())
+        await second.send(b"GET /b HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(lambda: "waits for a thread" in server.context.in_flight())
+        go.set()
+        await first.response()
+        await second.response()
+
+
+# Files
+
+
+@live
+async def test_a_wrapped_file_is_sent_from_where_it_stands() -> None:
+    class Source(io.BytesIO):
+        pass
+
+    source = Source(b"0123456789" * 50_000)
+    source.seek(3)
+
+    def app(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        return environ["wsgi.file_wrapper"](source, 10)
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await client.rest()).endswith(b"\r\n\r\n" + (b"0123456789" * 50_000)[3:])
+        await until(lambda: source.closed)
