@@ -36,7 +36,7 @@ def describe(scope: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": scope["type"],
         "method": scope.get("method", "GET"),
-        "path": scope["path"],
+        "target": target(scope),
         "client": scope["client"],
         "server": scope["server"],
         "scheme": scope["scheme"],
@@ -44,6 +44,12 @@ def describe(scope: dict[str, Any]) -> dict[str, Any]:
         "generation": scope["extensions"].get("pounce", {}).get("generation"),
         "complete": False,
     }
+
+
+def target(scope: dict[str, Any]) -> str:
+    query = scope["query_string"]
+    raw: bytes = scope["raw_path"] + (b"?" + query if query else b"")
+    return raw.decode("latin-1")
 
 
 async def read(record: dict[str, Any], receive: Any) -> None:

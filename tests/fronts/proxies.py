@@ -18,20 +18,18 @@ _PATH = "/usr/sbin:/usr/local/sbin:/usr/bin"
 
 
 class Front:
-    """A proxy that runs; each of its *ports* has a name and does one thing."""
+    """A proxy that runs; each of its *ports* has a name and does one thing.
+
+    *log* has a line for each request that it is done with: method, target and status.
+    """
 
     def __init__(self, name: str, log: Path, ports: dict[str, int]) -> None:
         self.name = name
         self.ports = ports
-        self._log = log
+        self.log = log
 
     def __getitem__(self, port: str) -> Address:
         return Address.parse(f"127.0.0.1:{self.ports[port]}")
-
-    @property
-    def log(self) -> list[str]:
-        """A line for each request that it has completed: method, target and status."""
-        return self._log.read_text(errors="surrogateescape").splitlines()
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ error_log {here}/error.log info;
 load_module {module};
 events {{ worker_connections 512; }}
 http {{
-    log_format requests '$request_method $request_uri $upstream_status';
+    log_format requests escape=none '$request_method $request_uri $upstream_status';
     access_log {here}/requests.log requests;
     client_body_temp_path {here}/body;
     proxy_temp_path {here}/proxy;
@@ -63,6 +61,7 @@ http {{
     scgi_temp_path {here}/scgi;
     client_max_body_size 0;
     keepalive_requests 1000000;
+    keepalive_timeout 300;
     upstream tcp {{ server {tcp}; keepalive 32; keepalive_requests 1000000; }}
     upstream unix {{ server unix:{unix}; keepalive 32; keepalive_requests 1000000; }}
     map $http_upgrade $hop {{ default upgrade; '' ''; }}
@@ -101,14 +100,15 @@ HAPROXY = """
 global
     maxconn 500
     nbthread 1
-    log stdout format raw local0
+    tune.http.logurilen 20000
+    log stdout len 65535 format raw local0
 defaults
     mode http
     log global
     log-format "%HM %HU %ST"
     timeout connect 5s
-    timeout client 30s
-    timeout server 30s
+    timeout client 300s
+    timeout server 300s
     http-reuse always
 listen tcp
     bind fd@{port[tcp]}
@@ -140,8 +140,8 @@ listen strict
 defaults
     mode tcp
     timeout connect 5s
-    timeout client 30s
-    timeout server 30s
+    timeout client 300s
+    timeout server 300s
 listen v1
     bind fd@{port[v1]}
     server pounce unix@{proxied} send-proxy check inter 200ms
