@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fronts.proxies import Front, Upstream, haproxy, nginx
-from tests.service import Service, serving
+from tests.fronts.proxies import Front, haproxy, nginx
+from tests.fronts.upstream import Upstream, running
 
 
 @pytest.fixture(scope="session")
@@ -15,22 +15,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(directory: Path) -> Iterator[Service]:
-    entry = f"""
-        [[listen]]
-        address = "unix:{directory}/plain"
-        [[listen]]
-        address = "unix:{directory}/proxied"
-        proxy_protocol = true
-    """
-    with serving(directory, app="mirror:app", entry=entry) as service:
-        yield service
-        assert "ERROR" not in service.log
-
-
-@pytest.fixture(scope="session")
-def upstream(service: Service, directory: Path) -> Upstream:
-    return Upstream(str(service.address), f"{directory}/plain", f"{directory}/proxied")
+def upstream(directory: Path) -> Iterator[Upstream]:
+    with running(directory, app="mirror:app") as upstream:
+        yield upstream
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,15 @@
 """Proxies as child processes, each with a configuration of its own, on the loopback."""
 
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pounce.net.address import Address
+from tests.fronts.upstream import Upstream
 from tests.service import Wire, wait_until
 
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -30,17 +31,6 @@ class Front:
 
     def __getitem__(self, port: str) -> Address:
         return Address.parse(f"127.0.0.1:{self.ports[port]}")
-
-
-@dataclass(frozen=True)
-class Upstream:
-    """Where pounce listens; each is as the proxies' configuration has it."""
-
-    tcp: str
-    unix: str
-    """The path of a socket."""
-    proxied: str
-    """The path of a socket for the PROXY protocol."""
 
 
 NGINX = """
@@ -74,6 +64,12 @@ http {{
     proxy_set_header X-Forwarded-Host '';
     server {{ listen 127.0.0.1:{port[tcp]}; location / {{ proxy_pass http://tcp; }} }}
     server {{ listen 127.0.0.1:{port[unix]}; location / {{ proxy_pass http://unix; }} }}
+    server {{
+        listen 127.0.0.1:{port[tls]} ssl;
+        ssl_certificate {pem};
+        ssl_certificate_key {pem};
+        location / {{ proxy_pass http://tcp; }}
+    }}
     server {{
         # As it comes and as much as comes, and nothing said of it.
         listen 127.0.0.1:{port[bare]};
@@ -116,6 +112,12 @@ listen tcp
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request del-header X-Forwarded-Host
     server pounce {tcp}
+listen tls
+    bind fd@{port[tls]} ssl crt {pem}
+    option forwardfor
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request del-header X-Forwarded-Host
+    server pounce {tcp}
 listen unix
     bind fd@{port[unix]}
     option forwardfor
@@ -148,6 +150,12 @@ listen v1
 listen v2
     bind fd@{port[v2]}
     server pounce unix@{proxied} send-proxy-v2 proxy-v2-options crc32c,unique-id
+listen v2-ssl
+    bind fd@{port[v2-ssl]} ssl crt {pem}
+    server pounce unix@{proxied} send-proxy-v2-ssl-cn
+listen through
+    bind fd@{port[through]}
+    server pounce unix@{secure} send-proxy-v2
 """
 
 
@@ -155,10 +163,11 @@ listen v2
 def nginx(directory: Path, upstream: Upstream) -> Iterator[Front]:
     """An nginx in *directory*, which it gets for itself."""
     directory.mkdir()
-    ports = {name: free_port() for name in ("tcp", "unix", "bare", "stream")}
+    names = re.findall(r"listen 127.0.0.1:{port\[(.*?)\]}", NGINX)
+    ports = {name: free_port() for name in names}
     file = directory / "nginx.conf"
-    where = {"tcp": upstream.tcp, "unix": upstream.unix, "proxied": upstream.proxied}
-    file.write_text(NGINX.format(here=directory, module=STREAM_MODULE, port=ports, **where))
+    about = vars(upstream)
+    file.write_text(NGINX.format(here=directory, module=STREAM_MODULE, port=ports, **about))
     with _running([command("nginx"), "-c", str(file)], directory / "output", []):
         front = Front("nginx", directory / "requests.log", ports)
         wait_until(lambda: _listens(front["stream"]), "nginx listens")
@@ -169,15 +178,14 @@ def nginx(directory: Path, upstream: Upstream) -> Iterator[Front]:
 def haproxy(directory: Path, upstream: Upstream) -> Iterator[Front]:
     """An HAProxy in *directory*, which it gets for itself."""
     directory.mkdir()
-    names = ("tcp", "unix", "forwarded", "v1", "v2", "http-v2", "bare", "strict")
+    names = re.findall(r"fd@{port\[(.*?)\]}", HAPROXY)
     with ExitStack() as stack:
         listeners = {
             name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in names
         }
         descriptors = {name: listener.fileno() for name, listener in listeners.items()}
         file = directory / "haproxy.cfg"
-        where = {"tcp": upstream.tcp, "unix": upstream.unix, "proxied": upstream.proxied}
-        file.write_text(HAPROXY.format(port=descriptors, **where))
+        file.write_text(HAPROXY.format(port=descriptors, **vars(upstream)))
         log = directory / "output"
         arguments = [command("haproxy"), "-db", "-f", str(file)]
         stack.enter_context(_running(arguments, log, list(descriptors.values())))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fronts.proxies import Front, Upstream, haproxy, nginx
+from tests.fronts.proxies import Front, haproxy, nginx
+from tests.fronts.upstream import running
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
 from tests.load.plan import Request, Work
-from tests.service import Service, serving
+from tests.service import Service
 
 RELOADS = 2
 WORKS: tuple[Work, ...] = (
@@ -53,16 +54,9 @@ def reload(service: Service, generation: int) -> None:
 
 @pytest.mark.parametrize("mode", ["process", "thread"])
 def test_a_reload_behind_both(tmp_path: Path, mode: str) -> None:
-    entry = f"""
-        [[listen]]
-        address = "unix:{tmp_path}/plain"
-        [[listen]]
-        address = "unix:{tmp_path}/proxied"
-        proxy_protocol = true
-    """
     flags = ("--worker-mode", mode, "--workers", "2")
-    with serving(tmp_path, *flags, entry=entry) as service, ExitStack() as stack:
-        upstream = Upstream(str(service.address), f"{tmp_path}/plain", f"{tmp_path}/proxied")
+    with running(tmp_path, *flags, app="load:app") as upstream, ExitStack() as stack:
+        service = upstream.service
         fronts = [
             stack.enter_context(nginx(tmp_path / "nginx", upstream)),
             stack.enter_context(haproxy(tmp_path / "haproxy", upstream)),

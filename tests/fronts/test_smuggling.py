@@ -19,6 +19,7 @@ import pytest
 from pounce.net.address import Address
 from tests.fronts.attacks import attacks
 from tests.fronts.proxies import Front
+from tests.fronts.upstream import Upstream
 from tests.service import Service, Wire, wait_until
 
 ATTACKS = attacks()
@@ -105,8 +106,8 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def ledger(fronts: dict[str, Front], service: Service) -> Iterator[Ledger]:
-    with closing(Ledger(list(fronts.values()), service)) as ledger:
+def ledger(fronts: dict[str, Front], upstream: Upstream) -> Iterator[Ledger]:
+    with closing(Ledger(list(fronts.values()), upstream.service)) as ledger:
         yield ledger
 
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.proxy_header import LOCAL, TCP6, addresses, block, line, ssl, summed
+from tests.certificates import Authority
+from tests.proxy_header import LOCAL, TCP6, addresses, block, line, summed
+from tests.proxy_header import ssl as tls_extension
 from tests.service import Service, Wire, serving
 
 both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
@@ -47,7 +50,7 @@ INTRODUCED = {
     "v1 over IPv6": (line(CLIENT6, SERVER6), CLIENT6, SERVER6, "http"),
     "v2": (block(FOUR), CLIENT, SERVER, "http"),
     "v2 over IPv6": (block(addresses(CLIENT6, SERVER6), family=TCP6), CLIENT6, SERVER6, "http"),
-    "v2 with TLS": (summed(block(FOUR + ssl())), CLIENT, SERVER, "https"),
+    "v2 with TLS": (summed(block(FOUR + tls_extension())), CLIENT, SERVER, "https"),
     "v1 of nobody": (b"PROXY UNKNOWN\r\n", None, None, "http"),
     "v2 of the proxy": (block(command=LOCAL, family=0), None, None, "http"),
 }
@@ -150,7 +153,7 @@ def test_without_the_option_a_header_is_garbage(tmp_path: Path) -> None:
 
 def test_a_websocket(service: Service) -> None:
     sock = socket.create_connection((service.address.host, service.address.port))
-    sock.sendall(block(FOUR + ssl()))
+    sock.sendall(block(FOUR + tls_extension()))
     with connect("ws://shop.example/", sock=sock, proxy=None) as ws:
         told = json.loads(ws.recv())
         assert (told["client"], told["scheme"]) == (list(CLIENT), "wss")
@@ -158,26 +161,46 @@ def test_a_websocket(service: Service) -> None:
         assert ws.recv() == "hello"
 
 
+def test_tls_follows_the_header(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("127.0.0.1").write(tmp_path, "server")
+    entry = f'{ENTRY}\ncertificate = "{certificate}"\nkey = "{key}"'
+    trust = ssl.create_default_context(cafile=str(authority.write(tmp_path)))
+    with serving(tmp_path, app="mirror:app", entry=entry) as service:
+        for corked in (False, True):
+            with service.connect() as wire:
+                # The header and the handshake's first message, in one packet or in two (tcp(7)).
+                wire.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, corked)
+                wire.sock.sendall(line(CLIENT, SERVER))
+                wire.sock = trust.wrap_socket(wire.sock, server_hostname="127.0.0.1")
+                told = ask(wire)
+                assert (told["client"], told["server"]) == (list(CLIENT), list(SERVER))
+                assert told["scheme"] == "https"
+        with service.connect() as wire, pytest.raises((ssl.SSLError, ConnectionError)):
+            trust.wrap_socket(wire.sock, server_hostname="127.0.0.1")
+        service.expect("is closed: it does not begin with a PROXY header")
+
+
 # Connections that outlive the worker they came to
 
 
 def before_the_header(wire: Wire) -> bytes:
-    return block(FOUR + ssl())
+    return block(FOUR + tls_extension())
 
 
 def within_the_header(wire: Wire) -> bytes:
-    header = block(FOUR + ssl())
+    header = block(FOUR + tls_extension())
     wire.sock.sendall(header[:20])
     return header[20:]
 
 
 def after_the_header(wire: Wire) -> bytes:
-    wire.sock.sendall(block(FOUR + ssl()))
+    wire.sock.sendall(block(FOUR + tls_extension()))
     return b""
 
 
 def between_requests(wire: Wire) -> bytes:
-    ask(wire, block(FOUR + ssl()))
+    ask(wire, block(FOUR + tls_extension()))
     return b""
 
 
