@@ -167,6 +167,49 @@ async def test_http10_streaming_ends_with_the_connection() -> None:
 
 
 @live
+async def test_a_chunk_does_not_wait_for_the_next() -> None:
+    read = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for text in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+        await read.wait()
+        await send({"type": "http.response.body"})
+
+    async with serve(app) as server, await server.connect() as client:
+        await client.send(GET)
+        chunks = b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n"
+        assert (await client.read_until(b"three\r\n")).endswith(chunks)
+        read.set()
+        assert await client.read_until(b"\r\n\r\n") == b"0\r\n\r\n"
+
+
+@live
+async def test_chunks_keep_their_order_whatever_their_size() -> None:
+    bodies = [
+        bytes([65 + number]) * size
+        for number, size in enumerate(
+            [1, 20_000, 0, 5, 16_384, 16_383, 1, 70_000, 3, 9000, 9000, 9000, 2]
+        )
+    ]
+    expected = b"".join(b"%x\r\n%b\r\n" % (len(body), body) for body in bodies if body)
+    expected += b"3\r\nend\r\n0\r\n\r\n"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for body in bodies:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async with serve(app) as server, await server.connect() as client:
+        for _ in range(2):
+            head, _, content = (await client.get()).partition(b"\r\n\r\n")
+            assert b"transfer-encoding: chunked" in head
+            assert content == expected
+
+
+@live
 async def test_bodies_arrive_whole() -> None:
     async with serve(echo) as server, await server.connect() as client:
         await client.send(POST % (5, b"") + b"he")

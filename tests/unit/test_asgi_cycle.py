@@ -169,6 +169,20 @@ def test_send_waits_while_enough_is_unsent() -> None:
     assert run(app)[-1] == "released"
 
 
+@pytest.mark.parametrize("body", [b"", b"x" * 10_000])
+def test_send_leaves_others_their_turn(body: bytes) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        turn = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turn.set)
+        await send(START)
+        for _ in range(5000):
+            await send({**PART, "body": body})
+        assert turn.is_set()
+        await send(BODY)
+
+    assert run(app)[-2:] == [(b"x", False), "released"]
+
+
 ERRORS = [ValueError("why"), SystemExit(1), ExceptionGroup("group", [ValueError()])]
 
 

@@ -63,11 +63,18 @@ class _Phase(Enum):
 IDLE, STARTED, SENDING, COMPLETE = _Phase
 
 
+# A client that reads fast enough never makes a sender wait; without a pause after so many bytes,
+# each message counted as some, nobody else would be served, and nobody's end be noticed.
+_BURST = 65_536
+_LEAST = 64
+
+
 class Cycle(ABC):
     """One request and its response, however it is that the application is called."""
 
     __slots__ = (
         "_body_read",
+        "_burst",
         "_context",
         "_fed",
         "_phase",
@@ -90,8 +97,7 @@ class Cycle(ABC):
         self._body_read = False
         self._fed = False
         self._told_gone = False
-        self._status = 0
-        self._size = 0
+        self._burst = self._status = self._size = 0
         # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
         self.began = context.access_log.clock() if context.access_log else 0.0
 
@@ -224,8 +230,9 @@ class RequestCycle(Cycle):
             self._phase = SENDING if more else COMPLETE
             if not more and self._context.access_log is not None:
                 self._log()
-            if stream.write_paused:
-                await stream.wait_writable()
+            self._burst += len(body) + _LEAST
+            if stream.write_paused or (more and self._burst > _BURST):
+                await self._pause()
         elif kind == "http.response.start":
             if self._phase is not IDLE or stream.gone:
                 raise self._untimely(kind)
@@ -237,6 +244,14 @@ class RequestCycle(Cycle):
             self._phase = STARTED
         else:
             raise MessageError(f"unknown message type {kind!r} for an HTTP request")
+
+    async def _pause(self) -> None:
+        """Wait for the client, or let others have their turn."""
+        self._burst = 0
+        if self._stream.write_paused:
+            await self._stream.wait_writable()
+        else:
+            await asyncio.sleep(0)
 
     def _untimely(self, kind: str) -> Exception:
         """Why a message of this *kind* cannot be sent now."""

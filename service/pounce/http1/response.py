@@ -17,18 +17,19 @@ _STATUS_LINES = {
 # RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
 _NO_CONTENT = frozenset((204, 205, 304))
 
-_MUCH = 16_384
+MUCH = 16_384
+"""So many bytes are rather written by themselves than copied to be written with others."""
 
 
 class ResponseWriter:
     """Turns one response into bytes; does no I/O.
 
     *keep_alive* starts as what the request allows. It may be cleared until the head is made,
-    and is true afterwards only if the client was told that the connection persists.
+    and is true afterwards only if the client was told that the connection persists. *chunks* is
+    whether content is sent in chunks, once the head is made.
     """
 
     __slots__ = (
-        "_chunked",
         "_connection",
         "_defaults",
         "_given",
@@ -41,12 +42,12 @@ class ResponseWriter:
         "_plain",
         "_remaining",
         "_status",
+        "chunks",
         "complete",
         "head_sent",
         "keep_alive",
     )
 
-    _chunked: bool
     _remaining: int | None
 
     def __init__(
@@ -57,6 +58,7 @@ class ResponseWriter:
         self._http11 = http_version == "1.1"
         self._plain = False
         self.keep_alive = keep_alive
+        self.chunks = False
         self.head_sent = False
         self.complete = False
 
@@ -92,8 +94,6 @@ class ResponseWriter:
         Raises MessageError, and changes nothing, when *data* breaks the Content-Length.
         """
         if self.head_sent:
-            if self._chunked and more and data:
-                return [b"%x\r\n%b\r\n" % (len(data), data)]
             content = self._content(data, more)
             self.complete = not more
             return [content] if content else []
@@ -108,7 +108,7 @@ class ResponseWriter:
         self.complete = not more
         lines = self._lines
         # One piece is one system call on any loop; but copying much costs more than that.
-        if len(content) < _MUCH:
+        if len(content) < MUCH:
             lines += (framing, tail, content)
             return [b"".join(lines)]
         lines += (framing, tail)
@@ -141,7 +141,7 @@ class ResponseWriter:
     def _frame(self, size: int, more: bool) -> bytes:
         """Decide how the content ends (RFC 9112 section 6.3); returns the field that says so."""
         self._remaining = None
-        self._chunked = False
+        self.chunks = False
         if self._status == 204:
             return b""  # RFC 9110 section 8.6 forbids a length here
         if self._status == 205:
@@ -154,7 +154,7 @@ class ResponseWriter:
             self._remaining = size if self._length is None else self._length
             return b"content-length: %d\r\n" % self._remaining
         if self._http11:
-            self._chunked = True
+            self.chunks = True
             return b"transfer-encoding: chunked\r\n"
         # RFC 9112 section 6.1: an HTTP/1.0 client knows no chunks; the end of the connection
         # is the end of the content.
@@ -167,9 +167,9 @@ class ResponseWriter:
         if self._remaining is not None:
             self._spend(len(data), more)
             return data
-        if self._chunked:
-            chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            return chunk if more else chunk + b"0\r\n\r\n"
+        if self.chunks:
+            coded = chunk(data) if data else b""
+            return coded if more else coded + b"0\r\n\r\n"
         return data
 
     def _spend(self, size: int, more: bool) -> None:
@@ -196,6 +196,11 @@ class ResponseWriter:
         elif not self._http11:
             options = (*options, b"keep-alive")
         return b"connection: %b\r\n" % b", ".join(options) if options else b""
+
+
+def chunk(data: bytes) -> bytes:
+    """Not the last one, which is the only one without *data* (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def error_response(

@@ -12,7 +12,7 @@ from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.linger import reset
-from pounce.http1.response import ResponseWriter, error_response
+from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while more than this many bytes wait to be processed."""
@@ -28,6 +28,8 @@ class RequestStream(BaseConnection):
     """
 
     __slots__ = (
+        "_collected",
+        "_collected_size",
         "_cycle",
         "_ending",
         "_expects_continue",
@@ -47,6 +49,8 @@ class RequestStream(BaseConnection):
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending = self._expects_continue = False
+        self._collected: list[bytes] = []
+        self._collected_size = 0
 
     # What the worker asks for.
 
@@ -129,19 +133,22 @@ class RequestStream(BaseConnection):
         """Write content, its head before it."""
         response = self._response
         assert response is not None  # noqa: S101 - a cycle has one
+        if response.chunks and more and len(data) < MUCH:
+            if data:
+                self._collect(chunk(data))
+            return
         if self._expects_continue or self._context.draining:
             if not response.head_sent and self._closes_after():
                 response.keep_alive = False
             self._expects_continue = False
+        pieces = response.body(data, more)
+        if self._collected:
+            self._flush()
         # Not writelines(): asyncio's tells nobody when it has buffered too much, before 3.12.9
         # and 3.13.2 (CVE-2024-12254).
-        for piece in response.body(data, more):
+        for piece in pieces:
             self._transport.write(piece)
-        if more and self._transport.is_closing():
-            # A write failed. The loop tells only after the application has let go of it, and an
-            # application that waits for nothing else never would.
-            self._retire()
-        elif not more:
+        if not more:
             self._finish(response.keep_alive)
 
     def go_on_with(self, cycle: Cycle) -> None:
@@ -165,6 +172,25 @@ class RequestStream(BaseConnection):
     @abstractmethod
     def _finish(self, keep_alive: bool) -> None:
         """The response is complete."""
+
+    def _collect(self, piece: bytes) -> None:
+        """Write *piece* together with what else is sent in the same turn of the loop.
+
+        A system call takes longer than all else that is done for a small chunk.
+        """
+        collected = self._collected
+        if not collected:
+            self._context.loop.call_soon(self._flush)
+        collected.append(piece)
+        self._collected_size += len(piece)
+        if self._collected_size >= MUCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._collected and not self.gone:
+            self._transport.write(b"".join(self._collected))
+        self._collected = []
+        self._collected_size = 0
 
     def _await_body(self) -> None:
         self.deadline = -self._context.config.body_timeout
