@@ -140,13 +140,13 @@ def test_every_kind_of_client_at_once(tmp_path: Path, mode: str, workers: str, u
 @both_modes
 def test_generations_on_different_event_loops(release: Release, mode: str) -> None:
     release.deploy(LOOP_AS_VERSION)
-    file = release.directory / "shop.toml"
-    file.write_text('loop = "uvloop"')
-    flags = ("--config", str(file), "--worker-mode", mode, "--workers", "2")
+    flags = ("--worker-mode", mode, "--workers", "2")
     with deployed(release, *flags) as service, service.load(connections=32) as load:
+        file = release.directory / "service.toml"
+        rest = file.read_text()
         for generation, loop in enumerate(("asyncio", "uvloop", "asyncio"), 2):
             load.wait_for_more(100)
-            file.write_text(f'loop = "{loop}"')
+            file.write_text(f'loop = "{loop}"\n{rest}')
             reload(service, generation)
         load.wait_for_more(100)
     result = load.result()
