@@ -223,7 +223,7 @@ class RequestCycle(Cycle):
                 raise self._untimely(kind)
             body = message.get("body", b"")
             if type(body) is not bytes:
-                body = _as_bytes(body)
+                body = as_bytes(body)
             more = bool(message.get("more_body", False))
             stream.send_body(body, more)
             self._size += len(body)
@@ -284,7 +284,8 @@ def _client(scope: Scope) -> str:
     return f"{client[0]}:{client[1]}" if client else "a local peer"
 
 
-def _as_bytes(body: object) -> bytes:
+def as_bytes(body: object) -> bytes:
+    """What an application sends as a body; raises MessageError where it is none."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise MessageError(f"the body in http.response.body is {type(body).__name__}, not bytes")

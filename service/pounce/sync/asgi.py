@@ -4,6 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
+from pounce.asgi.cycle import as_bytes
 from pounce.asgi.types import ASGIApp, Message, MessageError
 from pounce.sync.exchange import Exchange, Fields, Handler
 
@@ -57,11 +58,16 @@ class _Call:
         """Take the head, or content."""
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
-            self._head = message["status"], list(message.get("headers", ()))
+            status = message.get("status")
+            if not isinstance(status, int):
+                raise MessageError(f"the status in {kind} is {status!r}, not an int")
+            self._head = status, list(message.get("headers", ()))
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
         else:
-            self._send_body(bytes(message.get("body", b"")), bool(message.get("more_body", False)))
+            self._send_body(
+                as_bytes(message.get("body", b"")), bool(message.get("more_body", False))
+            )
 
     def _send_body(self, body: bytes, more: bool) -> None:
         exchange = self._exchange

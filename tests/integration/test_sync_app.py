@@ -1,0 +1,224 @@
+"""SyncApps, ASGI applications in threads, and what is left to the loop."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pounce.asgi.types import Receive, Scope, Send
+from pounce.sync.asgi import ASGIHandler
+from pounce.sync.raw import SyncAppHandler
+from pounce.sync_app import RawRequest, RawResponse
+from tests.live import Client, echo, live, read_body, respond, serve_in_threads, until
+
+UPGRADE = (
+    b"GET /chat HTTP/1.1\r\nhost: a.example\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class Told:
+    """Answers with what it was asked; leaves some requests, and fails at others."""
+
+    def __init__(self) -> None:
+        self.requests: list[RawRequest] = []
+
+    def handle_sync(self, request: RawRequest) -> RawResponse | None:
+        self.requests.append(request)
+        if request.path == b"/left":
+            return None
+        if request.path == b"/fails":
+            raise ValueError("no answer to this")
+        return RawResponse(201, ((b"x-thread", threading.current_thread().name.encode()),), b"raw")
+
+
+async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        return
+    await echo(scope, receive, send)
+
+
+async def post(client: Client, target: str, content: bytes = b"") -> bytes:
+    head = f"POST {target} HTTP/1.1\r\nhost: a.example\r\ncontent-length: {len(content)}\r\n\r\n"
+    await client.send(head.encode() + content)
+    return await client.response()
+
+
+# SyncApp
+
+
+@live
+async def test_a_whole_request_becomes_a_whole_response() -> None:
+    app = Told()
+    handler = SyncAppHandler(app, falls_through=False)
+    async with serve_in_threads(handler) as server, await server.connect() as client:
+        response = await post(client, "/a%20b?c=d", b"content")
+        assert response.startswith(b"HTTP/1.1 201 Created\r\nx-thread: test-")
+        assert b"\r\ncontent-length: 3\r\n" in response
+        assert response.endswith(b"\r\n\r\nraw")
+        (request,) = app.requests
+        assert (request.method, request.path, request.query_string) == (b"POST", b"/a%20b", b"c=d")
+        assert request.headers == ((b"host", b"a.example"), (b"content-length", b"7"))
+        assert request.body == b"content"
+        assert request.client == client.sock.getsockname()
+        assert request.server == client.sock.getpeername()
+        assert (request.http_version, request.scheme) == ("1.1", "http")
+
+
+@live
+async def test_what_it_leaves_is_for_the_asgi_application() -> None:
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
+        for _ in range(2):
+            assert (await post(client, "/left", b"content")).endswith(b"\r\n\r\ncontent")
+            assert b"\r\ncontent-length: 0\r\n" in await client.get("/left")
+            assert (await post(client, "/", b"content")).endswith(b"\r\n\r\nraw")
+        assert server.context.requests == 6
+
+
+@live
+async def test_what_it_leaves_is_not_found_where_there_is_none() -> None:
+    handler = SyncAppHandler(Told(), falls_through=False)
+    async with serve_in_threads(handler) as server, await server.connect() as client:
+        assert (await client.get("/left")).startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+@live
+async def test_a_failure_is_answered_500(caplog: pytest.LogCaptureFixture) -> None:
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
+        assert (await client.get("/fails")).startswith(b"HTTP/1.1 500 ")
+        assert (await client.get("/")).startswith(b"HTTP/1.1 201 ")
+    assert "ValueError: no answer to this" in caplog.text
+
+
+@live
+async def test_an_asgi_application_that_falls_behind_is_told_of_its_client() -> None:
+    told = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await read_body(receive) == b"content"
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with serve_in_threads(handler, app) as server:
+        async with await server.connect() as client:
+            await client.send(
+                b"POST /left HTTP/1.1\r\nhost: a.example\r\ncontent-length: 7\r\n\r\ncontent"
+            )
+            await until(lambda: "<- running" not in server.context.in_flight())
+        await told.wait()
+
+
+@live
+async def test_websockets_are_the_loop_s() -> None:
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
+        await client.send(UPGRADE)
+        assert b" 101 Switching Protocols\r\n" in await client.read_until(b"\r\n\r\n")
+
+
+# ASGI in threads
+
+
+@live
+async def test_each_request_has_a_thread_and_a_loop() -> None:
+    main = threading.get_ident()
+    loops: set[int] = set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert threading.get_ident() != main
+        loops.add(id(asyncio.get_running_loop()))
+        body = await read_body(receive)
+        await asyncio.sleep(0)
+        time.sleep(0.02)
+        await respond(send, body or b"")
+
+    async with serve_in_threads(ASGIHandler(app), threads=3) as server:
+        clients = [await server.connect() for _ in range(6)]
+        for client in clients:
+            await client.send(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 2\r\n\r\nhi")
+        for client in clients:
+            assert (await client.response()).endswith(b"\r\n\r\nhi")
+            client.sock.close()
+    assert len(loops) == 3
+
+
+@live
+async def test_a_stream_does_not_keep_others_from_their_threads() -> None:
+    go = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/":
+            await respond(send, b"hello")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"ended"})
+
+    async with serve_in_threads(ASGIHandler(app), threads=1) as server:
+        streams = [await server.connect() for _ in range(5)]
+        for stream in streams:
+            await stream.send(b"GET /stream HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await stream.read_until(b"begun")
+        async with await server.connect() as client:
+            assert (await client.get("/")).endswith(b"hello")
+        go.set()
+        for stream in streams:
+            assert (await stream.read_until(b"0\r\n\r\n")).endswith(b"ended\r\n0\r\n\r\n")
+            stream.sock.close()
+
+
+@live
+async def test_receive_tells_when_the_client_has_gone() -> None:
+    told = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with serve_in_threads(ASGIHandler(app)) as server:
+        async with await server.connect() as client:
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await until(lambda: "in thread" in server.context.in_flight())
+        await until(told.is_set)
+        await server.departures()
+
+
+def start(status: Any = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": []}
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ([], "without sending a response"),
+        ([start()], "without sending a response"),
+        ([start(), start()], "http.response.start was sent at the wrong time"),
+        ([{"type": "http.response.body", "body": b""}], "http.response.body was sent at the wrong"),
+        ([start(), {"type": "nonsense"}], "nonsense was sent at the wrong time"),
+        ([start("200")], "the status in http.response.start is '200', not an int"),
+        ([start(), {"type": "http.response.body", "body": "text"}], "is str, not bytes"),
+    ],
+)
+@live
+async def test_what_breaks_the_rules_is_answered_500(
+    messages: list[Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    async with serve_in_threads(ASGIHandler(app)) as server, await server.connect() as client:
+        for _ in range(2):
+            assert (await client.get("/")).startswith(b"HTTP/1.1 500 ")
+    assert told in caplog.text
