@@ -1,6 +1,7 @@
 """The transport side of a connection: its deadline, its flow control, and its ends."""
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from math import inf
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from pounce.asgi.context import ServerContext
 from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
+
+# As much of a file as is sent at once: the disk may be slow, and others wait.
+_CHUNK = 524_288
 
 
 class BaseConnection(asyncio.Protocol, ABC):
@@ -120,6 +124,53 @@ class BaseConnection(asyncio.Protocol, ABC):
             self._retire()
             reset(self._transport)
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether the kernel can send files: not with TLS, which this process does."""
+        return self._transport.get_extra_info("sslcontext") is None
+
+    async def send_from_file(self, file: int, offset: int, end: int) -> bool:
+        """Send descriptor *file* from *offset* to *end*, past the transport (sendfile(2)).
+
+        False if the client is gone, or the file is shorter.
+        """
+        while self._transport.get_write_buffer_size() and not self.gone:
+            # Two writers would interleave: resume_writing tells when all has gone out.
+            self._transport.set_write_buffer_limits(high=0)
+            await self._output.wait()
+        self._transport.set_write_buffer_limits()
+        if self.gone:
+            return False
+        # A descriptor of its own: the loop watches the other one for the transport alone.
+        out = os.dup(self.descriptor)
+        self.write_paused = True
+        self._context.loop.add_writer(out, self._output.wake)
+        try:
+            return await self._send_chunks(out, file, offset, end)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            self.write_paused = False
+            self._context.loop.remove_writer(out)
+            os.close(out)
+
+    async def _send_chunks(self, out: int, file: int, offset: int, end: int) -> bool:
+        patience = self._context.config.write_timeout
+        while offset < end:
+            self._write_deadline = self._context.loop.time() + patience
+            # After each of them, others have their turn.
+            await self._output.wait()
+            if self.gone:
+                return False
+            try:
+                sent = os.sendfile(out, file, offset, min(end - offset, _CHUNK))
+            except BlockingIOError:
+                continue
+            if not sent:
+                return False
+            offset += sent
+        return True
+
     # What is up to those who know what is spoken.
 
     @property
@@ -178,11 +229,7 @@ class BaseConnection(asyncio.Protocol, ABC):
         It cannot with TLS, whose keys are in this process, nor with a client that has closed
         its side.
         """
-        return (
-            self._context.hand_over is not None
-            and not self._eof
-            and self._transport.get_extra_info("sslcontext") is None
-        )
+        return self._context.hand_over is not None and not self._eof and self.sends_files
 
     def _leave_to_successor(self) -> None:
         assert self._context.hand_over is not None  # noqa: S101 - asked before

@@ -151,6 +151,19 @@ class RequestStream(BaseConnection):
         if not more:
             self._finish(response.keep_alive)
 
+    async def send_file(self, file: int, offset: int, count: int) -> bool:
+        """Send *count* bytes of descriptor *file*, which are the content; false if it fails.
+
+        The head has their number in its content-length.
+        """
+        response = self._response
+        assert response is not None  # noqa: S101 - a cycle has one
+        self.send_body(b"", True)
+        whole = await self.send_from_file(file, offset, offset + count)
+        if whole:
+            self._finish(response.keep_alive)
+        return whole
+
     def go_on_with(self, cycle: Cycle) -> None:
         """Have *cycle* call the application for the request in flight, in place of another."""
         self._cycle = cycle

@@ -7,6 +7,7 @@ is made piece by piece, faster than its client reads, holds its thread up.
 
 import asyncio
 import io
+import os
 import tempfile
 import threading
 from abc import ABC, abstractmethod
@@ -30,6 +31,13 @@ AHEAD = 1_048_576
 
 class ExchangeStream(Stream, Protocol):
     """What an exchange needs of the connection besides."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether `send_file` can be called."""
+
+    async def send_file(self, file: int, offset: int, count: int) -> bool:
+        """Send *count* bytes of descriptor *file* as the whole content; false if it fails."""
 
     def go_on_with(self, cycle: Cycle) -> None:
         """Start *cycle* for the same request, in place of the exchange."""
@@ -185,6 +193,22 @@ class Exchange(Cycle):
         self.finished = True
         self._threads.outbox.post(self._take_content, data, False)
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether `reply_with_file` can be called."""
+        return self._stream.sends_files
+
+    def reply_with_file(
+        self, status: int, fields: Fields, file: int, offset: int, count: int
+    ) -> None:
+        """Respond with *count* bytes of descriptor *file*, which the loop closes.
+
+        *fields* have the count as content-length. However long it takes, no thread waits for it.
+        """
+        self._check_client()
+        self.finished = True
+        self._threads.outbox.post(self._take_file, status, fields, file, offset, count)
+
     def fall_through(self, body: bytes) -> None:
         """Leave the request, whose content is *body*, to the ASGI application on the loop."""
         self.finished = True
@@ -246,6 +270,30 @@ class Exchange(Cycle):
         self._phase = SENDING if more else COMPLETE
         if not more:
             self._log()
+
+    def _take_file(self, status: int, fields: Fields, file: int, offset: int, count: int) -> None:
+        sending = self._send_file(status, fields, file, offset, count)
+        self._context.adopt(self._context.start_task(sending))
+
+    async def _send_file(
+        self, status: int, fields: Fields, file: int, offset: int, count: int
+    ) -> None:
+        stream = self._stream
+        try:
+            if not stream.gone:
+                stream.start_response(status, fields)
+                self._status = status
+                self._phase = SENDING
+                if await stream.send_file(file, offset, count):
+                    self._size = count
+                elif not stream.gone:
+                    self._report("a file that is being sent has become shorter", None)
+                    stream.reset()
+        except MessageError as error:
+            self._take_failure(error)
+        finally:
+            os.close(file)
+            self._log_once()
 
     def _take_failure(self, error: BaseException) -> None:
         if self._threads.ending and isinstance(error, ClientDisconnected):

@@ -1,5 +1,6 @@
 """Calling a WSGI application, and holding it to PEP 3333 where that matters to the client."""
 
+import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from wsgiref.types import WSGIApplication
@@ -7,6 +8,7 @@ from wsgiref.types import WSGIApplication
 from pounce.asgi.types import MessageError
 from pounce.sync.exchange import Exchange, Handler
 from pounce.wsgi.environ import EnvironMaker
+from pounce.wsgi.file_wrapper import FileWrapper
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -88,6 +90,8 @@ class _Response:
 
     def send(self, result: Iterable[bytes]) -> None:
         """Send all of *result*."""
+        if type(result) is FileWrapper and self._send_file(result):
+            return
         if isinstance(result, (list, tuple)):
             # All is here: its length is known, and one write sends it.
             self._end(result[0] if len(result) == 1 else b"".join(result))
@@ -95,6 +99,25 @@ class _Response:
         for data in result:
             self.write(data)
         self._end(b"")
+
+    def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Have the kernel send the file, if it can, and if that is what was promised."""
+        exchange = self._exchange
+        # Others have no content, or not this.
+        if self._status not in (200, 206) or self._begun or exchange.scope["method"] == "HEAD":
+            return False
+        part = wrapper.part() if exchange.sends_files else None
+        if part is None or self._length not in (b"", b"%d" % part.size):
+            return False
+        if not self._length:
+            self._fields.append((b"content-length", b"%d" % part.size))
+        file = os.dup(part.descriptor)
+        try:
+            exchange.reply_with_file(self._status, self._fields, file, part.offset, part.size)
+        except BaseException:
+            os.close(file)
+            raise
+        return True
 
     def _end(self, data: bytes) -> None:
         if not self._status:
