@@ -6,7 +6,7 @@ import sys
 from tests import tools
 from tests.fronts.proxies import STREAM_MODULE
 
-TOOLS = {"haproxy": "haproxy", "nginx": "nginx"}
+TOOLS = {"haproxy": "haproxy", "nginx": "nginx", "sslscan": "sslscan"}
 
 
 def main() -> int:

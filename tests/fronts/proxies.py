@@ -168,9 +168,9 @@ def nginx(directory: Path, upstream: Upstream) -> Iterator[Front]:
     file = directory / "nginx.conf"
     about = vars(upstream)
     file.write_text(NGINX.format(here=directory, module=STREAM_MODULE, port=ports, **about))
-    with _running([command("nginx"), "-c", str(file)], directory / "output", []):
+    with running([command("nginx"), "-c", str(file)], directory / "output", []):
         front = Front("nginx", directory / "requests.log", ports)
-        wait_until(lambda: _listens(front["stream"]), "nginx listens")
+        wait_until(lambda: listens(front["stream"]), "nginx listens")
         yield front
 
 
@@ -188,7 +188,7 @@ def haproxy(directory: Path, upstream: Upstream) -> Iterator[Front]:
         file.write_text(HAPROXY.format(port=descriptors, **vars(upstream)))
         log = directory / "output"
         arguments = [command("haproxy"), "-db", "-f", str(file)]
-        stack.enter_context(_running(arguments, log, list(descriptors.values())))
+        stack.enter_context(running(arguments, log, list(descriptors.values())))
         yield Front(
             "haproxy", log, {name: each.getsockname()[1] for name, each in listeners.items()}
         )
@@ -209,7 +209,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(arguments: list[str], output: Path, descriptors: list[int]) -> Iterator[None]:
+def running(arguments: list[str], output: Path, descriptors: list[int]) -> Iterator[None]:
     with output.open("wb") as log:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=descriptors
@@ -222,7 +222,7 @@ def _running(arguments: list[str], output: Path, descriptors: list[int]) -> Iter
         process.wait()
 
 
-def _listens(address: Address) -> bool:
+def listens(address: Address) -> bool:
     try:
         Wire(address).sock.close()
     except ConnectionRefusedError:
