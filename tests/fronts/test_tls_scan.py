@@ -1,4 +1,4 @@
-"""What a scanner finds: nothing that an nginx with its defaults does not show as well, or better."""
+"""What a scanner finds: nothing worse than an nginx with its defaults shows."""
 
 import subprocess
 from collections.abc import Iterator
@@ -57,15 +57,11 @@ class Scan:
     @property
     def weaknesses(self) -> set[str]:
         """What can be wrong apart from versions and ciphers."""
-        found = [each.attrib.get("vulnerable") for each in self._found.iter("heartbleed")]
-        renegotiation = [each.attrib["supported"] for each in self._found.iter("renegotiation")]
+        signs = {"heartbleed": "vulnerable", "renegotiation": "supported"}
         return {
             name
-            for name, there in (
-                ("heartbleed", "1" in found),
-                ("renegotiation", "1" in renegotiation),
-            )
-            if there
+            for name, sign in signs.items()
+            if any(each.attrib[sign] == "1" for each in self._found.iter(name))
         }
 
 

@@ -44,7 +44,7 @@ def connect(instance: Instance, trust: ssl.SSLContext) -> ssl.SSLSocket:
 
 
 def ask(client: ssl.SSLSocket) -> bytes:
-    client.sendall(b"GET /pid HTTP/1.1\r\nHost: shop\r\n\r\n")
+    client.sendall(b"GET /who HTTP/1.1\r\nHost: shop\r\n\r\n")
     return client.recv(65536)
 
 
