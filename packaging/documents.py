@@ -22,6 +22,7 @@ from pounce.kinds import toml
 from pounce.options import Option, Records, options
 
 MANUAL = Path(__file__).parent / "man"
+DEVIATIONS = Path(__file__).parents[1] / "tests" / "conformance" / "DEVIATIONS.md"
 COMPLETIONS = {"bash": "pounce", "zsh": "_pounce", "fish": "pounce.fish"}
 
 
@@ -41,7 +42,7 @@ def write(path: Path, text: str) -> None:
 
 def render(text: str) -> str:
     """Fill the places of a page."""
-    places = {"COMMANDS": commands, "FLAGS": flags, "KEYS": keys}
+    places = {"COMMANDS": commands, "FLAGS": flags, "KEYS": keys, "DEVIATIONS": deviations}
     for name, write_lines in places.items():
         if f"@{name}@" in text:
             text = text.replace(f"@{name}@", "\n".join(write_lines()))
@@ -125,6 +126,17 @@ def key(option: Option) -> Iterator[str]:
     if isinstance(option.kind, Records):
         for each in options(option.kind.owner):
             yield from ("\t" + line if line else line for line in key(each))
+
+
+def deviations() -> Iterator[str]:
+    """Where HTTP is not done to the letter: what, although which section, and why."""
+    for line in DEVIATIONS.read_text().splitlines():
+        if line.startswith("| ") and not line.startswith("| pounce |"):
+            line = line.replace("`", "").replace("\\|", "|")
+            what, although, since, _ = line.strip("| ").split(" | ")
+            yield escape(sentence(what))
+            yield "\t" + escape(f"{sentence(although)}. Why: {since}.")
+            yield ""
 
 
 def default(option: Option) -> str:

@@ -37,8 +37,8 @@ class Tokens:
         _, _, token, kind = scope["path"].split("/")
         self._token = token.encode()
         self._kind = kind
-        named = dict(scope["headers"]).get(b"x-token")
-        self._status = 200 if named == self._token else 409
+        named = [value for name, value in scope["headers"] if name == b"x-token"]
+        self._status = 200 if named == [self._token] and _leave_marks(scope) else 409
 
     async def answer(self) -> None:
         await KINDS[self._kind](self)
@@ -107,6 +107,16 @@ class Tokens:
 
     async def _end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data})
+
+
+def _leave_marks(scope: Scope) -> bool:
+    """Change all of a scope that can be; false if that of another request was changed."""
+    marked = any("mark" in scope[each] for each in ("state", "extensions", "asgi"))
+    for each in ("state", "extensions", "asgi"):
+        scope[each]["mark"] = True
+    scope["headers"].append((b"x-token", b"mark"))
+    scope["path"] = scope["raw_path"] = None
+    return not marked
 
 
 _tasks: set[asyncio.Task[None]] = set()

@@ -20,7 +20,7 @@ def main(names: list[str]) -> int:
     outcomes = []
     for name in names or known:
         with tempfile.TemporaryDirectory() as directory:
-            outcome = scene.perform(known[name], known[name].amount, Path(directory))
+            outcome = scene.perform(known[name], known[name].amount, Path(directory), rounds=2)
         print(f"{name}: {outcome.attackers_saw}", flush=True)  # noqa: T201
         outcomes.append(outcome)
     FIGURES.parent.mkdir(exist_ok=True)

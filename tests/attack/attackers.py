@@ -167,7 +167,7 @@ async def header_flood(address: Address, amount: int) -> Seen:
         (status, (data, more)) = list(floods.items())[number % len(floods)]
         wire = await Wire.open(address, number)
         going = await wire.send(data)
-        for _ in range(100 if more else 0):
+        for _ in range(4 if more else 0):
             going = going and await wire.send(more)
         found = await wire.status()
         wire.close(reset=True)

@@ -85,7 +85,7 @@ ATTACKS = (
         short=200,
         growth=256,
     ),
-    Attack("endless-heads", ours(attackers.header_flood), amount=20_000, short=400, growth=32),
+    Attack("endless-heads", ours(attackers.header_flood), amount=4000, short=400, growth=32),
     Attack("dropped", ours(attackers.connect_and_drop), amount=100_000, short=8000, growth=32),
     Attack("pipelined", ours(attackers.pipeline), amount=1_000_000, short=50_000, growth=32),
     Attack("unread", ours(attackers.pipeline_unread), amount=100, short=20, growth=256),

@@ -45,7 +45,9 @@ class Requests:
         self._tokens = (b"c%03dr%06d" % (number, each) for each in range(1_000_000))
 
     def batch(self) -> list[Request]:
-        return [self._request() for _ in range(self.choice.randint(1, 12))]
+        requests = [self._request() for _ in range(self.choice.randint(1, 12))]
+        # Some come more than once, to the letter.
+        return [each for each in requests for _ in range(self.choice.choice([1, 1, 1, 4]))]
 
     def _request(self) -> Request:
         token, kind = next(self._tokens), self.choice.choice(list(KINDS))

@@ -420,6 +420,20 @@ async def test_the_scope_names_both_ends() -> None:
 
 
 @live
+async def test_only_a_trusted_gateway_may_speak_of_a_secure_connection() -> None:
+    scopes: list[Scope] = []
+    for allow, status in (("127.0.0.1", b"200"), ("192.0.2.1", b"421")):
+        async with (
+            serve(record(scopes), forwarded_allow=(allow,)) as server,
+            await server.connect() as client,
+        ):
+            await client.send(POST.replace(b" / ", b" HTTPS://a.example/p ") % (4, b""))
+            await client.send(b"data")
+            assert (await client.response()).startswith(b"HTTP/1.1 %b " % status)
+    assert [(scope["scheme"], scope["path"]) for scope in scopes] == [("https", "/p")]
+
+
+@live
 async def test_forwarded_fields_count_from_trusted_peers_only() -> None:
     scopes: list[Scope] = []
     for allow in (("127.0.0.1",), ("192.0.2.1",)):

@@ -117,7 +117,7 @@ LINE, FIELDS, COUNT = 64, 256, 4
     [
         (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (LINE - 14)), None),
         (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (LINE - 13)), 414),
-        (b"G" * (LINE + 1), 414),
+        (b"G" * (LINE + 1), 501),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"y" * (FIELDS - 14)), None),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"y" * (FIELDS - 13)), 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b" % (b"y" * FIELDS), 431),

@@ -37,7 +37,7 @@ from pounce.http1.events import (
 )
 from pounce.http1.linger import LingeringClose
 from pounce.http1.response import ResponseWriter, error_response
-from pounce.http1.rules import to_origin_form
+from pounce.http1.rules import scheme_of, to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
 from pounce.net.forwarded import Origin
 
@@ -208,8 +208,11 @@ class HTTP1Connection(RequestStream):
             return
         if head is None:
             self._await_request()
-        else:
+            return
+        try:
             self._begin(head)
+        except BadRequest as error:
+            self._answer(error.status, error.reason)
 
     def _drop_content(self, event: Event | NeedData) -> RequestHead | None:
         """Pass over what the last request's application has left unread."""
@@ -274,6 +277,7 @@ class HTTP1Connection(RequestStream):
         method, target, headers, version, _, _, _, forwarded, _ = head
         client, scheme = self._client, self._scheme
         if not target.startswith(b"/"):
+            scheme = scheme_of(target, scheme, trusted=self._trusted)
             target, headers = to_origin_form(target, headers)
         if forwarded and self._trusted:
             client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))

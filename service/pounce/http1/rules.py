@@ -17,6 +17,7 @@ from pounce.net.host import is_authority
 _MALFORMED = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r[^\n]|(?<!\r)\n|\n[ \t]")
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
+_TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:([^\r]*)", re.IGNORECASE)
 
 # Enough for an exabyte; int() of thousands of digits is quadratic (RFC 9110 section 8.6 asks
 # recipients to anticipate such numerals).
@@ -34,11 +35,11 @@ def check_partial(buffer: bytearray, start: int, line_end: int, config: ServerCo
         raise BadRequest(400, "malformed head")
     if line_end < 0:
         # The last byte may be the CR that ends the line.
-        _check_line(len(buffer) - buffer.endswith(b"\r"), config)
+        _check_line(buffer, len(buffer) - buffer.endswith(b"\r"), config)
     elif line_end == 0:
         raise BadRequest(400, "empty request line")
     else:
-        _check_line(line_end, config)
+        _check_line(buffer, line_end, config)
         _check_size(len(buffer) - line_end - 4, config)
 
 
@@ -47,17 +48,23 @@ def check_block(block: bytes, config: ServerConfig) -> None:
     if _MALFORMED.search(block):
         raise BadRequest(400, "malformed head")
     line_end = block.find(b"\r\n")
-    _check_line(line_end, config)
+    _check_line(block, line_end, config)
     _check_size(len(block) - line_end - 2, config)
     if block.count(b"\r\n") - 1 > config.max_header_count:
         raise BadRequest(431, "too many header fields")
     lengths = _CONTENT_LENGTH.findall(block)
     if lengths:
         _check_lengths(lengths, config)
+    codings = _TRANSFER_ENCODING.findall(block)
+    if codings:
+        _check_codings(codings)
 
 
-def _check_line(length: int, config: ServerConfig) -> None:
+def _check_line(head: bytes | bytearray, length: int, config: ServerConfig) -> None:
     if length > config.max_request_line:
+        # RFC 9112 section 3: a method that is longer than any is not taken for a long target.
+        if head.find(b" ", 0, config.max_request_line) < 0:
+            raise BadRequest(501, "method too long")
         raise BadRequest(414, "request line too long")
 
 
@@ -75,11 +82,20 @@ def _check_lengths(values: list[bytes], config: ServerConfig) -> None:
         raise BadRequest(413, "content too large")
 
 
+def _check_codings(values: list[bytes]) -> None:
+    """RFC 9112 section 6.3 item 4: without chunked at its end nobody knows where content ends."""
+    codings = [coding.strip(b" \t").lower() for coding in b",".join(values).split(b",")]
+    if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
+        raise BadRequest(400, "the last transfer coding, and only that, has to be chunked")
+    if len(codings) > 1:
+        raise BadRequest(501, "unknown transfer coding")
+
+
 def check_head(method: bytes, target: bytes, version: bytes, headers: Headers) -> None:
     """Judge a parsed head; *version* is the digits after ``HTTP/``."""
     # RFC 9110 section 2.5: a minor version above ours is read as ours, another major is not.
     if not version.startswith(b"1."):
-        raise BadRequest(505, "HTTP version not supported")
+        raise BadRequest(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     if method != method.upper():
         # Methods are case-sensitive (RFC 9110 section 9.1), no registered one has a small
         # letter, and ASGI promises the application capital ones: "get" must not become GET.
@@ -124,6 +140,19 @@ def _check_target(method: bytes, target: bytes) -> None:
     # RFC 9110 section 4.2.1: an http URI with an empty host is invalid.
     if not absolute or absolute[1].startswith(b":") or not is_authority(absolute[1]):
         raise BadRequest(400, "invalid request target")
+
+
+def scheme_of(target: bytes, scheme: str, *, trusted: bool) -> str:
+    """The scheme of a checked target, *scheme* being the connection's; raises BadRequest.
+
+    RFC 9110 section 7.4: what is for a secure connection must have come over one. A *trusted*
+    gateway is believed that it has.
+    """
+    if scheme == "https" or target[:6].lower() != b"https:":
+        return scheme
+    if not trusted:
+        raise BadRequest(421, "this connection is not secure")
+    return "https"
 
 
 def to_origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
