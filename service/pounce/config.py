@@ -312,8 +312,8 @@ class ServerConfig:
         FilePath(names=("off", "on"), noun="file's path"),
         "off",
         "where requests are logged",
-        details="on is the service's own log. A relative path starts at the configuration "
-        "file's directory.",
+        details="on is the service's own log. In a file each line begins with the time. A "
+        "relative path starts at the configuration file's directory.",
     )
     log_level: LogLevel = option(
         "logging",

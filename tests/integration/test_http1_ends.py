@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -381,6 +382,23 @@ async def test_access_log(caplog: pytest.LogCaptureFixture) -> None:
     assert first.startswith('127.0.0.1 "GET /a%0a?q=\\x22 HTTP/1.1" 200 0 0.0')
     assert second.startswith('127.0.0.1 "-" 400 ')
     assert third.startswith('127.0.0.1 "POST / HTTP/1.1" 400 ')
+
+
+@live
+async def test_an_access_log_for_a_file(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pounce.access")
+    async with serve(hello, access_log="/a/file") as server, await server.connect() as client:
+        await client.send(GET * 3)
+        for _ in range(3):
+            await client.response()
+        await until(lambda: caplog.text.count("GET / HTTP/1.1") == 3)
+    for record in caplog.records:
+        for line in record.getMessage().splitlines():
+            assert re.fullmatch(
+                r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} 127\.0\.0\.1"
+                r' "GET / HTTP/1\.1" 200 5 0\.\d{6}',
+                line,
+            )
 
 
 @live

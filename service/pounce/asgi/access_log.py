@@ -1,5 +1,6 @@
 """One line for each request, for those who ask for it."""
 
+import asyncio
 import logging
 import time
 
@@ -13,9 +14,18 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 
 
 class AccessLog:
-    """Writes lines like ``203.0.113.7 "GET /a?b HTTP/1.1" 200 512 0.003`` (bytes, seconds)."""
+    """Writes lines like ``203.0.113.7 "GET /a?b HTTP/1.1" 200 512 0.003`` (bytes, seconds).
+
+    *gathers* is for a file, which is written once for all requests that end in the same turn of
+    *loop*; there each line begins with the time. Anywhere else a line is a record.
+    """
 
     clock = staticmethod(time.monotonic)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, gathers: bool) -> None:
+        self._loop = loop
+        self._gathers = gathers
+        self._lines: list[str] = []
 
     def request(self, scope: Scope, status: int, size: int, started: float) -> None:
         """Log a request that began at *started* by `clock`; *status* 0 is no response."""
@@ -33,16 +43,32 @@ class AccessLog:
     def _write(
         self, client: tuple[str, int] | None, line: str, status: int, size: int, duration: float
     ) -> None:
-        logger.info(
-            '%s "%s" %s %d %.6f',
-            client[0] if client else "-",
-            line.translate(_ESCAPES),
-            status or "-",
-            size,
-            duration,
+        who = client[0] if client else "-"
+        text = f'{who} "{line.translate(_ESCAPES)}" {status or "-"} {size} {duration:.6f}'
+        if not self._gathers:
+            _tell(text)
+            return
+        if not self._lines:
+            self._loop.call_soon(self._write_lines)
+        self._lines.append(text)
+
+    def _write_lines(self) -> None:
+        lines, self._lines = self._lines, []
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        _tell("\n".join([f"{now} {line}" for line in lines]))
+
+
+def _tell(text: str) -> None:
+    # What Logger.info() does, but for looking up on the stack where it was called.
+    if logger.isEnabledFor(logging.INFO):
+        record = logger.makeRecord(
+            logger.name, logging.INFO, __file__, 0, text, (), None, "request"
         )
+        logger.handle(record)
 
 
-def access_log_for(config: ServerConfig) -> AccessLog | None:
+def access_log_for(config: ServerConfig, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
     """The log, or None where the configuration wants none: no request then pays for it."""
-    return None if config.access_log == "off" else AccessLog()
+    if config.access_log == "off":
+        return None
+    return AccessLog(loop, gathers=config.access_log != "on")

@@ -133,7 +133,7 @@ class ServerContext:
     def __post_init__(self) -> None:
         self.defaults = DefaultHeaders(self.config)
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
-        self.access_log = access_log_for(self.config)
+        self.access_log = access_log_for(self.config, self.loop)
         self.start_task = partial(asyncio.Task, loop=self.loop, **_EAGERLY)
 
     @property

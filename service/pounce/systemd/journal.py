@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
@@ -102,7 +103,12 @@ class JournalHandler(logging.Handler):
 
 def encode_entry(fields: Mapping[str, object]) -> bytes:
     """The fields as one datagram of the native journal protocol."""
-    return b"".join(_encode_field(name, str(value)) for name, value in fields.items())
+    return b"".join(
+        [
+            _encode_field(name, str(value)) if name == "MESSAGE" else _short_field(name, str(value))
+            for name, value in fields.items()
+        ]
+    )
 
 
 def _encode_field(name: str, value: str) -> bytes:
@@ -110,6 +116,10 @@ def _encode_field(name: str, value: str) -> bytes:
     if b"\n" not in data:
         return b"%s=%s\n" % (name.encode(), data)
     return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(data)), data)
+
+
+# All but the message is nearly always what it was in entries before.
+_short_field = lru_cache(maxsize=256)(_encode_field)
 
 
 def _priority(level: int) -> int:
