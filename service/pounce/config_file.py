@@ -18,8 +18,8 @@ from pounce.kinds import Invalid, Steps
 from pounce.options import dotted, flagged, options, read
 
 CONFIG_DIRECTORY = Path("/etc/pounce")
-SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-"""The names a service may have: letters that systemd.unit(5) would not escape."""
+SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,23}")
+"""The names a service may have: with "pounce-" before it, each is that of its user."""
 
 _OPTIONS = {option.key: option for option in options(ServerConfig)}
 _OF_LISTENERS = {option.key: option for option in flagged(Listen)}

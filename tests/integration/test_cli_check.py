@@ -35,7 +35,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert outcome.stdout.startswith(
         "configuration: the command line is valid\n"
-        "application: shop:app (ASGI) is imported from the current directory (Python 3."
+        "application: shop:app (ASGI) is imported from the current directory (pounce "
     )
 
 

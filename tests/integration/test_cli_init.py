@@ -56,6 +56,12 @@ def test_everybody_may_read_it(directory: Path) -> None:
     assert (directory / "shop.toml").stat().st_mode & 0o777 == 0o644
 
 
+def test_secrets_get_a_directory_that_only_root_may_look_into(directory: Path) -> None:
+    init("shop", *DEMO)
+    assert (directory / "shop").stat().st_mode & 0o777 == 0o700
+    assert init("shop", *DEMO, "--force").exit_code == 0
+
+
 def test_relative_paths_are_taken_from_here(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +78,8 @@ def test_relative_paths_are_taken_from_here(
         (("shop", *DEMO, "--listen", "80"), "--listen: '80' is not an address"),
         (("a/b", *DEMO), "'a/b' cannot be the name of a service"),
         (("a@b", *DEMO), "cannot be the name"),
+        (("a.b", *DEMO), "cannot be the name"),
+        (("a" * 25, *DEMO), "cannot be the name"),
     ],
 )
 def test_what_cannot_be_is_not_written(

@@ -18,7 +18,8 @@ _names = itertools.count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # Booting, slow starts and watchdogs take their time, and none of them hangs for ever.
-        if item.path.is_relative_to(Path(__file__).parent):
+        is_here = item.path.is_relative_to(Path(__file__).parent)
+        if is_here and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(180))
 
 

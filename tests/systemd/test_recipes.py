@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from tests.systemd.machine import REPOSITORY, Machine
 from tests.systemd.packages import boot, install
 
@@ -44,13 +45,13 @@ def blocks(heading: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
-def carry_out(machine: Machine, heading: str) -> str:
+def carry_out(machine: Machine, heading: str, *environment: str) -> str:
     """Do what a recipe says, in its order; what its commands print."""
     printed = ""
     for language, text in blocks(heading):
         if language == "sh":
-            environment = ("env", "PIP_NO_INDEX=1")
-            printed += machine.run(*environment, "sh", "-euc", text, timeout=120).stdout
+            command = ("env", "PIP_NO_INDEX=1", *environment, "sh", "-euc", text)
+            printed += machine.run(*command, timeout=120).stdout
         else:
             write(machine, text)
     return printed
@@ -85,6 +86,17 @@ def test_django_behind_nginx_and_haproxy(machine: Machine) -> None:
         # They take up a new configuration after their reload has returned.
         machine.wait_until(lambda: ask(machine) == f"{CLIENT} http {HOST}", 20, front)
         machine.systemctl("stop", FRONTS[front])
+
+
+def test_django_straight_on_443(machine: Machine) -> None:
+    """With the Django of the recipes above."""
+    authority = Authority()
+    issued = authority.issue(HOST)
+    for name, pem in {"fullchain": issued.pem, "privkey": issued.key_pem}.items():
+        machine.write(f"/etc/letsencrypt/live/{HOST}/{name}.pem", pem.decode())
+    machine.write("/root/authority.pem", authority.pem.decode())
+    trust = "CURL_CA_BUNDLE=/root/authority.pem"
+    assert carry_out(machine, "Straight on 443", trust) == f"127.0.0.1 https {HOST}"
 
 
 def test_fastapi(machine: Machine) -> None:

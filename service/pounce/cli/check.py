@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from pounce import __version__
 from pounce.cli.arguments import ConfiguredCommand
 from pounce.config_file import Invocation
 from pounce.launch import prepare
@@ -29,5 +30,5 @@ def check(invocation: Invocation) -> None:
             click.echo(f"{finding.kind}: {finding.text}", err=finding.kind == "warning")
     served = as_served(load_application(config), None, config)
     place = config.directory or "the current directory"
-    python = f"Python {platform.python_version()}, {sys.prefix}"
+    python = f"pounce {__version__}, Python {platform.python_version()}, {sys.prefix}"
     click.echo(f"application: {config.app} ({served.kind}) is imported from {place} ({python})")

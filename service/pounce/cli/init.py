@@ -21,8 +21,10 @@ def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> No
     """Write the configuration of the service NAME and check it.
 
     The file, /etc/pounce/NAME.toml, has every option with its meaning; those given here are
-    set. Exits with 78 and writes nothing where they cannot be, or where there is a file; with
-    the exit code of pounce check where the file is written, but the service could not start.
+    set. Beside it the directory /etc/pounce/NAME is made for secrets and certificates: only root
+    may look into it, and LoadCredential= in the unit hands them out. Exits with 78 and writes
+    nothing where options cannot be set, or where there is a file; with the exit code of pounce
+    check where the file is written, but the service could not start.
     """
     text = template(_values(words))
     path = _path(name)
@@ -50,7 +52,7 @@ def _path(name: str) -> Path:
     if not SERVICE_NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a service",
-            hint="letters, digits, dots, hyphens and underscores; a letter or digit first",
+            hint="at most 24 letters, digits, hyphens and underscores; a letter or digit first",
         )
     return CONFIG_DIRECTORY / f"{name}.toml"
 
@@ -62,6 +64,8 @@ def _write(path: Path, text: str, *, force: bool) -> None:
             # The service reads it as a user of its own, whatever the administrator's umask.
             path.chmod(0o644)
             file.write(text)
+        # Not ConfigurationDirectory=, whose directory the service could write to.
+        path.with_suffix("").mkdir(0o700, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"{path} is there already", hint="--force replaces it") from None
     except OSError as error:
