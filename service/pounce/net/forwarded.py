@@ -84,10 +84,12 @@ class TrustedProxies:
 
     def trusts_peer(self, client: Client | None) -> bool:
         """Whether the peer of a connection is believed; None is the peer of a unix socket."""
+        if self._everyone:
+            return True
         if client is None:
-            return self._everyone or self._unix
+            return self._unix
         address = _address(client[0])
-        return self._everyone or (address is not None and self._trusts(address))
+        return address is not None and any(address in network for network in self._networks)
 
     def resolve(self, origin: Origin) -> Origin:
         """Replace what a trusted peer reports; call it for no other peer's requests."""
@@ -125,12 +127,9 @@ class TrustedProxies:
             if found is None:
                 break
             client = found
-            if not self._everyone and not self._trusts(ipaddress.ip_address(found[0])):
+            if not self.trusts_peer(found):
                 break
         return client, index
-
-    def _trusts(self, address: _IPAddress) -> bool:
-        return any(address in network for network in self._networks)
 
 
 def _forwarded_fields(headers: Headers) -> dict[bytes, list[bytes]]:
@@ -196,6 +195,7 @@ def _pairs(value: bytes, start: int, end: int) -> dict[bytes, bytes] | None:
     return pairs
 
 
+@lru_cache(maxsize=1024)
 def parse_node(node: bytes) -> Client | None:
     """Read an address with or without a port, or None for one that is not told.
 
