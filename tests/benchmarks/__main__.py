@@ -21,18 +21,21 @@ from tests.benchmarks import generator, report
 from tests.benchmarks.generator import Load, Sample
 from tests.benchmarks.report import Line
 from tests.benchmarks.rows import ROWS, Row, paced
-from tests.benchmarks.servers import PROJECT, environment, serving
+from tests.benchmarks.servers import PROJECT, Interpreters, environments, serving
 
 IDLE_CONNECTIONS = 5000
+BESIDE = 1000
 
 
 class Bench:
     """A run of the benchmarks; each method yields lines of the table."""
 
-    def __init__(self, rounds: int, seconds: float, python: Path, directory: Path) -> None:
+    def __init__(
+        self, rounds: int, seconds: float, interpreters: Interpreters, directory: Path
+    ) -> None:
         self.rounds = rounds
         self.seconds = seconds
-        self.python = python
+        self.interpreters = interpreters
         self.directory = directory
 
     def row(self, row: Row) -> Iterator[Line]:
@@ -61,7 +64,7 @@ class Bench:
     def memory(self) -> Iterator[Line]:
         idle, each = {}, {}
         for name in ("pounce", "uvicorn"):
-            with serving(name, self.python, self.directory) as server:
+            with serving(name, self.interpreters, self.directory) as server:
                 with generator.idle_connections(server, 1):
                     before = server.memory()
                 with generator.idle_connections(server, IDLE_CONNECTIONS):
@@ -72,11 +75,32 @@ class Bench:
         title = f"memory of each of {IDLE_CONNECTIONS:,} idle connections"
         yield Line(title, "uvicorn", "bytes", each["pounce"], each["uvicorn"], 0.4, at_most=True)
 
+    def beside_idle(self) -> Iterator[Line]:
+        alone, beside = [], []
+        with serving("pounce, wsgi", self.interpreters, self.directory) as server:
+            for _ in range(self.rounds):
+                alone.append(generator.run(Load(), server, self.seconds, self.directory))
+                with generator.idle_connections(server, BESIDE):
+                    beside.append(generator.run(Load(), server, self.seconds, self.directory))
+        samples = {"beside": beside, "alone": alone}
+        rate = self._median(samples, lambda sample: sample.rate)
+        per_cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
+        yield Line(
+            f"WSGI, 32 connections beside {BESIDE:,} idle ones",
+            "without them",
+            "/s",
+            rate["beside"],
+            rate["alone"],
+            0.9,
+            per_cpu=per_cpu["beside"] / per_cpu["alone"],
+        )
+
     def _samples(self, names: tuple[str, ...], load: Load) -> dict[str, list[Sample]]:
         samples = defaultdict(list)
         with ExitStack() as stack:
             servers = [
-                stack.enter_context(serving(name, self.python, self.directory)) for name in names
+                stack.enter_context(serving(name, self.interpreters, self.directory))
+                for name in names
             ]
             for server in servers:
                 generator.run(load, server, 1, self.directory)
@@ -105,9 +129,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows whose title has this text")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
-        bench = Bench(chosen.rounds, chosen.seconds, environment(), Path(directory))
+        interpreters = environments()
+        bench = Bench(chosen.rounds, chosen.seconds, interpreters, Path(directory))
+        rows = [row for row in ROWS if interpreters.free_threaded or not row.free_threaded]
         work: list[tuple[str, Callable[[], Iterator[Line]]]] = [
-            *((row.title, lambda row=row: bench.row(row)) for row in ROWS),
+            *((row.title, lambda row=row: bench.row(row)) for row in rows),
+            ("WSGI beside idle connections", bench.beside_idle),
             ("p99", bench.latency),
             ("memory", bench.memory),
         ]

@@ -3,17 +3,22 @@
 from dataclasses import dataclass, field
 
 from tests.benchmarks.generator import Load
+from tests.benchmarks.servers import THREADS
 
 
 @dataclass(frozen=True)
 class Row:
-    """*wanted* has, for each peer, what pounce's rate is to be in multiples of the peer's."""
+    """*wanted* has, for each peer, what pounce's rate is to be in multiples of the peer's.
+
+    *free_threaded* rows need a free-threaded Python.
+    """
 
     title: str
     load: Load
     wanted: dict[str, float]
     others: tuple[str, ...] = ()
     subject: str = "pounce"
+    free_threaded: bool = False
     servers: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +76,25 @@ ROWS = (
         Load(),
         {"uvicorn, logging": 1.5},
         subject="pounce, logging",
+    ),
+    Row(
+        f"WSGI, 13-byte body, {THREADS} threads",
+        Load(),
+        {"gunicorn gthread": 2.0, "granian, wsgi": 1.2},
+        subject="pounce, wsgi",
+    ),
+    Row(
+        f"Flask JSON endpoint, {THREADS} threads",
+        Load("/json"),
+        {"gunicorn gthread, flask": 1.2},
+        subject="pounce, flask",
+    ),
+    Row(
+        "SyncApp, 13-byte body, 2 threads of a free-threaded Python",
+        Load(),
+        {"bengal-pounce": 3.0},
+        subject="pounce, free-threaded",
+        free_threaded=True,
     ),
 )
 

@@ -11,9 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import run
+
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
-PACKAGES = ("uvicorn[standard]", "granian[uvloop]", "gunicorn", "hypercorn[uvloop]", "starlette")
+PACKAGES = (
+    "uvicorn[standard]",
+    "granian[uvloop]",
+    "gunicorn",
+    "hypercorn[uvloop]",
+    "starlette",
+    "flask",
+)
+THREADS = 8
 SERVER_CORE, CLIENT_CORE = 0, 1
 PATIENCE = 20.0
 
@@ -35,18 +45,56 @@ COMMANDS = {
     " --bind 127.0.0.1:{port} --access-log {log}",
     "uvicorn, logging": "{python} -m uvicorn applications:app --port {port} --loop uvloop"
     " --http httptools --access-log",
+    "pounce, wsgi": "{python} -m pounce serve blocking:app --directory {here} --threads {threads}"
+    " --bind 127.0.0.1:{port}",
+    "gunicorn gthread": "{python} -m gunicorn -k gthread --threads {threads} --workers 1"
+    " --bind 127.0.0.1:{port} blocking:app",
+    "granian, wsgi": "{bin}/granian --interface wsgi --blocking-threads {threads} --workers 1"
+    " --port {port} --no-access-log blocking:app",
+    "pounce, flask": "{python} -m pounce serve blocking:make_flask() --directory {here}"
+    " --threads {threads} --bind 127.0.0.1:{port}",
+    "gunicorn gthread, flask": "{python} -m gunicorn -k gthread --threads {threads} --workers 1"
+    " --bind 127.0.0.1:{port} blocking:make_flask()",
+    # Two threads each: the other one has one for each worker.
+    "pounce, free-threaded": "{pounce_t} -m pounce serve raw_app:app --directory {here}"
+    " --worker-mode thread --threads 2 --bind 127.0.0.1:{port}",
+    "bengal-pounce": "{bengal_t} -m pounce serve --app raw_app:app --port {port} --workers 2"
+    " --worker-mode sync --no-access-log --log-level error",
 }
 
 
-def environment() -> Path:
-    """The interpreter of an environment with pounce and its peers; made where there is none."""
-    cache = Path(os.environ.get("POUNCE_TEST_CACHE", Path.home() / ".cache" / "pounce"))
+@dataclass(frozen=True)
+class Interpreters:
+    """Those of environments with pounce and its peers; *free_threaded* ones where there are any.
+
+    The other pounce has the same name, and so an environment of its own.
+    """
+
+    python: Path
+    free_threaded: Path | None = None
+    bengal: Path | None = None
+
+
+def environments() -> Interpreters:
+    """Make those that are not there yet."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    python = cache / f"bench-{version}" / "bin" / "python"
+    ours = ("--editable", str(PROJECT))
+    python = _environment(f"bench-{version}", Path(sys.executable), *ours, *PACKAGES)
+    free_threaded = run.free_threaded()
+    if free_threaded is None:
+        return Interpreters(python)
+    return Interpreters(
+        python,
+        _environment("bench-3.14t", free_threaded, *ours),
+        _environment("bench-3.14t-bengal", free_threaded, "bengal-pounce==0.9.2"),
+    )
+
+
+def _environment(name: str, interpreter: Path, *packages: str) -> Path:
+    python = run.CACHE / name / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", "--editable", str(PROJECT)]
-    subprocess.run([*install, *PACKAGES], check=True)
+        subprocess.run([interpreter, "-m", "venv", python.parent.parent], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
 
 
@@ -71,17 +119,25 @@ class Server:
 
 
 @contextmanager
-def serving(name: str, python: Path, directory: Path) -> Iterator[Server]:
+def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
     """Start the server *name* on its core; its output goes to a file in *directory*."""
     port = _free_port()
     log = directory / f"{name.replace(', ', '-')}.log"
     command = COMMANDS[name].format(
-        python=python, bin=python.parent, port=port, here=HERE, log=log.with_suffix(".access")
+        python=interpreters.python,
+        bin=interpreters.python.parent,
+        pounce_t=interpreters.free_threaded,
+        bengal_t=interpreters.bengal,
+        port=port,
+        here=HERE,
+        threads=THREADS,
+        log=log.with_suffix(".access"),
     )
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["taskset", "--cpu-list", str(SERVER_CORE), *command.split()],
             cwd=HERE,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
             stdout=output,
             stderr=output,
         )
