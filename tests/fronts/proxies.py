@@ -71,6 +71,19 @@ http {{
         location / {{ proxy_pass http://tcp; }}
     }}
     server {{
+        # As nginx is where nothing says otherwise: HTTP/1.0, and a connection a request.
+        listen 127.0.0.1:{port[old]};
+        location / {{
+            proxy_pass http://{tcp};
+            proxy_http_version 1.0;
+            proxy_set_header Connection close;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host '';
+        }}
+    }}
+    server {{
         # As it comes and as much as comes, and nothing said of it.
         listen 127.0.0.1:{port[bare]};
         proxy_request_buffering off;

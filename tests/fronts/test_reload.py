@@ -21,8 +21,8 @@ WORKS: tuple[Work, ...] = (
     Upload(pieces=5, ms=20, chunked=True),
     Stream(chunks=5, ms=20),
 )
-# Kept connections with many clients' requests on each, and one for each client.
-PORTS = ("tcp", "unix", "bare", "stream", "v1", "http-v2")
+# Kept connections with many clients' requests on each, one for each request or each client.
+PORTS = ("tcp", "unix", "old", "bare", "stream", "v1", "http-v2")
 
 
 class Mixed:

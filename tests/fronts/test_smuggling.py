@@ -52,7 +52,7 @@ class Ledger:
         assert all(self._seen[f"GET {token}"] == 1 for token in tokens)
         # A proxy logs a request when it is done with it.
         try:
-            wait_until(self._is_logged, "logged", 2)
+            wait_until(self._is_logged, "logged")
         except TimeoutError:
             unread, self._seen = self._seen - self._logged, self._seen & self._logged
             pytest.fail(f"no proxy has read {unread}")
