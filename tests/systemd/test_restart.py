@@ -1,5 +1,6 @@
 """Restarts under load, one upon the other."""
 
+import json
 import math
 from contextlib import ExitStack
 
@@ -7,6 +8,8 @@ import pytest
 
 from pounce.net.address import Address
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
+from tests.proxy_header import line
+from tests.service import Wire
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
 
@@ -37,3 +40,18 @@ def test_restarts_upon_each_other_lose_nothing(
             machine.systemctl("restart", instance.service)
     for load in (*requests, connections):
         load.result().assert_nothing_lost()
+
+
+def test_a_kept_connection_is_still_the_client_that_its_proxy_named(
+    machine: Machine, instance: Instance
+) -> None:
+    entry = {"address": f"unix:{instance.path}", "proxy_protocol": True}
+    instance.configure("mirror:app", listen=[entry])
+    instance.start()
+    client, server = ("203.0.113.9", 56324), ("192.0.2.1", 443)
+    with Wire(Address(kind="unix", path=str(machine.path(instance.path)))) as wire:
+        wire.sock.sendall(line(client, server))
+        for _ in range(2):
+            told = json.loads(wire.get("/").body)
+            assert (told["client"], told["server"]) == (list(client), list(server))
+            machine.systemctl("restart", instance.service)
