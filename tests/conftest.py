@@ -1,9 +1,14 @@
 """What holds for all tests."""
 
+import importlib.util
 import resource
 
 DESCRIPTORS = 16384
 """What hundreds of clients and their server need; a login's soft limit is 1024."""
+
+
+# HTTP/3 is served where there is aioquic, which a free-threaded interpreter has not.
+collect_ignore_glob = [] if importlib.util.find_spec("aioquic") else ["*/test_http3*.py"]
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,15 @@ not block and must not raise.
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
+
+H3_SLOTS: Final = 1024
+"""Slots are counted through all kinds of workers; from here on they are those of HTTP/3."""
+
+
+def worker_name(slot: int) -> int | str:
+    """What a person calls the worker in *slot* of a generation."""
+    return f"h3-{slot - H3_SLOTS}" if slot >= H3_SLOTS else slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +27,8 @@ class LifecycleEvent:
 class WorkerEvent(LifecycleEvent):
     """Something that happened to one worker; *target_id* is its pid, or its thread's id.
 
-    *slot* -1 is the thread in which the lifespan of a generation of threads runs.
+    *slot* -1 is the thread in which the lifespan of a generation of threads runs, and those from
+    H3_SLOTS on are HTTP/3's.
     """
 
     generation: int

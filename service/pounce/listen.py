@@ -72,21 +72,41 @@ class Listen:
         "the PEM file of the authorities that may issue clients' certificates",
         flag="--client-ca",
     )
+    http3: bool = option(
+        "listening",
+        Boolean(),
+        False,
+        "whether HTTP/3 is served on the UDP port of the same number",
+        details="It needs a certificate, and aioquic (python3-aioquic).",
+        flag="--http3",
+    )
 
     def __post_init__(self) -> None:
         settle(self)
-        if self.key and len(self.key) != len(self.certificate):
-            raise ConfigError(
-                f"key: found {len(self.key)}, expected one for each certificate, "
-                f"of which there are {len(self.certificate)}"
-            )
-        if self.client_ca and not self.certificate:
-            raise ConfigError("client_ca: it needs a certificate beside it")
+        if problem := self._problem():
+            raise ConfigError(problem)
+
+    def _problem(self) -> str:
+        """Which options do not go together; "" if all do."""
+        keys, certificates = len(self.key), len(self.certificate)
+        if keys not in (0, certificates):
+            expected = f"expected one for each certificate, of which there are {certificates}"
+            return f"key: found {keys}, {expected}"
+        if self.client_ca and not certificates:
+            return "client_ca: it needs a certificate beside it"
         if bool(self.client_ca) != (self.client_certificates != "off"):
-            raise ConfigError(
-                f"client_certificates: found {self.client_certificates!r}, but "
-                f"client_ca {'is set' if self.client_ca else 'is not set'}"
-            )
+            state = "is set" if self.client_ca else "is not set"
+            return f"client_certificates: found {self.client_certificates!r}, but client_ca {state}"
+        return self._problem_of_http3() if self.http3 else ""
+
+    def _problem_of_http3(self) -> str:
+        if self.address.kind != "tcp":
+            return f"http3: {self.address} has no UDP port"
+        if not self.certificate:
+            return "http3: it needs a certificate beside it"
+        if self.client_ca:
+            return "http3: it cannot ask clients for certificates; take out one of both"
+        return ""
 
 
 DEFAULT_LISTEN = Listen(address=Address.parse("127.0.0.1:8000"))

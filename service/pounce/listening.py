@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pounce.config import DEFAULT_LISTEN, Listen
 from pounce.errors import ListenError
-from pounce.net.listeners import InheritedSocket, close_listener, open_listeners
+from pounce.net.listeners import InheritedSocket, close_listener, open_datagrams, open_listeners
 
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -32,24 +32,29 @@ class Listeners:
             close_listener(sock)
 
 
-def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket]) -> Listeners:
+def collect_listeners(
+    entries: Sequence[Listen], inherited: list[InheritedSocket], h3_workers: int = 1
+) -> Listeners:
     """Match *inherited* sockets to *entries*, by name or address; open what is missing.
 
+    Of UDP sockets for HTTP/3 there is to be one for each of *h3_workers*.
     An inherited socket that no entry wants is served all the same, with a warning if there
     are entries at all. With neither, the service listens on 127.0.0.1:8000. Raises
     ListenError.
     """
     stream = [each for each in inherited if each.sock.type == socket.SOCK_STREAM]
-    datagram = [each.sock for each in inherited if each.sock.type == socket.SOCK_DGRAM]
+    datagram = [each for each in inherited if each.sock.type == socket.SOCK_DGRAM]
     if not (entries or inherited):
         entries = [DEFAULT_LISTEN]
-    found = Listeners([each.sock for each in stream], datagram, [])
+    found = Listeners([each.sock for each in stream], [each.sock for each in datagram], [])
     try:
         for entry in entries:
             matching = [each.sock for each in stream if _matches(entry, each)]
             for sock in matching or _open(entry, found):
                 # Of two entries that want the same socket, the first has it.
                 found.entries.setdefault(sock.fileno(), entry)
+            if entry.http3:
+                _collect_datagram(entry, datagram, found, h3_workers)
     except ListenError:
         found.close()
         raise
@@ -57,8 +62,8 @@ def collect_listeners(entries: Sequence[Listen], inherited: list[InheritedSocket
         _warn_of_unwanted(found)
     if not found.stream:
         raise ListenError(
-            "only UDP sockets were passed, and HTTP/3 is not served yet",
-            hint="add ListenStream= to the socket unit, or a [[listen]] entry",
+            "only UDP sockets were passed, and no [[listen]] entry says what they are for",
+            hint="add one with http3 = true, or ListenStream= to the socket unit",
         )
     for sock in found.stream:
         sock.setblocking(False)
@@ -72,6 +77,18 @@ def _open(entry: Listen, found: Listeners) -> list[socket.socket]:
     if entry.address.kind != "fd":
         found.own.extend(opened)
     return opened
+
+
+def _collect_datagram(
+    entry: Listen, inherited: list[InheritedSocket], found: Listeners, count: int
+) -> None:
+    sockets = [each.sock for each in inherited if _matches(entry, each)]
+    if not sockets:
+        sockets = open_datagrams(entry.address, count)
+        found.datagram.extend(sockets)
+        found.own.extend(sockets)
+    for sock in sockets:
+        found.entries.setdefault(sock.fileno(), entry)
 
 
 def _warn_of_unwanted(found: Listeners) -> None:

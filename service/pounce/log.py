@@ -27,6 +27,7 @@ from pounce.lifecycle import (
     WorkerReady,
     WorkerStarted,
     WorkerStopped,
+    worker_name,
 )
 
 Fields = dict[str, Any]
@@ -36,7 +37,7 @@ _identity: ContextVar[Fields | None] = ContextVar("pounce_identity", default=Non
 
 def identify(generation: int, slot: int) -> None:
     """Mark the records of this context (a worker's process or thread) as the worker's."""
-    _identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": slot})
+    _identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": worker_name(slot)})
 
 
 def configure(
@@ -118,7 +119,7 @@ class LogCollector:
 def _fields(event: LifecycleEvent) -> Fields:
     fields: Fields = {"POUNCE_EVENT": type(event).__name__}
     if isinstance(event, WorkerEvent):
-        fields["POUNCE_WORKER"] = event.slot
+        fields["POUNCE_WORKER"] = worker_name(event.slot)
         fields["POUNCE_TARGET"] = event.target_id
     generation = getattr(event, "generation", None)
     if generation is not None:
@@ -157,7 +158,7 @@ def _workers(count: int) -> str:
 
 
 def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
-    who = f"worker {event.slot}" if event.slot >= 0 else "the lifespan"
+    who = f"worker {worker_name(event.slot)}" if event.slot >= 0 else "the lifespan"
     who = f"{who} ({event.target_id})"
     match event:
         case WorkerStarted():

@@ -85,7 +85,9 @@ class Server:
         notifier = SystemdNotifier()
         inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
-        listeners = collect_listeners(self._config.listen, inherited.sockets)
+        listeners = collect_listeners(
+            self._config.listen, inherited.sockets, self._config.worker_count
+        )
         try:
             self._endpoints = endpoints = Endpoints(listeners.entries)
             self._announce(listeners)
@@ -129,8 +131,12 @@ class Server:
             secure = sock.fileno() in self._endpoints.contexts
             logger.info("listening on %s", describe(sock, secure=secure))
         self._warn_of_certificates()
+        served = [sock for sock in listeners.datagram if sock.fileno() in listeners.entries]
+        for address in dict.fromkeys(map(describe, served)):
+            logger.info("listening on %s, for HTTP/3", address)
         for sock in listeners.datagram:
-            logger.warning("%s is held but not served: there is no HTTP/3 yet", describe(sock))
+            if sock not in served:
+                logger.warning("%s is held but not served: no entry wants HTTP/3", describe(sock))
 
     def _warn_of_certificates(self) -> None:
         for text in self._endpoints.doubts():
@@ -152,7 +158,7 @@ class Server:
 def _fixed(config: ServerConfig) -> dict[str, object]:
     """What a reload cannot change: it is the supervisor's own, not the workers'."""
     keys = ("worker_mode", "control", "max_restarts", "restart_window")
-    addresses = [(entry.address, entry.name) for entry in config.listen]
+    addresses = [(entry.address, entry.name, entry.http3) for entry in config.listen]
     return {"listen": addresses, **{key: getattr(config, key) for key in keys}}
 
 

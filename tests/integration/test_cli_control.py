@@ -24,14 +24,14 @@ def test_the_table_has_a_line_for_each_worker(tmp_path: Path) -> None:
             wire.get("/")
             wait_until(lambda: it.status()["requests"] == 1, "the request to be counted")
             head, *lines = it.pounce("status").splitlines()
-        assert head.split()[:4] == ["generation", "slot", "id", "state"]
+        assert head.split()[:5] == ["generation", "kind", "slot", "id", "state"]
         found = [line.split() for line in lines]
-        assert [(row[0], row[1], row[3]) for row in found] == [
-            ("1", "0", "ready"),
-            ("1", "1", "ready"),
+        assert [(*row[:3], row[4]) for row in found] == [
+            ("1", "http", "0", "ready"),
+            ("1", "http", "1", "ready"),
         ]
-        assert {row[1]: int(row[2]) for row in found} == it.service.workers
-        assert sorted(row[7] for row in found) == ["0", "1"]
+        assert {row[2]: int(row[3]) for row in found} == it.service.workers
+        assert sorted(row[8] for row in found) == ["0", "1"]
         assert len({len(line) for line in (head, *lines)}) == 1
 
 

@@ -32,6 +32,7 @@ PACKAGES = (
     "python3-aiosqlite",
     "python3-fastapi",
     "python3-sqlalchemy",
+    "python3-aioquic",
     # The project's own tests run in there, too.
     "python3-cryptography",
     "python3-hypothesis",

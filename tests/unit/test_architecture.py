@@ -67,6 +67,7 @@ MAY_KNOW = {
         "handover",
         "interpreter",
         "lifecycle",
+        "mailboxes",
         "net",
         "scoreboard",
         "varlink",
@@ -81,8 +82,10 @@ MAY_KNOW = {
         "flight",
         "handover",
         "http1",
+        "http3",
         "interpreter",
         "log",
+        "mailboxes",
         "net",
         "scoreboard",
         "sync",
@@ -94,6 +97,7 @@ MAY_KNOW = {
     "wsgi": {"asgi", "sync"},
     "sync": {"asgi", "sync_app"},
     "websocket": {"asgi", "http1"},
+    "http3": {"asgi", "config", "errors", "net"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "flight", "net"},
     "log": {"lifecycle"},
@@ -111,6 +115,7 @@ MAY_KNOW = {
     "interpreter": set(),
     "handover": set(),
     "lifecycle": set(),
+    "mailboxes": set(),
     "scoreboard": set(),
     "sync_app": set(),
     "varlink": set(),
@@ -124,10 +129,12 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("http3", "net"): {"pounce.net.forwarded", "pounce.net.host"},
     ("workers", "net"): {
         "pounce.net.forwarded",
         "pounce.net.proxy_protocol",
         "pounce.net.tls_transport",
+        "pounce.net.udp",
     },
     ("workers", "websocket"): {"pounce.websocket.upgrade"},
     ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host", "pounce.net.tls"},
@@ -209,7 +216,7 @@ def test_only_systemd_knows_its_variables(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in MODULES if part_of_file(name) in ("http1", "websocket")]
+    "name", [name for name in MODULES if part_of_file(name) in ("http1", "http3", "websocket")]
 )
 def test_an_engine_knows_no_address_family(name: str) -> None:
     names = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(TREES[name])}

@@ -24,14 +24,15 @@ class DefaultHeaders:
     """What goes into the heads of a worker's responses, made no oftener than it changes.
 
     *server*, *date* and *both* hold finished HTTP/1.1 lines, empty where the configuration says
-    so, and *tail* is both and the head's end; `refresh` brings all but the first up to date.
+    so, *tail* is both and the head's end, and *fields* are both as pairs; `refresh` brings all
+    but the first up to date.
 
     *field* makes a line of any other field, checked (MessageError, TypeError). Before it, it
     says what concerns the server in the field: nothing, the length, or a name. Applications
     send the same few fields again and again, so it remembers the latest.
     """
 
-    __slots__ = ("_until", "_with_date", "both", "date", "field", "server", "tail")
+    __slots__ = ("_until", "_with_date", "both", "date", "field", "fields", "server", "tail")
 
     field: Callable[[bytes, bytes], tuple[int | bytes | None, bytes]]
 
@@ -42,6 +43,7 @@ class DefaultHeaders:
         self.date = b""
         self.both = self.server
         self.tail = self.both + b"\r\n"
+        self.fields = self._pairs()
         # One for each worker: threads that share one would wait for each other.
         self.field = lru_cache(_REMEMBERED)(_field)
         self.refresh()
@@ -55,6 +57,11 @@ class DefaultHeaders:
             self.date = b"date: %b\r\n" % formatdate(int(now), usegmt=True).encode("ascii")
             self.both = self.server + self.date
             self.tail = self.both + b"\r\n"
+            self.fields = self._pairs()
+
+    def _pairs(self) -> list[tuple[bytes, bytes]]:
+        lines = self.both.splitlines()
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
 
 
 def _field(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:

@@ -10,6 +10,7 @@ from pounce.cli import control
 
 _COLUMNS = (
     "generation",
+    "kind",
     "slot",
     "id",
     "state",
@@ -46,6 +47,7 @@ def _row(generation: dict[str, Any], worker: dict[str, Any]) -> tuple[str, ...]:
     heartbeat = worker["heartbeat_age"]
     return (
         str(generation["number"]),
+        worker["kind"],
         str(worker["slot"]),
         str(worker["id"]),
         worker["state"],

@@ -39,6 +39,23 @@ def open_listeners(address: Address) -> list[socket.socket]:
         raise _refusal(error, address) from error
 
 
+def open_datagrams(address: Address, count: int) -> list[socket.socket]:
+    """Bind *count* UDP sockets to *address*; a host name may stand for several addresses.
+
+    The kernel shares out what comes among them (SO_REUSEPORT, socket(7)). Raises ListenError,
+    as `open_listeners` does.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for family, name in _resolve(address):
+            opened.extend(_open_udp(family, name) for _ in range(count))
+    except (OSError, UnicodeError) as error:
+        for sock in opened:
+            sock.close()
+        raise _refusal(error, address, "UDP on ") from error
+    return opened
+
+
 def open_private(path: Path) -> socket.socket:
     """Listen on the unix socket *path*, which only root and this process's user can connect to.
 
@@ -128,6 +145,19 @@ def _open_tcp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.
     return sock
 
 
+def _open_udp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(address[0]))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def _open_unix(path: Path, mode: int = 0o777) -> socket.socket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -168,9 +198,9 @@ def _remove_stale(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _refusal(error: OSError | UnicodeError, address: Address) -> ListenError:
+def _refusal(error: OSError | UnicodeError, address: Address, what: str = "") -> ListenError:
     return ListenError(
-        f"cannot listen on {address}: {_reason(error)}", hint=_advice(error, address)
+        f"cannot listen on {what}{address}: {_reason(error)}", hint=_advice(error, address)
     )
 
 

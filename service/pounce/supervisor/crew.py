@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ssl import SSLContext
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
-from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.lifecycle import (
+    H3_SLOTS,
     LifecycleEvent,
     WorkerHung,
     WorkerReady,
@@ -21,21 +22,16 @@ from pounce.lifecycle import (
     WorkerStopped,
 )
 from pounce.scoreboard import Scoreboard
-from pounce.supervisor.handle import HOST_SLOT, _Generation, _WorkerHandle
+from pounce.supervisor.h3 import H3
+from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups, share
+from pounce.supervisor.starter import Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
-from pounce.supervisor.targets import (
-    ProcessTarget,
-    Target,
-    ThreadTarget,
-    _parallel_join_targets,
-)
-from pounce.workers import Application, Assignment, Endpoint, LifespanHost, Worker
+from pounce.supervisor.targets import Target, _parallel_join_targets
+from pounce.workers import Application, Assignment, Endpoint
 
 logger = logging.getLogger("pounce.supervisor")
-
-WorkerMode = Literal["thread", "process"]
 
 # What a worker that has to end at once gives its handlers to clean up.
 SHORT_GRACE = 1.0
@@ -82,14 +78,15 @@ class Crew:
         self.listeners: Groups = []
         self.entries: Mapping[int, Listen] = {}
         self.ssl_contexts: Mapping[int, SSLContext] = {}
+        self.h3: H3 | None = None
         # What a forked child must not share, besides what the crew itself knows.
         self.undo_in_child: list[Callable[[], None]] = []
-        self._application = application
-        self._mode = mode
+        self._starter = Starter(
+            application, mode, lifespan_state, self._undo_what_is_not_the_childs
+        )
         self._loop = loop
         self._emit = emit
         self._ssl_context = ssl_context
-        self._lifespan_state = lifespan_state
         self._abandoned: list[Target] = []
         self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
@@ -139,25 +136,26 @@ class Crew:
         """Start the thread that loads the application for a generation of threads."""
 
         def start(assignment: Assignment) -> Target:
-            host = self._application.lifespan_host(assignment)
-            if self._lifespan_state is not None:
-                host.set_lifespan_state(self._lifespan_state)
-            generation.host = host
-            return _start_thread(host, assignment)
+            generation.host, target = self._starter.start_host(assignment)
+            return target
 
         generation.host_handle = self._spawn(generation, HOST_SLOT, start)
 
     def spawn_worker(self, generation: _Generation, slot: int) -> None:
         """Start a worker in *slot*."""
-        worker = self._spawn(generation, slot, self._starter(generation))
+        worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.workers[slot] = worker
 
     def spawn_replacement(self, generation: _Generation, slot: int) -> None:
         """Start a worker that may take over *slot* from the one that holds it."""
-        worker = self._spawn(generation, slot, self._starter(generation))
+        worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.replacements[slot] = worker
+
+    def h3_size(self, config: ServerConfig) -> int:
+        """How many workers for HTTP/3 a generation has."""
+        return self.h3.size(config) if self.h3 else 0
 
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
@@ -187,6 +185,8 @@ class Crew:
                 "threads that still hang: %d; only the process's end ends them", len(left)
             )
         self.handover.close()
+        if self.h3:
+            self.h3.close()
         self.scoreboard.close()
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
@@ -196,13 +196,27 @@ class Crew:
 
     # Starting
 
+    def _spawn_in(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
+        spawn = self._spawn_h3_worker if slot >= H3_SLOTS else self._spawn_worker
+        return spawn(generation, slot)
+
+    def _spawn_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
+        return self._spawn(generation, slot, self._starter.for_workers(generation.host))
+
+    def _spawn_h3_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
+        return self._spawn(generation, slot, self._starter.for_workers(generation.host), self.h3)
+
     def _spawn(
-        self, generation: _Generation, slot: int, start: Callable[[Assignment], Target]
+        self,
+        generation: _Generation,
+        slot: int,
+        start: Callable[[Assignment], Target],
+        h3: H3 | None = None,
     ) -> _WorkerHandle | None:
         try:
-            worker = self._begin(generation, slot, start)
+            worker = self._begin(generation, slot, start, h3)
         # EMFILE; fork(2): EAGAIN at TasksMax=, ENOMEM; of a thread, Python says so by
-        # RuntimeError; and the scoreboard has no free row (IndexError).
+        # RuntimeError; and there is no free row or mailbox (IndexError).
         except (OSError, RuntimeError, IndexError) as error:
             self.owner.spawn_failed(generation, slot, f"it could not be started: {error}")
             return None
@@ -213,15 +227,22 @@ class Crew:
         return worker
 
     def _begin(
-        self, generation: _Generation, slot: int, start: Callable[[Assignment], Target]
+        self,
+        generation: _Generation,
+        slot: int,
+        start: Callable[[Assignment], Target],
+        h3: H3 | None,
     ) -> _WorkerHandle:
-        listeners = [] if slot == HOST_SLOT else share(self.listeners, slot, generation.size)
+        listeners = self._sockets(generation, slot)
         with ExitStack() as undo:
             ours, theirs = Channel.pair()
             undo.callback(theirs.close)
             undo.callback(ours.close)
             row = self.scoreboard.acquire()
             undo.callback(self.scoreboard.release, row)
+            mail = h3.open_mailbox() if h3 else None
+            if h3 and mail:
+                undo.callback(h3.close_mailbox, mail.number)
             self._channels.add(ours)
             undo.callback(self._channels.discard, ours)
             target = start(
@@ -236,49 +257,25 @@ class Crew:
                     self.handover,
                     FlightRecord(),
                     {sock.fileno(): self._endpoint(sock) for sock in listeners},
+                    mail,
                 )
             )
             undo.pop_all()
-        return _WorkerHandle(generation, slot, target, ours, row, self._loop.now)
+        parts = (generation, slot, target, ours, row, self._loop.now)
+        return _H3WorkerHandle(*parts, mailbox=mail.number) if mail else _WorkerHandle(*parts)
+
+    def _sockets(self, generation: _Generation, slot: int) -> list[socket.socket]:
+        if slot == HOST_SLOT:
+            return []
+        if self.h3 and slot >= H3_SLOTS:
+            return self.h3.share(slot - H3_SLOTS, generation.h3_size)
+        return share(self.listeners, slot, generation.size)
 
     def _endpoint(self, listener: socket.socket) -> Endpoint:
         descriptor = listener.fileno()
         entry = self.entries.get(descriptor)
         default = None if entry else self._ssl_context
         return Endpoint(entry or DEFAULT_LISTEN, self.ssl_contexts.get(descriptor, default))
-
-    def _starter(self, generation: _Generation) -> Callable[[Assignment], Target]:
-        return self._fork if self._mode == "process" else partial(self._start_thread, generation)
-
-    def _fork(self, assignment: Assignment) -> Target:
-        worker: Worker | None = None  # made in the child
-
-        def main() -> int:
-            nonlocal worker
-            worker = self._create_worker(assignment)
-            return worker.run()
-
-        target = ProcessTarget(
-            main,
-            name=f"pounce-{assignment.slot}",
-            undo=self._undo_what_is_not_the_childs,
-            in_flight=lambda: worker.in_flight() if worker else "",
-            noted=assignment.flight.read,
-        )
-        assignment.channel.close()
-        return target
-
-    def _start_thread(self, generation: _Generation, assignment: Assignment) -> Target:
-        return _start_thread(self._create_worker(assignment, generation.host), assignment)
-
-    def _create_worker(self, assignment: Assignment, host: LifespanHost | None = None) -> Worker:
-        """A worker that loads the application, or shares what its generation's *host* loaded."""
-        application = self._application.shared_by(host) if host else self._application
-        state = host.state if host else self._lifespan_state
-        worker = application.worker(assignment)
-        if state is not None:
-            worker.set_lifespan_state(state)
-        return worker
 
     def _undo_what_is_not_the_childs(self) -> None:
         # Were a sibling's channel left open here, the sibling would not see it end when the
@@ -370,19 +367,5 @@ class Crew:
         if worker.target not in self._abandoned:
             worker.target.close()
             self.scoreboard.release(worker.row)
-
-
-def _start_thread(worker: Worker | LifespanHost, assignment: Assignment) -> Target:
-    def main() -> int:
-        try:
-            return worker.run()
-        finally:
-            assignment.channel.close()
-
-    name = "lifespan" if assignment.slot == HOST_SLOT else assignment.slot
-    return ThreadTarget(
-        main,
-        name=f"pounce-{assignment.generation}-{name}",
-        stop=worker.terminate,
-        in_flight=worker.in_flight,
-    )
+            if self.h3 and isinstance(worker, _H3WorkerHandle):
+                self.h3.close_mailbox(worker.mailbox)

@@ -17,10 +17,11 @@ from pounce.lifecycle import (
     WorkerFailed,
 )
 from pounce.supervisor.budget import RestartBudget
-from pounce.supervisor.crew import SHORT_GRACE, Crew, WorkerMode
+from pounce.supervisor.crew import SHORT_GRACE, Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.renewal import Renewal
+from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import (
     GENERATION_TABLE,
     GenerationAction,
@@ -90,7 +91,9 @@ class Generations:
     def begin(self, config: ServerConfig) -> None:
         """Start the next generation."""
         self.last_number += 1
-        generation = _Generation(self.last_number, config.worker_count, config)
+        generation = _Generation(
+            self.last_number, config.worker_count, config, self._crew.h3_size(config)
+        )
         self.all.append(generation)
         if self._mode == "thread":
             self._crew.spawn_host(generation)
@@ -146,7 +149,7 @@ class Generations:
         self._budget.succeeded(worker.slot)
         if generation.state is GenerationState.SERVING:
             self._crew.send(worker, Serve())
-        if len(generation.ready) == generation.size:
+        if len(generation.ready) == len(generation.slots):
             self._feed(generation, GenerationInput.COMPLETE)
 
     def worker_lost(self, worker: _WorkerHandle) -> None:
@@ -183,7 +186,7 @@ class Generations:
         self._actions[action](generation)
 
     def _spawn_workers(self, generation: _Generation) -> None:
-        for slot in range(generation.size):
+        for slot in generation.slots:
             if generation.state is GenerationState.STARTING:
                 self._crew.spawn_worker(generation, slot)
 
@@ -234,7 +237,7 @@ class Generations:
         self.current = generation
         for worker in generation.ready:
             self._crew.send(worker, Serve())
-        self._emit(GenerationReady(generation.number, generation.size))
+        self._emit(GenerationReady(generation.number, len(generation.slots)))
         self._tell(ServiceInput.GENERATION_READY)
 
     def _fail(self, generation: _Generation) -> None:

@@ -1,9 +1,11 @@
 """What the supervisor knows of its workers and generations."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pounce.channel import Channel, Failed
 from pounce.config import ServerConfig
+from pounce.lifecycle import H3_SLOTS
 from pounce.scoreboard import Row
 from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
@@ -32,6 +34,11 @@ class _WorkerHandle:
     deadline: Timer | None = None
 
     @property
+    def kind(self) -> Literal["http", "http3"]:
+        """What it serves."""
+        return "http"
+
+    @property
     def is_host(self) -> bool:
         """Whether it is the generation's lifespan host, which serves nobody."""
         return self.slot == HOST_SLOT
@@ -58,6 +65,18 @@ class _WorkerHandle:
             self.deadline = None
 
 
+@dataclass(eq=False, slots=True, kw_only=True)
+class _H3WorkerHandle(_WorkerHandle):
+    """One running worker that serves HTTP/3, by way of its *mailbox* too."""
+
+    mailbox: int
+
+    @property
+    def kind(self) -> Literal["http", "http3"]:
+        """What it serves."""
+        return "http3"
+
+
 @dataclass(eq=False, slots=True)
 class _Generation:
     """The workers of one version of the code."""
@@ -65,6 +84,7 @@ class _Generation:
     number: int
     size: int
     config: ServerConfig
+    h3_size: int = 0  # workers for HTTP/3, besides
     state: GenerationState = GenerationState.STARTING
     workers: dict[int, _WorkerHandle] = field(default_factory=dict)
     # While it serves: by slot, those that will take over from a worker, and those that drain
@@ -79,6 +99,11 @@ class _Generation:
     grace: float = 0.0  # seconds that its handlers may then take to end
     has_successor: bool = False  # its connections can be handed over
     stopping: bool = False  # nobody serves while it drains
+
+    @property
+    def slots(self) -> list[int]:
+        """Every slot, of all kinds of workers."""
+        return [*range(self.size), *range(H3_SLOTS, H3_SLOTS + self.h3_size)]
 
     @property
     def handles(self) -> list[_WorkerHandle]:

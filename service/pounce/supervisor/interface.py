@@ -18,6 +18,7 @@ interface {INTERFACE}
 
 # id: the process, or the thread where workers are threads; ages in seconds
 type Worker (
+  kind: (http, http3),
   slot: int,
   id: int,
   state: string,

@@ -10,9 +10,11 @@ import random
 from pathlib import Path
 
 from pounce.config import ServerConfig
-from pounce.supervisor.crew import Crew, WorkerMode
+from pounce.lifecycle import worker_name
+from pounce.supervisor.crew import Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.loop import Timer
+from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import GenerationState, WorkerInput
 
 # A tenth, at most, above max_requests.
@@ -49,7 +51,9 @@ class Renewal:
         """*replacement* takes its slot; the worker that held it drains."""
         generation, slot = replacement.generation, replacement.slot
         if self._is_worn_out(replacement, generation.config):
-            logger.warning("worker %s begins with more memory than max_memory allows", slot)
+            logger.warning(
+                "worker %s begins with more memory than max_memory allows", worker_name(slot)
+            )
         else:
             self._not_before = 0.0
         del generation.replacements[slot]

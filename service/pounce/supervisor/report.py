@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.lifecycle import HealthChecked, Phase
+from pounce.lifecycle import H3_SLOTS, HealthChecked, Phase
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.states import GenerationState
 
@@ -29,7 +29,7 @@ def health(
         phase=phase,
         generation=current.number,
         ready_workers=ready,
-        workers=current.size,
+        workers=len(current.slots),
         connections=_connections(generations),
         draining_connections=_connections(draining),
         can_serve=ready > 0 and phase is not Phase.STOPPING,
@@ -70,7 +70,8 @@ def _in_order(generation: _Generation) -> list[_WorkerHandle]:
 def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
     _, slot, target_id = worker.identity
     return {
-        "slot": slot,
+        "kind": worker.kind,
+        "slot": slot % H3_SLOTS,
         "id": target_id,
         "state": worker.state.name.lower(),
         "age": round(now - worker.started_at, 3),

@@ -20,11 +20,13 @@ from pounce.lifecycle import (
 )
 from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
-from pounce.supervisor.crew import Crew, WorkerMode
+from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
+from pounce.supervisor.h3 import H3
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups
+from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
 from pounce.workers import Application, check
 
@@ -116,12 +118,14 @@ class Service:
         listeners: Groups,
         entries: Mapping[int, Listen],
         ssl_contexts: Mapping[int, SSLContext],
+        h3: H3 | None,
     ) -> None:
         """Start the first generation on *listeners*, see Supervisor.run; raises ConfigError."""
         check(self.config)
         self.crew.listeners = listeners
         self.crew.entries = entries
         self.crew.ssl_contexts = ssl_contexts
+        self.crew.h3 = h3
         self._generations.begin(self.config)
         self._watch()
 

@@ -7,6 +7,7 @@ service in `supervisor.service`.
 """
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -23,12 +24,13 @@ from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.interpreter import has_global_lock
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
-from pounce.supervisor.crew import WorkerMode
+from pounce.supervisor.h3 import H3
 from pounce.supervisor.interface import open_control
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.service import Service
 from pounce.supervisor.signals import Signals
 from pounce.supervisor.sockets import group_by_address
+from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import ServiceInput
 from pounce.workers import Application, ASGIApp, SyncApp
 
@@ -46,7 +48,8 @@ class Supervisor:
     *ssl_context* is for every stream socket that has no entry of its own (see `run`).
     *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
     each new generation its configuration. *control* is the path of the control socket. *keeper*
-    holds idle connections from one run to the next.
+    holds idle connections from one run to the next. *quic_secret*, 32 bytes, is what HTTP/3's
+    connection ids and tokens are made with; without it those of another run mean nothing.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Supervisor:
         reload_config: Callable[[], ServerConfig] | None = None,
         control: Path | None = None,
         keeper: Keeper | None = None,
+        quic_secret: bytes | None = None,
     ) -> None:
         self._config = config
         self._reload_config = reload_config or (lambda: config)
@@ -72,6 +76,7 @@ class Supervisor:
         self._collector = lifecycle_collector
         self._control_path = control
         self._keeper = keeper
+        self._quic_secret = quic_secret or os.urandom(32)
         self._lifespan_state: dict[str, Any] | None = None
         # Reentrant, because a signal handler of the embedder may call `shutdown` at any moment.
         self._lifecycle_lock = threading.RLock()
@@ -108,13 +113,13 @@ class Supervisor:
     ) -> None:
         """Start all workers on *sockets* and block until the service has stopped.
 
-        The sockets listen already, stay the caller's and are never closed here; *udp_sockets*
-        are only held. By descriptor, *entries* say how a socket is served and *ssl_contexts* by
-        which TLS context; both are looked at whenever a worker starts. Raises ApplicationError
-        when the first generation does not start, with the reason and its exit code, and
-        PounceError when no worker is left and the restart budget is spent.
+        The sockets listen already, stay the caller's and are never closed here. By descriptor,
+        *entries* say how a socket is served and *ssl_contexts* by which TLS context; both are
+        looked at whenever a worker starts. Of *udp_sockets* those are served whose entry has
+        `http3`; the others are only held. Raises ApplicationError when the first generation does
+        not start, with the reason and its exit code, and PounceError when no worker is left and
+        the restart budget is spent.
         """
-        del udp_sockets  # held by the caller for as long as this runs
         with self._lifecycle_lock:
             if self._service is not None:
                 raise RuntimeError("a supervisor runs only once")
@@ -128,7 +133,9 @@ class Supervisor:
             )
         try:
             with self._install_signals(service), self._open_control(service):
-                service.begin(group_by_address(sockets), entries, ssl_contexts)
+                service.begin(
+                    group_by_address(sockets), entries, ssl_contexts, self._h3(udp_sockets, entries)
+                )
                 self._loop.run(lambda: service.finished)
         finally:
             self._end()
@@ -202,6 +209,16 @@ class Supervisor:
             lifespan_state=self._lifespan_state,
             keeper=self._keeper,
         )
+
+    def _h3(
+        self, sockets: Sequence[socket.socket] | None, entries: Mapping[int, Listen]
+    ) -> H3 | None:
+        served = [
+            sock
+            for sock in sockets or ()
+            if (entry := entries.get(sock.fileno())) is not None and entry.http3
+        ]
+        return H3(served, self._quic_secret, self._config) if served else None
 
     def _install_signals(self, service: Service) -> Signals:
         def asks(what: ServiceInput) -> Any:

@@ -13,9 +13,11 @@ from pounce.asgi.loader import load_application
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.sync_app import SyncApp
-from pounce.workers.base import Assignment, Endpoint
+from pounce.workers.base import Assignment, Endpoint, Mail
+from pounce.workers.http3 import check_http3
 from pounce.workers.lifespan_host import LifespanHost
 from pounce.workers.loops import check_event_loop
+from pounce.workers.serving import ServingWorker
 from pounce.workers.worker import Worker
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "Assignment",
     "Endpoint",
     "LifespanHost",
+    "Mail",
+    "ServingWorker",
     "SyncApp",
     "TCPWorker",
     "Worker",
@@ -34,6 +38,8 @@ __all__ = [
 def check(config: ServerConfig) -> None:
     """Raise ConfigError where this interpreter cannot run workers as *config* wants them."""
     check_event_loop(config.loop)
+    if any(entry.http3 for entry in config.listen):
+        check_http3()
 
 
 class TCPWorker(Protocol):
@@ -79,6 +85,13 @@ class Application:
     def worker(self, assignment: Assignment) -> Worker:
         """A worker that imports the application itself."""
         return Worker(assignment, partial(self.load, assignment.config))
+
+    def h3_worker(self, assignment: Assignment) -> ServingWorker:
+        """A worker for HTTP/3 that imports the application itself."""
+        # Only here: aioquic, which it needs, is not to be had everywhere.
+        from pounce.workers.h3_worker import H3Worker
+
+        return H3Worker(assignment, partial(self.load, assignment.config))
 
     def lifespan_host(self, assignment: Assignment) -> LifespanHost:
         """What imports it and runs its lifespan for a generation of threads."""

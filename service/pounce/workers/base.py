@@ -22,6 +22,7 @@ from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.log import identify
+from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
 from pounce.workers.loops import new_event_loop
 
@@ -42,10 +43,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Mail:
+    """How an HTTP/3 worker is found: its mailbox, and the secret that connection ids hide it by."""
+
+    mailboxes: Mailboxes
+    number: int
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """What the supervisor hands to a worker.
 
-    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets*, by descriptor.
+    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets*, by descriptor;
+    *mail* is for those of HTTP/3.
     """
 
     config: ServerConfig
@@ -58,6 +69,7 @@ class Assignment:
     handover: Handover
     flight: FlightRecord
     endpoints: Mapping[int, Endpoint]
+    mail: Mail | None = None
 
 
 class LoopWorker(ABC):

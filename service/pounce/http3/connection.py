@@ -1,0 +1,385 @@
+"""One client's connection: QUIC below, requests above, and when it begins and ends."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from math import inf
+from typing import Any, NamedTuple, Protocol
+
+from aioquic.quic.events import (
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    ConnectionTerminated,
+    ProtocolNegotiated,
+    QuicEvent,
+    StopSendingReceived,
+    StreamDataReceived,
+    StreamReset,
+)
+
+from pounce.asgi.context import ServerContext
+from pounce.asgi.scope import build_scope
+from pounce.asgi.types import Scope
+from pounce.http3.engine import Engine
+from pounce.http3.errors import Code, ConnectionFailed
+from pounce.http3.fields import RequestHead
+from pounce.http3.quic import ServerConnection
+from pounce.http3.stream import RequestStream
+from pounce.net.forwarded import Origin
+
+# Seconds for a client to complete the handshake.
+HANDSHAKE_TIMEOUT = 10.0
+
+# After GOAWAY, requests that were under way already still arrive. Seconds, besides three probe
+# timeouts of the connection's own (RFC 9002 section 6.2.1).
+_GRACE = 0.2
+
+logger = logging.getLogger("pounce.worker")
+
+
+class Path(NamedTuple):
+    """Between which two addresses datagrams go, and by which of the worker's sockets."""
+
+    port: int
+    peer: Any
+    local: Any
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+
+class Outlet(Protocol):
+    """Where a connection's datagrams go out, and who brings those for it."""
+
+    def send(self, datagrams: Iterable[tuple[bytes, Path]]) -> None:
+        """Send *datagrams*, each to its path's peer."""
+
+    def route(self, connection_id: bytes, connection: "HTTP3Connection") -> None:
+        """Bring datagrams for *connection_id* to *connection*."""
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Forget *connection_id*."""
+
+    def schedule(self, connection: "HTTP3Connection") -> None:
+        """Call the connection's `flush` soon."""
+
+
+class HTTP3Connection:
+    """It is a pounce.asgi.context.Connection, and what its streams know as Carrier."""
+
+    def __init__(self, context: ServerContext, quic: ServerConnection, outlet: Outlet) -> None:
+        self.context = context
+        self.engine = Engine(context.config)
+        self._quic = quic
+        self._outlet = outlet
+        self._ids: set[bytes] = set()
+        self._streams: dict[int, RequestStream] = {}
+        self._paused: set[RequestStream] = set()
+        self._control = -1
+        self._requests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._began = self._idle_since = self._pinged = context.loop.time()
+        self._goes_away = context.draining
+        self._flushing = self._over = False
+        context.connections.add(self)
+
+    # What the worker asks for; see pounce.asgi.context.Connection.
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether the client has yet to prove that it is at its address and has the keys."""
+        return not (self._over or self._quic.handshake_complete)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in flight."""
+        return bool(self._streams)
+
+    @property
+    def spare_since(self) -> float:
+        """Since when it may be closed for another's sake, by the loop's time; inf is never."""
+        return inf if self._streams or self.handshaking else self._idle_since
+
+    def expire(self) -> None:
+        """Its time is up."""
+        self._close(Code.NO_ERROR, "")
+        self._touch()
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts; *now* is the loop's time."""
+        for stream in list(self._streams.values()):
+            stream.sweep(now)
+        config = self.context.config
+        if self.handshaking:
+            if now >= self._began + min(config.header_timeout, HANDSHAKE_TIMEOUT):
+                self._vanish()
+        elif self._streams:
+            self._keep_path_open(now)
+        elif now >= self._idle_since + self._patience(config.keep_alive_timeout):
+            self.expire()
+
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """The requests in flight, one a line, for a person."""
+        lines = [each.in_flight(now, current) for each in list(self._streams.values())]
+        return "\n".join(line for line in lines if line)
+
+    def drain(self) -> None:
+        """Tell the client to send its next requests elsewhere; serve those that still come."""
+        if not self._goes_away:
+            self._goes_away = True
+            self._idle_since = self.context.loop.time()
+            if self._control >= 0:
+                self._announce_end()
+
+    def disconnect(self) -> None:
+        """Have applications end their responses: they are told that the client is gone."""
+        for stream in list(self._streams.values()):
+            stream.disconnect()
+        if not self._streams:
+            self.expire()
+
+    def abort(self) -> None:
+        """Drop the connection and cancel the applications' tasks."""
+        for stream in list(self._streams.values()):
+            stream.cancel()
+        self._close(Code.INTERNAL_ERROR if self._streams else Code.NO_ERROR, "")
+        self.flush(self.context.loop.time())
+
+    # What the datagrams' side asks for.
+
+    def receive(self, data: bytes, path: Path, now: float) -> None:
+        """Take a datagram; `flush` has to follow."""
+        try:
+            self._quic.receive_datagram(data, path, now)
+        except Exception:
+            # What nobody thought of in the state machines below must end this connection alone.
+            logger.debug("a datagram from %s was refused", path.client, exc_info=True)
+            self._vanish()
+        if not self._quic.begun:
+            self._vanish()  # it was no first packet after all
+
+    def flush(self, now: float) -> None:
+        """Handle what has come, and send what there is to send."""
+        if self._over:
+            return
+        self._flushing = True
+        try:
+            self._handle_events()
+            datagrams = [] if self._over else self._quic.datagrams_to_send(now)
+        except Exception:
+            logger.debug("the connection of %s failed", self.client, exc_info=True)
+            self._vanish()
+            return
+        finally:
+            self._flushing = False
+        if datagrams:
+            self._outlet.send(datagrams)
+        for stream in list(self._paused):
+            stream.resume()
+            if not stream.write_paused:
+                self._paused.discard(stream)
+        self._set_timer(now)
+
+    def _touch(self) -> None:
+        """There may be something to send."""
+        if not self._flushing:
+            self._outlet.schedule(self)
+
+    # What its streams ask for; see pounce.http3.stream.Carrier.
+
+    @property
+    def client(self) -> tuple[str, int]:
+        """The client's present address."""
+        path: Path = self._quic.peer
+        return path.client
+
+    def scope(self, head: RequestHead) -> Scope:
+        """The ASGI scope of a request."""
+        context, path = self.context, self._quic.peer
+        client, scheme, headers = path.client, "https", head.headers
+        if head.forwarded and context.proxies.trusts_peer(client):
+            client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))
+        return build_scope(
+            head.method,
+            head.target,
+            headers,
+            "3",
+            scheme,
+            client,
+            path.server,
+            context.config.root_path,
+            context.state,
+            context.extensions,
+        )
+
+    def send(self, stream_id: int, data: bytes, ended: bool) -> None:
+        """Send on a stream."""
+        if self._quic.can_send(stream_id):
+            self._quic.send_stream_data(stream_id, data, ended)
+            self._touch()
+
+    def unsent(self, stream_id: int, written: int) -> int:
+        """How much of *written* bytes still waits to be sent."""
+        return self._quic.unsent(stream_id, written)
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """So much of what came on a stream was taken."""
+        if size and self._quic.consumed(stream_id, size):
+            self._touch()
+
+    def stop(self, stream_id: int, code: Code) -> None:
+        """Have the client send no more."""
+        self._quic.stop(stream_id, code)
+        self._touch()
+
+    def reset(self, stream_id: int, code: Code) -> None:
+        """End a response so that the client cannot take it for whole."""
+        if self._quic.can_reset(stream_id):
+            self._quic.reset_stream(stream_id, code)
+            self._touch()
+
+    def pause(self, stream: RequestStream) -> None:
+        """Call the stream's `resume` whenever something was sent."""
+        self._paused.add(stream)
+
+    def leave(self, stream: RequestStream) -> None:
+        """The stream has ended."""
+        self._paused.discard(stream)
+        if self._streams.pop(stream.id, None) is not None and not self._streams:
+            self._idle_since = self.context.loop.time()
+
+    # Events.
+
+    def _handle_events(self) -> None:
+        try:
+            while (event := self._quic.next_event()) is not None:
+                self._handle(event)
+        except ConnectionFailed as error:
+            self._close(error.code, error.reason)
+
+    def _handle(self, event: QuicEvent) -> None:
+        if isinstance(event, StreamDataReceived):
+            self._stream_data(event.stream_id, event.data, event.end_stream)
+        elif isinstance(event, StreamReset):
+            self._stream_reset(event.stream_id)
+        elif isinstance(event, StopSendingReceived):
+            if event.stream_id == self._control:
+                raise ConnectionFailed(Code.CLOSED_CRITICAL_STREAM, "")
+            if event.stream_id in self._streams:
+                self._streams[event.stream_id].lost()
+        elif isinstance(event, ConnectionIdIssued):
+            self.add_id(event.connection_id)
+        elif isinstance(event, ConnectionIdRetired):
+            self._ids.discard(event.connection_id)
+            self._outlet.unroute(event.connection_id)
+        elif isinstance(event, ProtocolNegotiated):
+            self._open()
+        elif isinstance(event, ConnectionTerminated):
+            self._end()
+
+    def add_id(self, connection_id: bytes) -> None:
+        """Be the one whom datagrams for *connection_id* are brought to."""
+        self._ids.add(connection_id)
+        self._outlet.route(connection_id, self)
+
+    def _open(self) -> None:
+        """Begin the control stream."""
+        self._control = self._quic.get_next_available_stream_id(is_unidirectional=True)
+        self._quic.send_stream_data(self._control, self.engine.opening())
+        if self._goes_away:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        self._quic.send_stream_data(self._control, self.engine.goaway())
+        self._touch()
+
+    def _stream_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+        if stream_id & 2:
+            if not self.engine.receive_unidirectional(stream_id, data, ended):
+                self._quic.stop(stream_id, Code.STREAM_CREATION_ERROR)
+            self._quic.consumed(stream_id, len(data))
+            return
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.receive(data, ended)
+        elif self._quic.can_send(stream_id):
+            self._count()
+            stream = RequestStream(self, stream_id, self.engine.request_reader())
+            self._streams[stream_id] = stream
+            stream.receive(data, ended)
+        else:  # the rest of a request whose response is complete
+            self._quic.consumed(stream_id, len(data))
+
+    def _count(self) -> None:
+        """Have the client connect anew after as many requests as a connection may have."""
+        self._requests += 1
+        if self._requests == self.context.config.max_requests_per_connection:
+            self.drain()
+
+    def _stream_reset(self, stream_id: int) -> None:
+        if stream_id & 2:
+            self.engine.close_unidirectional(stream_id)
+        elif stream_id in self._streams:
+            self._streams[stream_id].input_lost()
+
+    # Time.
+
+    def _set_timer(self, now: float) -> None:
+        due = self._quic.get_timer()
+        if self._timer is not None:
+            # One that comes too early costs less than setting it anew with each datagram.
+            if due is not None and now < self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer = None
+        if due is not None:
+            self._timer_at = due
+            self._timer = self.context.loop.call_at(due, self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._timer = None
+        now = self.context.loop.time()
+        due = self._quic.get_timer()
+        if due is not None and now >= due:
+            self._quic.handle_timer(now)
+        self.flush(now)
+
+    def _patience(self, keep_alive: float) -> float:
+        if not self._goes_away:
+            return keep_alive
+        return min(keep_alive, _GRACE + 3 * self._quic.probe_timeout)
+
+    def _keep_path_open(self, now: float) -> None:
+        """A client that waits for a slow response may have nothing to say meanwhile."""
+        if now >= self._pinged + self.context.config.keep_alive_timeout / 3:
+            self._pinged = now
+            self._quic.send_ping(0)
+            self.flush(now)
+
+    # Ends.
+
+    def _close(self, code: Code, reason: str) -> None:
+        if not self._quic.closing:
+            self._quic.close(error_code=code, reason_phrase=reason)
+        self._retire()
+
+    def _vanish(self) -> None:
+        """Forget the connection without a word to the client."""
+        self._retire()
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection_id in self._ids:
+            self._outlet.unroute(connection_id)
+        self._ids.clear()
+        self._retire()
+
+    def _retire(self) -> None:
+        """Serve no more. What the client sends until it knows that is still for this object."""
+        for stream in list(self._streams.values()):
+            stream.drop()
+        self.context.leave(self)

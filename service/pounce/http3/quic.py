@@ -1,0 +1,271 @@
+"""A server's QUIC connection: aioquic's, with the decisions that it leaves no public way to make.
+
+All contact with aioquic's private names is in this module. It was checked with 1.2 and 1.3.
+"""
+
+# ruff: noqa: SLF001 - this is what the module is for
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection, QuicConnectionId, QuicConnectionState
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.stream import QuicStream
+from aioquic.tls import pull_client_hello
+
+MAX_REQUESTS = 100
+"""How many request streams a client may have open (RFC 9000 section 4.6)."""
+
+# A client needs three streams of its own (RFC 9114 section 6.2) and may try out some more.
+_MAX_UNIDIRECTIONAL = 8
+# Ranges of packet numbers that are acknowledged, and addresses that are remembered: enough for
+# a very lossy path, and a client cannot make either grow.
+_MAX_ACK_RANGES = 32
+_MAX_PATHS = 8
+_MAX_CHALLENGES = 4
+
+_MAX_FRAME = 17  # a frame's type and two integers
+
+
+class Identities(Protocol):
+    """Who makes connection ids and what proves that the server has forgotten one."""
+
+    def new_id(self) -> bytes:
+        """A connection id by which datagrams reach this worker."""
+
+    def reset_token(self, connection_id: bytes) -> bytes:
+        """The stateless reset token for *connection_id* (RFC 9000 section 10.3)."""
+
+
+Choose = Callable[[str | None], tuple[Any, list[Any], Any]]
+"""From a server name, the certificate, its chain and its key."""
+
+
+class _Finished(set[int]):
+    """Which streams of the client have ended, in little memory: most end in about their order.
+
+    As a mere set it would grow for as long as the connection lives. *on_end* is called with each
+    stream's id.
+    """
+
+    def __init__(self, on_end: Callable[[int], None]) -> None:
+        super().__init__()
+        self._on_end = on_end
+        self._all_below = [0, 1, 2, 3]  # by type, which is the id's low two bits
+
+    def add(self, stream_id: int) -> None:
+        """It has ended."""
+        super().add(stream_id)
+        kind = stream_id & 3
+        while super().__contains__(self._all_below[kind]):
+            self.discard(self._all_below[kind])
+            self._all_below[kind] += 4
+        self._on_end(stream_id)
+
+    def __contains__(self, stream_id: object) -> bool:
+        assert isinstance(stream_id, int)  # noqa: S101 - for the type checker
+        return stream_id < self._all_below[stream_id & 3] or super().__contains__(stream_id)
+
+
+class ServerConnection(QuicConnection):
+    """One client's connection, without I/O.
+
+    Its windows grow with what `consumed` tells, not with what has come, so a client cannot send
+    more than is read. *choose* picks the certificate by the name that the client asks for.
+    """
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        identities: Identities,
+        choose: Choose,
+        *,
+        original_destination_connection_id: bytes,
+        retry_source_connection_id: bytes | None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+        )
+        self._identities = identities
+        self._choose = choose
+        first = self._host_cids[0]
+        first.cid = identities.new_id()
+        first.stateless_reset_token = identities.reset_token(first.cid)
+        self.host_cid = self._local_initial_source_connection_id = first.cid
+        # What there is to acknowledge goes out with whatever is sent after a batch of datagrams
+        # was read, instead of a millisecond later in a datagram of its own.
+        self._ack_delay = 0.0
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = MAX_REQUESTS
+        self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _MAX_UNIDIRECTIONAL
+        self._streams_finished = _Finished(self._stream_ended)
+        self._consumed: dict[int, int] = {}
+        self._unsaid = 0  # bytes of the connection's window that the client was not told of
+        self._ended_requests = self._ended_others = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has sent a packet that could be decrypted."""
+        return self._state is not QuicConnectionState.FIRSTFLIGHT
+
+    @property
+    def handshake_complete(self) -> bool:
+        """Whether the client has proved that it is at its address and has the keys."""
+        return bool(self._handshake_complete)
+
+    @property
+    def closing(self) -> bool:
+        """Whether either side has closed it."""
+        return self._close_event is not None
+
+    @property
+    def probe_timeout(self) -> float:
+        """Seconds within which an answer is expected (RFC 9002 section 6.2.1)."""
+        return float(self._loss.get_probe_timeout())
+
+    @property
+    def peer(self) -> Any:
+        """The client's present address, as it was given with its datagrams."""
+        return self._network_paths[0].addr
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        """Take a datagram."""
+        super().receive_datagram(data, addr, now)
+        self._bound()
+
+    def unsent(self, stream_id: int, written: int) -> int:
+        """How much of *written* bytes has not been sent once yet."""
+        stream = self._streams.get(stream_id)
+        return written - stream.sender.highest_offset if stream else 0
+
+    def can_send(self, stream_id: int) -> bool:
+        """Whether more may be sent on *stream_id*: neither side has ended that."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return False
+        return stream.sender._reset_error_code is None and stream.sender._buffer_fin is None
+
+    def can_reset(self, stream_id: int) -> bool:
+        """Whether a reset of *stream_id* would tell the client anything."""
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.sender._reset_error_code is None
+
+    def stop(self, stream_id: int, code: int) -> None:
+        """Ask the client to send no more on *stream_id*."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            self.stop_stream(stream_id, code)
+
+    def consumed(self, stream_id: int, size: int) -> bool:
+        """*size* more bytes that came on *stream_id* need no memory any longer.
+
+        Returns whether the client is to be told, with the next datagram.
+        """
+        told = False
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            total = self._consumed[stream_id] = self._consumed.get(stream_id, 0) + size
+            window = self._local_max_stream_data_bidi_remote
+            if total + window - stream.max_stream_data_local >= window // 2:
+                stream.max_stream_data_local = total + window
+                told = True
+        self._unsaid += size
+        if self._unsaid >= self._configuration.max_data // 2:
+            self._local_max_data.value += self._unsaid
+            self._unsaid = 0
+            told = True
+        return told
+
+    # What aioquic calls.
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        handle = self.tls._server_handle_hello
+
+        def handle_hello(input_buf: Buffer, *buffers: Buffer) -> None:
+            start = input_buf.tell()
+            name = pull_client_hello(input_buf).server_name
+            input_buf.seek(start)
+            tls = self.tls
+            tls.certificate, tls.certificate_chain, tls.certificate_private_key = self._choose(name)
+            handle(input_buf, *buffers)
+
+        self.tls._server_handle_hello = handle_hello  # type: ignore[assignment, method-assign]
+
+    def _replenish_connection_ids(self) -> None:
+        while len(self._host_cids) < min(4, self._remote_active_connection_id_limit):
+            cid = self._identities.new_id()
+            self._host_cids.append(
+                QuicConnectionId(
+                    cid=cid,
+                    sequence_number=self._host_cid_seq,
+                    stateless_reset_token=self._identities.reset_token(cid),
+                )
+            )
+            self._host_cid_seq += 1
+
+    def _handle_stop_sending_frame(self, context: Any, frame_type: int, buf: Buffer) -> None:
+        # 1.2 takes the second one, which may be a mere retransmission, for its own mistake.
+        start = buf.tell()
+        stream = self._streams.get(buf.pull_uint_var())
+        if stream is not None and stream.sender._reset_error_code is not None:
+            buf.pull_uint_var()
+            return
+        buf.seek(start)
+        super()._handle_stop_sending_frame(context, frame_type, buf)
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: Any) -> None:
+        for limit in (
+            self._local_max_data,
+            self._local_max_streams_bidi,
+            self._local_max_streams_uni,
+        ):
+            if limit.value != limit.sent:
+                buf = builder.start_frame(
+                    limit.frame_type,
+                    capacity=_MAX_FRAME,
+                    handler=self._on_connection_limit_delivery,
+                    handler_args=(limit,),
+                )
+                buf.push_uint_var(limit.value)
+                limit.sent = limit.value
+
+    def _write_stream_limits(
+        self, builder: QuicPacketBuilder, space: Any, stream: QuicStream
+    ) -> None:
+        if stream.max_stream_data_local_sent != stream.max_stream_data_local:
+            buf = builder.start_frame(
+                QuicFrameType.MAX_STREAM_DATA,
+                capacity=_MAX_FRAME,
+                handler=self._on_max_stream_data_delivery,
+                handler_args=(stream,),
+            )
+            buf.push_uint_var(stream.stream_id or 0)
+            buf.push_uint_var(stream.max_stream_data_local)
+            stream.max_stream_data_local_sent = stream.max_stream_data_local
+
+    # Bounds.
+
+    def _stream_ended(self, stream_id: int) -> None:
+        """Let the client open another; told only now and then, for each telling is a frame."""
+        self._consumed.pop(stream_id, None)
+        if stream_id & 3 == 0:
+            self._ended_requests += 1
+            if self._ended_requests >= MAX_REQUESTS // 2:
+                self._local_max_streams_bidi.value += self._ended_requests
+                self._ended_requests = 0
+        elif stream_id & 3 == 2:
+            self._local_max_streams_uni.value += 1
+
+    def _bound(self) -> None:
+        for space in self._spaces.values():
+            while len(space.ack_queue) > _MAX_ACK_RANGES:
+                space.ack_queue.shift()
+        del self._network_paths[_MAX_PATHS:]
+        for path in self._network_paths:
+            while len(path.remote_challenges) > _MAX_CHALLENGES:
+                path.remote_challenges.popleft()

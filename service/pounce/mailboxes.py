@@ -1,0 +1,69 @@
+"""Passing datagrams to the worker whose connection they are for.
+
+Each HTTP/3 worker has a mailbox as long as it lives, and the connection ids that it gives out
+name it. A worker that reads a datagram for another one's connection, because the client has
+moved to another socket or because the connection is of an older generation, puts it there.
+
+All mailboxes are made before the first worker, and inherited by every one. They are pairs of
+SOCK_SEQPACKET, not of SOCK_DGRAM, whose queue holds only net.unix.max_dgram_qlen messages, 10 by
+default (unix(7)).
+"""
+
+import mmap
+import socket
+
+
+class Mailboxes:
+    """*count* of them. Neither putting nor taking ever blocks."""
+
+    def __init__(self, count: int) -> None:
+        self._pairs = [
+            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)
+        ]
+        for pair in self._pairs:
+            for end in pair:
+                end.setblocking(False)
+        # Shared by all processes: whether somebody reads a mailbox.
+        self._owned = mmap.mmap(-1, max(1, count))
+
+    def acquire(self) -> int:
+        """A mailbox for a new worker; raises IndexError when all are in use."""
+        index = self._owned.find(b"\0")
+        if not 0 <= index < len(self._pairs):
+            raise IndexError("every mailbox is in use")
+        self._owned[index] = 1
+        return index
+
+    def release(self, index: int) -> None:
+        """Its worker is gone, and what is still in it is for nobody."""
+        self._owned[index] = 0
+        while self.take(index) is not None:
+            pass
+
+    def is_owned(self, index: int) -> bool:
+        """Whether there is a worker with this mailbox."""
+        return index < len(self._pairs) and bool(self._owned[index])
+
+    def fileno(self, index: int) -> int:
+        """The descriptor that is readable when something is in the mailbox."""
+        return self._pairs[index][0].fileno()
+
+    def put(self, index: int, message: bytes) -> None:
+        """Put *message* in; what does not fit is lost, as on the way to here."""
+        try:
+            self._pairs[index][1].send(message)
+        except OSError:
+            return
+
+    def take(self, index: int) -> bytes | None:
+        """The next message; None when there is none."""
+        try:
+            return self._pairs[index][0].recv(65_536 + 1024)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Close all."""
+        for pair in self._pairs:
+            for end in pair:
+                end.close()

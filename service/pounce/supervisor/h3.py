@@ -1,0 +1,47 @@
+"""What the HTTP/3 workers of a service share: UDP sockets, mailboxes and a secret."""
+
+import socket
+from collections.abc import Sequence
+
+from pounce.config import ServerConfig
+from pounce.mailboxes import Mailboxes
+from pounce.supervisor.sockets import group_by_address, share
+from pounce.workers import Mail
+
+
+class H3:
+    """It serves *sockets*; connection ids are made with *secret*.
+
+    There are as many workers as there are sockets of one address, or fewer where `workers` is
+    less: a worker reads sockets of its own, since the kernel chooses the socket by the client's
+    address (SO_REUSEPORT, socket(7)).
+    """
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], secret: bytes, config: ServerConfig
+    ) -> None:
+        self._groups = group_by_address(sockets)
+        self._secret = secret
+        self._most = max(len(group) for group in self._groups)
+        # For those that serve, start, and drain; and for one that takes over from another.
+        self._mailboxes = Mailboxes(self._most * (config.max_draining + 2) + 2)
+
+    def size(self, config: ServerConfig) -> int:
+        """How many workers a generation has."""
+        return min(config.worker_count, self._most)
+
+    def share(self, number: int, size: int) -> list[socket.socket]:
+        """The sockets of one of *size* workers."""
+        return share(self._groups, number, size)
+
+    def open_mailbox(self) -> Mail:
+        """A mailbox for a new worker; raises IndexError when all are in use."""
+        return Mail(self._mailboxes, self._mailboxes.acquire(), self._secret)
+
+    def close_mailbox(self, number: int) -> None:
+        """Its worker is gone."""
+        self._mailboxes.release(number)
+
+    def close(self) -> None:
+        """Give back the descriptors."""
+        self._mailboxes.close()

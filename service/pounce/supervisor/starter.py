@@ -1,0 +1,90 @@
+"""Making workers, and starting them as processes or threads."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from pounce.lifecycle import worker_name
+from pounce.supervisor.handle import HOST_SLOT
+from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
+from pounce.workers import Application, Assignment, LifespanHost, ServingWorker
+
+WorkerMode = Literal["thread", "process"]
+
+
+class Starter:
+    """Starts what serves *application*.
+
+    *lifespan_state* is that of a lifespan that runs elsewhere. *undo* is called in each forked
+    child: it drops what is not the child's.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        mode: WorkerMode,
+        lifespan_state: dict[str, Any] | None,
+        undo: Callable[[], None],
+    ) -> None:
+        self._application = application
+        self._mode = mode
+        self._lifespan_state = lifespan_state
+        self._undo = undo
+
+    def for_workers(self, host: LifespanHost | None) -> Callable[[Assignment], Target]:
+        """What starts a worker of a generation; threads share what its *host* loaded."""
+        return self._fork if self._mode == "process" else partial(self._start_thread, host)
+
+    def start_host(self, assignment: Assignment) -> tuple[LifespanHost, Target]:
+        """Start the thread that loads the application for a generation of threads."""
+        host = self._application.lifespan_host(assignment)
+        if self._lifespan_state is not None:
+            host.set_lifespan_state(self._lifespan_state)
+        return host, _start_thread(host, assignment)
+
+    def _fork(self, assignment: Assignment) -> Target:
+        worker: ServingWorker | None = None  # made in the child
+
+        def main() -> int:
+            nonlocal worker
+            worker = self._create_worker(assignment, None)
+            return worker.run()
+
+        target = ProcessTarget(
+            main,
+            name=f"pounce-{worker_name(assignment.slot)}",
+            undo=self._undo,
+            in_flight=lambda: worker.in_flight() if worker else "",
+            noted=assignment.flight.read,
+        )
+        assignment.channel.close()
+        return target
+
+    def _start_thread(self, host: LifespanHost | None, assignment: Assignment) -> Target:
+        return _start_thread(self._create_worker(assignment, host), assignment)
+
+    def _create_worker(self, assignment: Assignment, host: LifespanHost | None) -> ServingWorker:
+        """A worker that loads the application, or shares what its generation's *host* loaded."""
+        application = self._application.shared_by(host) if host else self._application
+        state = host.state if host else self._lifespan_state
+        make = application.h3_worker if assignment.mail else application.worker
+        worker = make(assignment)
+        if state is not None:
+            worker.set_lifespan_state(state)
+        return worker
+
+
+def _start_thread(worker: ServingWorker | LifespanHost, assignment: Assignment) -> Target:
+    def main() -> int:
+        try:
+            return worker.run()
+        finally:
+            assignment.channel.close()
+
+    name = "lifespan" if assignment.slot == HOST_SLOT else worker_name(assignment.slot)
+    return ThreadTarget(
+        main,
+        name=f"pounce-{assignment.generation}-{name}",
+        stop=worker.terminate,
+        in_flight=worker.in_flight,
+    )

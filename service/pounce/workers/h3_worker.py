@@ -1,0 +1,62 @@
+"""The worker that serves an application over HTTP/3."""
+
+import logging
+import socket
+from collections.abc import Callable
+
+from pounce.application import Served
+from pounce.asgi.context import ServerContext
+from pounce.http3.certificates import Certificates, quic_configuration
+from pounce.workers.base import Assignment
+from pounce.workers.serving import ServingWorker
+from pounce.workers.switchboard import Listener, Switchboard
+
+
+class H3Worker(ServingWorker):
+    """Serves on the UDP sockets of its assignment, and what others find there for it."""
+
+    def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
+        super().__init__(assignment, load)
+        self._switchboard: Switchboard | None = None
+
+    def load(self) -> None:
+        """Import the application, and read the certificates."""
+        # What aioquic says of each malformed packet is for its developers: anybody can send
+        # some, and nobody could act on it.
+        logging.getLogger("quic").disabled = True
+        self._listeners = [self._listener(sock) for sock in self.assignment.sockets]
+        super().load()
+
+    def attach(self, context: ServerContext) -> None:
+        """Prepare to read the sockets; mail may come from now on."""
+        mail = self.assignment.mail
+        assert mail is not None  # noqa: S101 - the supervisor gives it to a worker of this kind
+        self._switchboard = Switchboard(context, self._listeners, mail)
+
+    def serve(self) -> None:
+        """Read the sockets, unless a drain came first."""
+        if not self.draining and self._switchboard is not None:
+            self._switchboard.open()
+
+    def drain(self, *, hand_over: bool) -> None:
+        """Leave the sockets to others, and let every connection finish."""
+        if self._switchboard is not None:
+            self._switchboard.close()
+        super().drain(hand_over=hand_over)
+
+    async def finish(self) -> None:
+        """Read no mail any longer, and run the lifespan's shutdown."""
+        if self._switchboard is not None:
+            self._switchboard.end()
+        await super().finish()
+
+    def tick(self, now: float) -> None:
+        """Sweep the connections' timeouts and publish the counters."""
+        if self._switchboard is not None:
+            self._switchboard.sweep()
+        super().tick(now)
+
+    def _listener(self, sock: socket.socket) -> Listener:
+        entry = self.assignment.endpoints[sock.fileno()].entry
+        certificates = Certificates(entry.certificate, entry.key)
+        return Listener(sock, quic_configuration(self.config, certificates), certificates.choose)

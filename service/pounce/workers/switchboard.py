@@ -1,0 +1,245 @@
+"""Datagrams to connections, and connections' datagrams out: the side of HTTP/3 that has sockets."""
+
+import marshal
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from aioquic.quic.configuration import QuicConfiguration
+
+from pounce.asgi.context import ServerContext
+from pounce.http3 import packets
+from pounce.http3.connection import HTTP3Connection, Path
+from pounce.http3.quic import Choose, ServerConnection
+from pounce.http3.tokens import ConnectionIds, Identity, RetryTokens
+from pounce.net.udp import UDPPort
+from pounce.workers.base import Mail
+
+# System calls before the loop gets its turn; each may bring up to 64 datagrams.
+_BATCH = 32
+
+# Handshakes under way from which on a client has to show first that it is at its address
+# (RFC 9000 section 8.1), and from which on none is begun. Each takes about 100 KiB.
+_RETRY_FROM = 64
+_MAX_HANDSHAKES = 512
+
+# Answers in half a second to those who have no connection: version negotiation, Retry and stateless
+# reset. A flood of forged datagrams must not make more work than it is.
+_MAX_ANSWERS = 1000
+
+
+class Listener(NamedTuple):
+    """A UDP socket, and how its connections begin."""
+
+    sock: socket.socket
+    configuration: QuicConfiguration
+    choose: Choose
+
+
+class Switchboard:
+    """What a worker's UDP sockets bring, brought to its connections.
+
+    Mail is read from the start, the sockets from `open` to `close`.
+    """
+
+    def __init__(self, context: ServerContext, listeners: Sequence[Listener], mail: Mail) -> None:
+        self._context = context
+        self._loop = context.loop
+        self._ports = _Ports(listeners)
+        self._mailboxes = mail.mailboxes
+        self._mailbox = mail.number
+        self._ids = ConnectionIds(mail.secret)
+        self._identity = Identity(self._ids, mail.number)
+        self._retry_tokens = RetryTokens(mail.secret, time.time)
+        self._connections: dict[bytes, HTTP3Connection] = {}
+        self._handshakes: set[HTTP3Connection] = set()
+        self._scheduled: dict[HTTP3Connection, None] = {}
+        self._answers = _MAX_ANSWERS
+        self._accepting = False
+        self._loop.add_reader(self._mailboxes.fileno(self._mailbox), self._read_mail)
+
+    def open(self) -> None:
+        """Read the sockets, and take new connections."""
+        self._accepting = True
+        for port in self._ports.all:
+            self._loop.add_reader(port.fileno(), self._read, port)
+
+    def close(self) -> None:
+        """Leave the sockets to others."""
+        if self._accepting:
+            self._accepting = False
+            for port in self._ports.all:
+                self._loop.remove_reader(port.fileno())
+
+    def end(self) -> None:
+        """Read no mail, either."""
+        self.close()
+        self._loop.remove_reader(self._mailboxes.fileno(self._mailbox))
+
+    def sweep(self) -> None:
+        """Begin a new half second."""
+        self._answers = _MAX_ANSWERS
+
+    # What a connection asks for; see pounce.http3.connection.Outlet.
+
+    def send(self, datagrams: Iterable[tuple[bytes, Path]]) -> None:
+        """Send *datagrams*, each to its path's peer."""
+        for path, group in groupby(datagrams, itemgetter(1)):
+            batch: list[bytes] = []
+            for datagram, _ in group:
+                # One system call takes datagrams of one size, and a shorter one at the end.
+                if batch and (len(datagram) > len(batch[0]) or len(batch[-1]) < len(batch[0])):
+                    self._post(batch, path)
+                    batch = []
+                batch.append(datagram)
+            self._post(batch, path)
+
+    def route(self, connection_id: bytes, connection: HTTP3Connection) -> None:
+        """Bring datagrams for *connection_id* to *connection*."""
+        self._connections[connection_id] = connection
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Forget *connection_id*."""
+        self._connections.pop(connection_id, None)
+
+    def schedule(self, connection: HTTP3Connection) -> None:
+        """Flush *connection* in this turn of the loop, or the next one."""
+        if not self._scheduled:
+            self._loop.call_soon(self._flush)
+        self._scheduled[connection] = None
+
+    # Coming in.
+
+    def _read(self, port: UDPPort) -> None:
+        number = self._ports.number(port)
+        now = self._loop.time()
+        for data, peer, local in port.receive(_BATCH):
+            self._receive(data, self._ports.path(number, peer, local), now)
+        self._flush()
+
+    def _read_mail(self) -> None:
+        now = self._loop.time()
+        for _ in range(_BATCH):
+            message = self._mailboxes.take(self._mailbox)
+            if message is None:
+                break
+            number, peer, local, data = marshal.loads(message)  # noqa: S302 - written below
+            self._receive(data, self._ports.path(number, peer, local), now)
+        self._flush()
+
+    def _receive(self, data: bytes, path: Path, now: float) -> None:
+        connection = self._connections.get(packets.destination(data))
+        if connection is None:
+            connection = self._find(data, path)
+        if connection is not None:
+            connection.receive(data, path, now)
+            self._scheduled[connection] = None
+
+    def _flush(self) -> None:
+        scheduled, self._scheduled = self._scheduled, {}
+        now = self._loop.time()
+        for connection in scheduled:
+            connection.flush(now)
+            if connection in self._handshakes and not connection.handshaking:
+                self._handshakes.discard(connection)
+
+    # Datagrams for no connection of this worker.
+
+    def _find(self, data: bytes, path: Path) -> HTTP3Connection | None:
+        """The new connection that *data* begins, if it does; else it is passed on or answered."""
+        destination = packets.destination(data)
+        owner = self._ids.mailbox(destination)
+        if owner is not None and owner != self._mailbox and self._mailboxes.is_owned(owner):
+            message = marshal.dumps((path.port, path.peer, path.local, data))
+            self._mailboxes.put(owner, message)
+        elif data and packets.is_short(data):
+            if owner is not None:
+                token = self._ids.reset_token(destination)
+                self._answer(packets.stateless_reset(len(data), token), path)
+        elif (first := packets.initial(data)) is not None:
+            return self._welcome(first, path)
+        else:
+            self._answer(packets.unsupported_version(data), path)
+        return None
+
+    def _welcome(self, first: packets.Initial, path: Path) -> HTTP3Connection | None:
+        if not self._accepting or not self._has_room():
+            return None
+        address = repr(path.peer).encode()
+        original: bytes | None = first.destination
+        if first.token:
+            original = self._retry_tokens.original(first.token, address, first.destination)
+        if original is not None and (first.token or len(self._handshakes) < _RETRY_FROM):
+            return self._accept(first, original, path)
+        chosen = self._identity.new_id()
+        token = self._retry_tokens.make(address, first.destination, chosen)
+        self._answer(packets.retry(first, chosen, token), path)
+        return None
+
+    def _has_room(self) -> bool:
+        if len(self._handshakes) >= _MAX_HANDSHAKES:
+            return False
+        context = self._context
+        return len(context.connections) < context.config.max_connections or context.make_room()
+
+    def _accept(self, first: packets.Initial, original: bytes, path: Path) -> HTTP3Connection:
+        _, configuration, choose = self._ports.listener(path.port)
+        quic = ServerConnection(
+            configuration,
+            self._identity,
+            choose,
+            original_destination_connection_id=original,
+            retry_source_connection_id=first.destination if first.token else None,
+        )
+        connection = HTTP3Connection(self._context, quic, self)
+        connection.add_id(first.destination)
+        connection.add_id(quic.host_cid)
+        self._handshakes.add(connection)
+        return connection
+
+    # Going out.
+
+    def _answer(self, datagram: bytes | None, path: Path) -> None:
+        if datagram is not None and self._answers > 0:
+            self._answers -= 1
+            self._post([datagram], path)
+
+    def _post(self, batch: list[bytes], path: Path) -> None:
+        self._ports.first(path.port).send(batch, path.peer, path.local)
+
+
+class _Ports:
+    """A worker's sockets: of each address one at least.
+
+    Every worker numbers the addresses alike, so that a worker can answer by a socket of its own
+    what another one has read.
+    """
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self.all = [UDPPort(listener.sock) for listener in listeners]
+        names = [listener.sock.getsockname() for listener in listeners]
+        self._names = list(dict.fromkeys(names))
+        firsts = [names.index(name) for name in self._names]
+        self._listeners = [listeners[index] for index in firsts]
+        self._firsts = [self.all[index] for index in firsts]
+        self._numbers = dict(zip(self.all, map(self._names.index, names), strict=True))
+
+    def number(self, port: UDPPort) -> int:
+        """The number of the address that *port* is bound to."""
+        return self._numbers[port]
+
+    def first(self, number: int) -> UDPPort:
+        """A socket that is bound to the address of this number."""
+        return self._firsts[number]
+
+    def listener(self, number: int) -> Listener:
+        """How connections at that address begin."""
+        return self._listeners[number]
+
+    def path(self, number: int, peer: tuple[str, int], local: str | None) -> Path:
+        """Who speaks with whom."""
+        host, port = self._names[number][:2]
+        return Path(number, peer, local, (peer[0], peer[1]), (local or host, port))
