@@ -2,14 +2,18 @@
 
     python -m tests.benchmarks [--rounds 5] [--seconds 4] [--only TEXT]
 
-Every server has one worker on one core and serves the same application; wrk has the other
+Every server has one worker on one core and serves the same application; the client has another
 core. The servers of a row take turns, and a figure is the median of all rounds, so that what
 else happens on the machine meets all alike. The table is printed; build/ gets it as JSON and
-as a plot.
+as a plot, and a profile of where the time of a request goes.
+
+The interpreter matters: one that was built without profile-guided optimization, as pyenv does
+unless it is told to, runs Python code half as fast as a distribution's, and C code as fast.
 """
 
 import argparse
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -18,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.benchmarks import generator, report
-from tests.benchmarks.generator import Load, Sample
+from tests.benchmarks.generator import Echo, Load, Sample
 from tests.benchmarks.report import Line
 from tests.benchmarks.rows import ROWS, Row, paced
 from tests.benchmarks.servers import PROJECT, Interpreters, environments, serving
@@ -31,7 +35,7 @@ class Bench:
     """A run of the benchmarks; each method yields lines of the table."""
 
     def __init__(
-        self, rounds: int, seconds: float, interpreters: Interpreters, directory: Path
+        self, rounds: int, seconds: int, interpreters: Interpreters, directory: Path
     ) -> None:
         self.rounds = rounds
         self.seconds = seconds
@@ -40,17 +44,14 @@ class Bench:
 
     def row(self, row: Row) -> Iterator[Line]:
         samples = self._samples(row.servers, row.load)
-        rate = self._median(samples, lambda sample: sample.rate)
-        per_cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
+        clock = self._median(samples, lambda sample: sample.rate)
+        cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
+        rate = clock if row.wall else cpu
+        mine = row.subject
         for peer in row.servers[1:]:
+            wall = clock[mine] / clock[peer]
             yield Line(
-                row.title,
-                peer,
-                "/s",
-                rate[row.subject],
-                rate[peer],
-                row.wanted.get(peer),
-                per_cpu=per_cpu[row.subject] / per_cpu[peer],
+                row.title, peer, "/s", rate[mine], rate[peer], row.wanted.get(peer), wall=wall
             )
 
     def latency(self) -> Iterator[Line]:
@@ -79,23 +80,17 @@ class Bench:
         alone, beside = [], []
         with serving("pounce, wsgi", self.interpreters, self.directory) as server:
             for _ in range(self.rounds):
-                alone.append(generator.run(Load(), server, self.seconds, self.directory))
+                alone.append(Load().run(server, self.seconds, self.directory))
                 with generator.idle_connections(server, BESIDE):
-                    beside.append(generator.run(Load(), server, self.seconds, self.directory))
+                    beside.append(Load().run(server, self.seconds, self.directory))
         samples = {"beside": beside, "alone": alone}
-        rate = self._median(samples, lambda sample: sample.rate)
-        per_cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
-        yield Line(
-            f"WSGI, 32 connections beside {BESIDE:,} idle ones",
-            "without them",
-            "/s",
-            rate["beside"],
-            rate["alone"],
-            0.9,
-            per_cpu=per_cpu["beside"] / per_cpu["alone"],
-        )
+        clock = self._median(samples, lambda sample: sample.rate)
+        cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
+        title = f"WSGI, 32 connections beside {BESIDE:,} idle ones"
+        wall = clock["beside"] / clock["alone"]
+        yield Line(title, "without them", "/s", cpu["beside"], cpu["alone"], 0.9, wall=wall)
 
-    def _samples(self, names: tuple[str, ...], load: Load) -> dict[str, list[Sample]]:
+    def _samples(self, names: tuple[str, ...], load: Load | Echo) -> dict[str, list[Sample]]:
         samples = defaultdict(list)
         with ExitStack() as stack:
             servers = [
@@ -103,10 +98,10 @@ class Bench:
                 for name in names
             ]
             for server in servers:
-                generator.run(load, server, 1, self.directory)
+                load.run(server, 1, self.directory)
             for _ in range(self.rounds):
                 for server in servers:
-                    sample = generator.run(load, server, self.seconds, self.directory)
+                    sample = load.run(server, self.seconds, self.directory)
                     samples[server.name].append(sample)
         return samples
 
@@ -125,7 +120,7 @@ def _say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure pounce beside its peers.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of each run")
+    parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--only", default="", help="rows whose title has this text")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
@@ -147,7 +142,15 @@ def main() -> None:
     build.mkdir(exist_ok=True)
     report.write_json(lines, build / "bench.json")
     report.write_plot(lines, build / "bench.svg")
-    _say(report.table(lines))
+    profile = subprocess.run(
+        [interpreters.python, "-m", "tests.benchmarks.profile"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    (build / "profile.txt").write_text(profile)
+    _say(f"{report.table(lines)}\n\n{profile}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,14 @@ _TEXT = (b"content-type", b"text/plain")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer ``/hello``, ``/large``, ``/chunks``, ``/echo`` and, by Starlette, ``/json``."""
+    """Answer ``/hello``, ``/large``, ``/chunks``, ``/echo`` and, by Starlette, ``/json``.
+
+    A WebSocket gets its messages back.
+    """
     if scope["type"] == "lifespan":
         await _live(receive, send)
+    elif scope["type"] == "websocket":
+        await _talk(receive, send)
     else:
         await _ROUTES[scope["path"]](scope, receive, send)
 
@@ -28,6 +33,13 @@ async def _live(receive: Any, send: Any) -> None:
         await send({"type": f"{event}.complete"})
         if event == "lifespan.shutdown":
             return
+
+
+async def _talk(receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
 
 
 async def _respond(send: Any, body: bytes) -> None:

@@ -1,26 +1,18 @@
-"""Loads: wrk on a core of its own, and idle connections."""
+"""Loads: wrk or a WebSocket client on a core of its own, and idle connections."""
 
 import re
 import resource
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.servers import CLIENT_CORE, Server
+from tests.benchmarks.servers import CLIENT_CORE, HERE, Server
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-
-
-@dataclass(frozen=True)
-class Load:
-    """What wrk sends: to *path*, on so many *connections*, as its *script* (Lua) says."""
-
-    path: str = "/hello"
-    connections: int = 32
-    script: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,26 +24,57 @@ class Sample:
     p99: float
 
 
-def run(load: Load, server: Server, seconds: float, directory: Path) -> Sample:
-    """Load *server* for so many *seconds*; raises RuntimeError if anything went wrong."""
-    script = directory / "wrk.lua"
-    script.write_text(load.script)
-    command = ["taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--latency", "--threads", "1"]
-    command += ["--connections", str(load.connections), "--duration", f"{seconds:g}s"]
+@dataclass(frozen=True)
+class Load:
+    """What wrk sends: to *path*, on so many *connections*, as its *script* (Lua) says."""
+
+    path: str = "/hello"
+    connections: int = 32
+    script: str = ""
+
+    def run(self, server: Server, seconds: int, directory: Path) -> Sample:
+        """Load *server* for so many *seconds*; raises RuntimeError if anything went wrong."""
+        script = directory / "wrk.lua"
+        script.write_text(self.script)
+        command = ["wrk", "--latency", "--threads", "1", "--connections", str(self.connections)]
+        command += ["--duration", f"{seconds}s", "--script", str(script)]
+        used, output = _run([*command, server.url(self.path)], server)
+        if "Non-2xx" in output or "Socket errors" in output:
+            raise RuntimeError(f"{server.name}, {self.path}: {output}")
+        requests = int(_found(r"(\d+) requests in", output)[1])
+        p99 = _found(r"99%\s+([\d.]+)(us|ms|s)", output)
+        rate = float(_found(r"Requests/sec:\s+([\d.]+)", output)[1])
+        return Sample(rate, requests / used, float(p99[1]) * _UNITS[p99[2]])
+
+
+@dataclass(frozen=True)
+class Echo:
+    """WebSocket messages of *size* bytes, each the answer to the last one's echo."""
+
+    connections: int = 32
+    size: int = 64
+
+    def run(self, server: Server, seconds: int, directory: Path) -> Sample:
+        """Load *server* for so many *seconds*; the latency is not measured."""
+        arguments = [server.port, self.connections, seconds, self.size]
+        # What started with the connections is little beside what is echoed.
+        used, output = _run(
+            [sys.executable, str(HERE / "websocket_client.py"), *map(str, arguments)], server
+        )
+        echoes, took = map(float, output.split())
+        return Sample(echoes / took, echoes / used, 0.0)
+
+
+def _run(command: list[str], server: Server) -> tuple[float, str]:
+    """Run a client; returns the CPU time that *server* used meanwhile, and the client's output."""
     before = server.cpu()
     output = subprocess.run(
-        [*command, "--script", script, server.url(load.path)],
+        ["taskset", "--cpu-list", str(CLIENT_CORE), *command],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    used = max(server.cpu() - before, 0.01)
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise RuntimeError(f"{server.name}, {load.path}: {output}")
-    requests = int(_found(r"(\d+) requests in", output)[1])
-    p99 = _found(r"99%\s+([\d.]+)(us|ms|s)", output)
-    rate = float(_found(r"Requests/sec:\s+([\d.]+)", output)[1])
-    return Sample(rate, requests / used, float(p99[1]) * _UNITS[p99[2]])
+    return max(server.cpu() - before, 0.01), output
 
 
 @contextmanager

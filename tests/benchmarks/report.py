@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -11,8 +12,8 @@ from pathlib import Path
 class Line:
     """One ratio: pounce's *value* to that of *peer*, and what was *wanted*.
 
-    *at_most* says which way; *per_cpu* is the ratio of requests per second of CPU time, which
-    other programs on the machine disturb less.
+    *at_most* says which way. Rates are those of a second of CPU time, which other programs on the
+    machine disturb less than those by the clock, whose ratio is *wall*.
     """
 
     title: str
@@ -22,7 +23,7 @@ class Line:
     other: float
     wanted: float | None
     at_most: bool = False
-    per_cpu: float | None = None
+    wall: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -36,7 +37,7 @@ class Line:
 
 
 def table(lines: list[Line]) -> str:
-    rows = [("", "pounce", "", "peer", "ratio", "per CPU", "wanted", "")]
+    rows = [("", "pounce", "", "peer", "ratio", "by the clock", "wanted", "")]
     for line in lines:
         sign = "<=" if line.at_most else ">="
         rows.append(
@@ -46,7 +47,7 @@ def table(lines: list[Line]) -> str:
                 line.peer,
                 f"{line.other:,.0f}",
                 f"{line.ratio:.2f}",
-                f"{line.per_cpu:.2f}" if line.per_cpu else "",
+                f"{line.wall:.2f}" if line.wall else "",
                 f"{sign} {line.wanted:.2f}" if line.wanted else "",
                 "" if line.met else "missed",
             )
@@ -59,7 +60,7 @@ def table(lines: list[Line]) -> str:
 
 
 def write_json(lines: list[Line], path: Path) -> None:
-    machine = {"python": platform.python_version(), "system": platform.platform()}
+    machine = {"python": sys.version, "system": platform.platform()}
     results = [{**asdict(line), "ratio": line.ratio, "met": line.met} for line in lines]
     path.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
 

@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass, field
 
-from tests.benchmarks.generator import Load
-from tests.benchmarks.servers import THREADS
+from tests.benchmarks.generator import Echo, Load
+from tests.benchmarks.servers import CORES, THREADS
 
 
 @dataclass(frozen=True)
 class Row:
     """*wanted* has, for each peer, what pounce's rate is to be in multiples of the peer's.
 
-    *free_threaded* rows need a free-threaded Python.
+    The rate is that of a second of CPU time, unless *wall* says so. *free_threaded* rows need a
+    free-threaded Python.
     """
 
     title: str
-    load: Load
+    load: Load | Echo
     wanted: dict[str, float]
     others: tuple[str, ...] = ()
     subject: str = "pounce"
+    wall: bool = False
     free_threaded: bool = False
     servers: tuple[str, ...] = field(init=False)
 
@@ -52,6 +54,17 @@ BROWSER = _lua(
         Cookie="session=0123456789abcdef0123456789abcdef; theme=dark",
     )
 )
+# A connection remembers its last request, and wrk always sends the same: here it does not.
+VARIED = _lua(
+    BROWSER,
+    "local number = 0",
+    "function request()",
+    "  number = number + 1",
+    '  wrk.headers["Referer"] = "http://127.0.0.1/somewhere/" .. number',
+    '  wrk.headers["Cookie"] = "session=0123456789abcdef; theme=dark; seen=" .. number',
+    '  return wrk.format("GET", "/hello?" .. number)',
+    "end",
+)
 POST = _lua(
     'wrk.method = "POST"',
     'wrk.headers["Content-Type"] = "application/json"',
@@ -66,16 +79,36 @@ ROWS = (
         others=("gunicorn", "hypercorn"),
     ),
     Row("GET, 12 browser-like headers and a cookie", Load(script=BROWSER), {"uvicorn": 2.0}),
+    Row("the same, each request another", Load(script=VARIED), {}, others=("uvicorn",)),
     Row("POST, 1 KB JSON, echoed", Load("/echo", script=POST), {"uvicorn": 1.8}),
     Row("GET, 100 KB body", Load("/large"), {"uvicorn": 1.2}),
     Row("GET, streamed in 100 chunks", Load("/chunks"), {"uvicorn": 1.5}),
     Row("Starlette JSON endpoint", Load("/json"), {"uvicorn": 1.4}),
     Row("GET, 13-byte body, 1,000 connections", Load(connections=1000), {"uvicorn": 2.0}),
     Row(
-        "access log on, to a file",
+        "WebSocket echo, 64-byte messages, 32 connections",
+        Echo(),
+        {"uvicorn, websockets": 1.0, "uvicorn, websockets-sansio": 1.0, "uvicorn, wsproto": 1.0},
+    ),
+    Row(
+        "access log in a file",
         Load(),
-        {"uvicorn, logging": 1.5},
-        subject="pounce, logging",
+        {"uvicorn, log in a file": 1.5},
+        subject="pounce, log in a file",
+    ),
+    Row(
+        "access log in the journal",
+        Load(),
+        {"uvicorn, log in the journal": 1.5},
+        subject="pounce, log in the journal",
+    ),
+    # Where client and workers share two cores, the wall clock says nothing.
+    Row(
+        "two workers, one listener",
+        Load(),
+        {"pounce": 1.9 if CORES > 2 else 1.0},
+        subject="pounce, 2 workers",
+        wall=CORES > 2,
     ),
     Row(
         f"WSGI, 13-byte body, {THREADS} threads",

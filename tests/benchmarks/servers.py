@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests import run
+from tests.benchmarks.journal import journal
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
@@ -22,29 +24,40 @@ PACKAGES = (
     "hypercorn[uvloop]",
     "starlette",
     "flask",
+    "websockets",
+    "wsproto",
 )
 THREADS = 8
-SERVER_CORE, CLIENT_CORE = 0, 1
+CORES = len(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = 0, min(CORES, 3) - 1
+"""One worker has a core of its own, and so has the client; two workers need a third core for it."""
+
 PATIENCE = 20.0
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
-# One worker, no access log, uvloop and the fastest parser where there is a choice.
+_POUNCE = "{python} -m pounce serve applications:app --directory {here} --bind 127.0.0.1:{port}"
+_UVICORN = "{python} -m uvicorn applications:app --port {port} --loop uvloop --http httptools"
+
+# One worker, no access log, uvloop and the fastest parser, unless the name says otherwise.
 COMMANDS = {
     "raw": "{python} raw.py {port}",
-    "pounce": "{python} -m pounce serve applications:app --directory {here}"
-    " --bind 127.0.0.1:{port}",
-    "uvicorn": "{python} -m uvicorn applications:app --port {port} --loop uvloop --http httptools"
-    " --log-level warning --no-access-log",
+    "pounce": _POUNCE,
+    "pounce, 2 workers": f"{_POUNCE} --workers 2",
+    "pounce, log in a file": f"{_POUNCE} --access-log {{log}}",
+    "pounce, log in the journal": f"{_POUNCE} --access-log on",
+    "uvicorn": f"{_UVICORN} --log-level warning --no-access-log",
+    "uvicorn, log in a file": f"{_UVICORN} --access-log",
+    "uvicorn, log in the journal": f"{_UVICORN} --access-log",
+    **{
+        f"uvicorn, {name}": f"{_UVICORN} --log-level warning --no-access-log --ws {name}"
+        for name in ("websockets", "websockets-sansio", "wsproto")
+    },
     "granian": "{bin}/granian --interface asgi --loop uvloop --port {port} --workers 1"
     " --no-access-log applications:app",
     "gunicorn": "{python} -m gunicorn -k asgi --workers 1 --bind 127.0.0.1:{port} applications:app",
     "hypercorn": "{python} -m hypercorn -k uvloop --workers 1 --bind 127.0.0.1:{port}"
     " applications:app",
-    "pounce, logging": "{python} -m pounce serve applications:app --directory {here}"
-    " --bind 127.0.0.1:{port} --access-log {log}",
-    "uvicorn, logging": "{python} -m uvicorn applications:app --port {port} --loop uvloop"
-    " --http httptools --access-log",
     "pounce, wsgi": "{python} -m pounce serve blocking:app --directory {here} --threads {threads}"
     " --bind 127.0.0.1:{port}",
     "gunicorn gthread": "{python} -m gunicorn -k gthread --threads {threads} --workers 1"
@@ -122,35 +135,51 @@ class Server:
 def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
     """Start the server *name* on its core; its output goes to a file in *directory*."""
     port = _free_port()
-    log = directory / f"{name.replace(', ', '-')}.log"
-    command = COMMANDS[name].format(
-        python=interpreters.python,
-        bin=interpreters.python.parent,
-        pounce_t=interpreters.free_threaded,
-        bengal_t=interpreters.bengal,
-        port=port,
-        here=HERE,
-        threads=THREADS,
-        log=log.with_suffix(".access"),
-    )
-    with log.open("wb") as output:
+    log = directory / f"{name.replace(', ', '-').replace(' ', '-')}.log"
+    command = _command(name, interpreters, port, log)
+    cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if name.endswith("2 workers") else str(SERVER_CORE)
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    with ExitStack() as stack:
+        output: Any = stack.enter_context(log.open("wb"))
+        if name.endswith("journal"):
+            output, command, stream = stack.enter_context(journal(command, directory))
+            environment["JOURNAL_STREAM"] = stream
         process = subprocess.Popen(
-            ["taskset", "--cpu-list", str(SERVER_CORE), *command.split()],
+            ["taskset", "--cpu-list", cores, *command],
             cwd=HERE,
-            env={**os.environ, "PYTHONPATH": str(HERE)},
+            env=environment,
             stdout=output,
             stderr=output,
         )
-    try:
+        stack.callback(_stop, process)
         _wait_until_it_accepts(process, port, log)
         yield Server(name, process.pid, port)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+
+
+def _command(name: str, interpreters: Interpreters, port: int, log: Path) -> list[str]:
+    return (
+        COMMANDS[name]
+        .format(
+            python=interpreters.python,
+            bin=interpreters.python.parent,
+            pounce_t=interpreters.free_threaded,
+            bengal_t=interpreters.bengal,
+            port=port,
+            here=HERE,
+            threads=THREADS,
+            log=log.with_suffix(".access"),
+        )
+        .split()
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _free_port() -> int:

@@ -73,7 +73,7 @@ class JournalHandler(logging.Handler):
         extra = getattr(record, "pounce", None) or {}
         return {
             **extra,
-            "MESSAGE": self.format(record),
+            "MESSAGE": record.getMessage() if self._is_plain(record) else self.format(record),
             "PRIORITY": _priority(record.levelno),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
@@ -81,6 +81,10 @@ class JournalHandler(logging.Handler):
             "CODE_LINE": record.lineno,
             "CODE_FUNC": record.funcName or "",
         }
+
+    def _is_plain(self, record: logging.LogRecord) -> bool:
+        """Whether there is nothing to format but the message, as in nearly every record."""
+        return self.formatter is None and not record.exc_info and not record.stack_info
 
     def _send(self, entry: bytes) -> None:
         try:
@@ -122,6 +126,7 @@ def _encode_field(name: str, value: str) -> bytes:
 _short_field = lru_cache(maxsize=256)(_encode_field)
 
 
+@lru_cache(maxsize=64)
 def _priority(level: int) -> int:
     """The syslog level of a logging level; custom ones count as the standard one below."""
     standard = max((known for known in _PRIORITIES if known <= level), default=logging.DEBUG)
