@@ -106,6 +106,8 @@ class Listen:
             return "http3: it needs a certificate beside it"
         if self.client_ca:
             return "http3: it cannot ask clients for certificates; take out one of both"
+        if self.proxy_protocol:
+            return "http3: no proxy's header introduces it (proxy_protocol); take out one of both"
         return ""
 
 

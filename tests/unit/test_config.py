@@ -113,6 +113,11 @@ REFUSED = [
         [{"address": ":443", "client_ca": "b", "client_certificates": "optional"}],
         "listen[0]: client_ca: it needs a certificate beside it",
     ),
+    (
+        "listen",
+        [{"address": ":443", "certificate": "a", "http3": True, "proxy_protocol": True}],
+        "listen[0]: http3: no proxy's header introduces it (proxy_protocol); take out one of both",
+    ),
     ("app", "shop", 'app: found "shop", expected "module:attribute" or "module:factory()"'),
     ("app", "shop:", 'app: found "shop:", expected "module:attribute" or "module:factory()"'),
     ("app", "shop.py:1", None),
