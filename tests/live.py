@@ -227,17 +227,34 @@ class LiveServer:
 
 @asynccontextmanager
 async def serve_in_threads(
-    handler: Handler, app: ASGIApp = no_asgi_application, *, threads: int = 2, **options: Any
+    handler: Handler,
+    app: ASGIApp = no_asgi_application,
+    *,
+    threads: int = 2,
+    patience: float = PATIENCE,
+    **options: Any,
 ) -> AsyncIterator[LiveServer]:
-    """As `serve`, with requests for *handler*, in *threads* threads."""
-    distributor = AcceptDistributor(asyncio.get_running_loop(), handler, threads, PATIENCE, "test")
+    """As `serve`, with requests for *handler*, in *threads* threads.
+
+    One that is on a request for *patience* seconds is stuck.
+    """
+    loop = asyncio.get_running_loop()
+    distributor = AcceptDistributor(loop, handler, threads, patience, "test")
     distributor.start()
+
+    async def tick() -> None:
+        while True:
+            distributor.tick(loop.time())
+            await asyncio.sleep(SWEEP)
+
+    ticking = asyncio.create_task(tick())
     try:
         async with serve(app, **options) as server:
             server.context.make_cycle = distributor.make_cycle
             yield server
             distributor.ending = True
     finally:
+        ticking.cancel()
         distributor.close()
         await until(lambda: distributor.idle)
 

@@ -31,6 +31,12 @@ class Told:
             return None
         if request.path == b"/fails":
             raise ValueError("no answer to this")
+        if request.path == b"/text":
+            return RawResponse(200, (), "text")  # type: ignore[arg-type]
+        if request.path == b"/status":
+            return RawResponse("200")  # type: ignore[arg-type]
+        if request.path == b"/fields":
+            return RawResponse(200, ((b"a", b"b\r\nc: d"),))
         return RawResponse(201, ((b"x-thread", threading.current_thread().name.encode()),), b"raw")
 
 
@@ -92,9 +98,16 @@ async def test_what_it_leaves_is_not_found_where_there_is_none() -> None:
 async def test_a_failure_is_answered_500(caplog: pytest.LogCaptureFixture) -> None:
     handler = SyncAppHandler(Told(), falls_through=True)
     async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
-        assert (await client.get("/fails")).startswith(b"HTTP/1.1 500 ")
+        for path in ("/fails", "/text", "/status", "/fields"):
+            assert (await client.get(path)).startswith(b"HTTP/1.1 500 ")
         assert (await client.get("/")).startswith(b"HTTP/1.1 201 ")
-    assert "ValueError: no answer to this" in caplog.text
+    for told in (
+        "ValueError: no answer to this",
+        "the body is str, not bytes",
+        "the status is '200', not an int",
+        "a character that no header may have",
+    ):
+        assert told in caplog.text
 
 
 @live
@@ -206,7 +219,7 @@ def start(status: Any = 200) -> dict[str, Any]:
         ([start(), start()], "http.response.start was sent at the wrong time"),
         ([{"type": "http.response.body", "body": b""}], "http.response.body was sent at the wrong"),
         ([start(), {"type": "nonsense"}], "nonsense was sent at the wrong time"),
-        ([start("200")], "the status in http.response.start is '200', not an int"),
+        ([start("200")], "the status is '200', not an int"),
         ([start(), {"type": "http.response.body", "body": "text"}], "is str, not bytes"),
     ],
 )

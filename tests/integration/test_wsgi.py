@@ -482,6 +482,58 @@ async def test_a_reader_that_stops_is_given_up(caplog: pytest.LogCaptureFixture)
 
 
 @live
+async def test_a_thread_that_is_stuck_is_told_and_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go = threading.Event()
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        if environ["PATH_INFO"] == "/stuck":
+            assert go.wait(10)
+        start("200 OK", PLAIN)
+        return [b"hello"]
+
+    async with (
+        serving(app, threads=1, patience=0.1) as server,
+        await server.connect() as stuck,
+        await server.connect() as client,
+    ):
+        await stuck.send(b"GET /stuck HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        assert (await client.get()).endswith(b"hello")
+        assert "a thread is stuck, and another takes its place: GET /stuck" in caplog.text
+        assert "assert go.wait(10)" in caplog.text
+        go.set()
+        # What it answers at last is sent as ever.
+        assert (await stuck.response()).endswith(b"hello")
+
+
+@live
+async def test_a_response_that_goes_on_for_long_is_not_stuck(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go = threading.Event()
+
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", PLAIN)
+        yield b"begun"
+        if environ["PATH_INFO"] == "/events":
+            assert go.wait(10)
+            yield b"ended"
+
+    async with serving(app, threads=1, patience=0.1) as server:
+        streams = [await server.connect() for _ in range(3)]
+        for stream in streams:
+            await stream.send(b"GET /events HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        async with await server.connect() as client:
+            assert b"begun" in await client.get()
+        go.set()
+        for stream in streams:
+            assert b"ended" in await stream.response()
+            stream.sock.close()
+    assert "stuck" not in caplog.text
+
+
+@live
 async def test_a_request_in_flight_is_told_with_its_thread() -> None:
     go = threading.Event()
 

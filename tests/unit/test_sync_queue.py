@@ -103,6 +103,27 @@ def test_nothing_posted_is_lost_or_overtaken() -> None:
     assert all(numbers == list(range(per_sender)) for numbers in received.values())
 
 
+def test_a_call_that_fails_keeps_no_other_from_being_made() -> None:
+    made: list[int] = []
+    told: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        outbox = Outbox(loop)
+        ended = asyncio.Event()
+        outbox.post(made.append, 1)
+        outbox.post(int, "no number")
+        outbox.post(made.append, 2)
+        outbox.post(ended.set)
+        await ended.wait()
+
+    asyncio.run(main())
+    assert made == [1, 2]
+    assert len(told) == 1
+    assert "no number" in told[0]
+
+
 def test_a_closed_loop_is_told_nothing() -> None:
     loop = asyncio.new_event_loop()
     loop.close()

@@ -236,9 +236,7 @@ class RequestCycle(Cycle):
         elif kind == "http.response.start":
             if self._phase is not IDLE or stream.gone:
                 raise self._untimely(kind)
-            status = message.get("status")
-            if not isinstance(status, int):
-                raise MessageError(f"the status in {kind} is {status!r}, not an int")
+            status = as_status(message.get("status"))
             stream.start_response(status, message.get("headers", ()))
             self._status = status
             self._phase = STARTED
@@ -284,8 +282,15 @@ def _client(scope: Scope) -> str:
     return f"{client[0]}:{client[1]}" if client else "a local peer"
 
 
+def as_status(status: object) -> int:
+    """What an application sends as a status; raises MessageError where it is none."""
+    if not isinstance(status, int):
+        raise MessageError(f"the status is {status!r}, not an int")
+    return status
+
+
 def as_bytes(body: object) -> bytes:
     """What an application sends as a body; raises MessageError where it is none."""
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
-    raise MessageError(f"the body in http.response.body is {type(body).__name__}, not bytes")
+    raise MessageError(f"the body is {type(body).__name__}, not bytes")

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
-from pounce.asgi.cycle import as_bytes
+from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.types import ASGIApp, Message, MessageError
 from pounce.sync.exchange import Exchange, Fields, Handler
 
@@ -58,10 +58,7 @@ class _Call:
         """Take the head, or content."""
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
-            status = message.get("status")
-            if not isinstance(status, int):
-                raise MessageError(f"the status in {kind} is {status!r}, not an int")
-            self._head = status, list(message.get("headers", ()))
+            self._head = as_status(message.get("status")), list(message.get("headers", ()))
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
         else:

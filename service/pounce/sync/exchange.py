@@ -68,10 +68,18 @@ class Exchange(Cycle):
     """A cycle whose application runs in a thread.
 
     *scope* is the request's. When the thread gets it, *content* is the whole content, at its
-    beginning, and *content_length* its size.
+    beginning, and *content_length* its size. `steps` are the pieces of the response so far.
     """
 
-    __slots__ = ("_ahead", "_threads", "content", "content_length", "finished", "runner")
+    __slots__ = (
+        "_ahead",
+        "_threads",
+        "content",
+        "content_length",
+        "finished",
+        "runner",
+        "steps",
+    )
 
     in_loop = False
 
@@ -85,6 +93,7 @@ class Exchange(Cycle):
         self._threads = threads
         self._ahead = 0
         self.content_length = 0
+        self.steps = 0
         self.finished = False
         self.runner: Runner | None = None
 
@@ -174,6 +183,7 @@ class Exchange(Cycle):
     def reply(self, status: int, fields: Fields, body: bytes, more: bool = False) -> None:
         """Begin the response; without *more*, *body* is its whole content."""
         self._check_client()
+        self.steps = 1
         self.finished = not more
         self._threads.outbox.post(self._take_reply, status, fields, body, more)
         if more:
@@ -184,6 +194,7 @@ class Exchange(Cycle):
         self._check_client()
         if self.finished:
             raise MessageError("the body is longer than its content-length")
+        self.steps += 1
         self._threads.outbox.post(self._take_content, data, True)
         self._advance(len(data))
 
@@ -253,7 +264,7 @@ class Exchange(Cycle):
             self._status = status
             self._phase = STARTED
             self._take_content(body, more)
-        except MessageError as error:
+        except Exception as error:
             self._take_failure(error)
 
     def _take_content(self, data: bytes, more: bool) -> None:
@@ -263,7 +274,7 @@ class Exchange(Cycle):
             return
         try:
             stream.send_body(data, more)
-        except MessageError as error:
+        except Exception as error:
             self._take_failure(error)
             return
         self._size += len(data)
@@ -289,7 +300,7 @@ class Exchange(Cycle):
                 elif not stream.gone:
                     self._report("a file that is being sent has become shorter", None)
                     stream.reset()
-        except MessageError as error:
+        except Exception as error:
             self._take_failure(error)
         finally:
             os.close(file)

@@ -12,10 +12,10 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._told = False
 
-    def post(self, call: Callable[..., None], *arguments: Any) -> None:
+    def post(self, call: Callable[..., object], *arguments: Any) -> None:
         """Have the loop call it soon. Callable from any thread; dropped once the loop is closed."""
         # First the call, then the look at the flag; `_deliver` does it the other way round. So
         # either it finds the call, or the flag is found cleared and the loop is told again.
@@ -28,6 +28,12 @@ class Outbox:
     def _deliver(self) -> None:
         self._told = False
         calls = self._calls
-        while calls:
-            call, arguments = calls.popleft()
-            call(*arguments)
+        count = len(calls)  # what comes meanwhile has told the loop again
+        try:
+            while count:
+                count -= 1
+                call, arguments = calls.popleft()
+                call(*arguments)
+        finally:
+            if count:  # a call has failed, as the loop will say; the others must not wait for it
+                self._loop.call_soon(self._deliver)

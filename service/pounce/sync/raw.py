@@ -1,5 +1,6 @@
 """Calling applications that implement `SyncApp`."""
 
+from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.types import Scope
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync_app import RawRequest, RawResponse, SyncApp
@@ -24,7 +25,7 @@ class SyncAppHandler(Handler):
             exchange.fall_through(body)
         else:
             response = response or _NOT_FOUND
-            exchange.reply(response.status, response.headers, response.body)
+            exchange.reply(as_status(response.status), response.headers, as_bytes(response.body))
 
 
 def _request(scope: Scope, body: bytes) -> RawRequest:

@@ -107,32 +107,35 @@ class AcceptDistributor:
         """*worker* is going to wait for a client; called in its thread."""
         self.outbox.post(self._let_wait, worker)
 
-    def _let_wait(self, worker: SyncWorker) -> None:
-        if worker in self._workers and len(self._aside) < _MOST_ASIDE:
-            self._replace(worker)
-            self._aside.append(worker)
+    def _let_wait(self, worker: SyncWorker) -> bool:
+        room = worker in self._workers and len(self._aside) < _MOST_ASIDE
+        return room and self._replace(worker, self._aside)
 
     def _give_up(self, worker: SyncWorker, now: float) -> None:
         exchange = worker.current
-        if exchange is None:
+        # A response that is being made may well wait for what it is to tell.
+        if exchange is None or (exchange.steps and self._let_wait(worker)):
             return
-        logger.error(
-            "a thread is stuck, and another takes its place: %s\n%s",
-            exchange.describe(now),
-            worker.stack(),
-        )
-        self._replace(worker)
-        self._stuck.append(worker)
+        what, stack = exchange.describe(now), worker.stack()
+        if self._replace(worker, self._stuck):
+            logger.error("a thread is stuck, and another takes its place: %s\n%s", what, stack)
 
-    def _replace(self, worker: SyncWorker) -> None:
+    def _replace(self, worker: SyncWorker, others: list[SyncWorker]) -> bool:
+        """Start another thread in the place of *worker*, which is from now on one of *others*."""
+        try:
+            self._start_worker()
+        except RuntimeError as error:  # no more threads (TasksMax=, RLIMIT_NPROC)
+            logger.warning("no thread can take the place of one that waits: %s", error)
+            return False
         worker.retired = True
         self._workers.remove(worker)
-        self._start_worker()
+        others.append(worker)
+        return True
 
     def _start_worker(self) -> None:
-        self._started += 1
-        name = f"{self._name}-{self._started}"
+        name = f"{self._name}-{self._started + 1}"
         self._workers.append(SyncWorker(self._queue, self._handler, name, self))
+        self._started += 1
 
     def _hand_out(self) -> None:
         arrived, self._arrived = self._arrived, []

@@ -34,7 +34,7 @@ class SyncWorker:
         self.current: Exchange | None = None
         self.done = 0
         self.retired = False
-        self._noticed: tuple[Exchange | None, float] = (None, 0.0)
+        self._noticed: tuple[Exchange | None, int, float] = (None, 0, 0.0)
         self._owner = owner
         self._queue = queue
         self._handler = handler
@@ -49,14 +49,16 @@ class SyncWorker:
         return self._thread.is_alive()
 
     def stuck_for(self, now: float) -> float:
-        """For how many seconds it has been on one request, as far as was noticed.
+        """For how many seconds it has been on one request, or one piece of its response.
 
-        Asking is noticing: no request pays for a look at the clock.
+        It is known as far as was noticed, and asking is noticing: no request pays for a look at
+        the clock.
         """
         current = self.current
-        if current is None or self._noticed[0] is not current:
-            self._noticed = current, now
-        return now - self._noticed[1]
+        steps = current.steps if current is not None else 0
+        if current is None or self._noticed[0] is not current or self._noticed[1] != steps:
+            self._noticed = current, steps, now
+        return now - self._noticed[2]
 
     def stack(self) -> str:
         """Where the thread stands."""
