@@ -183,7 +183,8 @@ async def test_content_that_nobody_read_does_not_stop_the_reading(tmp_path: Path
     path = str(tmp_path / "s")
     async with serve(app, path=path) as server, await server.connect() as client:
         size = 2 * RECEIVE_BUFFER
-        await client.send(POST % (b"content-length: %d" % size) + b"x" * size)
+        chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+        await client.send(POST % b"transfer-encoding: chunked" + chunk + b"0\r\n\r\n")
         await client.response()
         assert (await client.get()).endswith(b"hello")
 
