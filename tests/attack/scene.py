@@ -17,7 +17,7 @@ from tests.service import Service, serving, wait_until
 PROJECT = Path(__file__).parents[2]
 
 KEPT, VISITORS = 8, 4
-HONEST = KEPT + VISITORS
+AT_WORK = KEPT + 2 * VISITORS  # a visitor's last connection may still be closing
 RECOVERY = 15.0
 """Seconds after which nothing of an attack may be left; every timeout is shorter."""
 
@@ -121,7 +121,7 @@ def perform(attack: Attack, amount: int, directory: Path, *, rounds: int = 1) ->
             for left in reversed(range(rounds)):
                 seen = attack.carry_out(service.address, amount)
                 kept.wait_for_more(50, RECOVERY)
-                worker.recover(in_use + HONEST)
+                worker.recover(in_use + AT_WORK)
                 calm = worker.resident if left else calm
         worker.recover(in_use)
         outcome = Outcome(

@@ -45,6 +45,7 @@ _NODE = re.compile(
     rb"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?i:unknown)|%b)"
     rb"(?::(?:(?P<port>[0-9]{1,5})|%b))?" % (_OBFUSCATED, _OBFUSCATED)
 )
+_LONGEST_ADDRESS = 45  # IPv6 that ends in IPv4; INET6_ADDRSTRLEN has a NUL as well
 # X-Forwarded-For, which nothing specifies, has IPv6 addresses also without brackets.
 _BARE_IPV6 = re.compile(rb"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
@@ -214,7 +215,8 @@ def parse_node(node: bytes) -> Client | None:
 
 
 def _known(host: bytes) -> str:
-    address = _address(host.decode("ascii"))
+    # What is longer need not be remembered as none.
+    address = _address(host.decode("ascii")) if len(host) <= _LONGEST_ADDRESS else None
     if address is None:
         raise ValueError(f"{host!r} is not an address")
     return str(address)
