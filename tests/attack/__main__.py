@@ -17,16 +17,21 @@ def main(names: list[str]) -> int:
         return 2
     if status := prepare.main():
         return status
-    outcomes = []
+    outcomes, failed = [], []
     for name in names or known:
-        with tempfile.TemporaryDirectory() as directory:
-            outcome = scene.perform(known[name], known[name].amount, Path(directory), rounds=2)
-        print(f"{name}: {outcome.attackers_saw}", flush=True)  # noqa: T201
-        outcomes.append(outcome)
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                outcome = scene.perform(known[name], known[name].amount, Path(directory), rounds=2)
+        except (AssertionError, TimeoutError) as error:
+            print(f"{name} failed: {error}", flush=True)  # noqa: T201
+            failed.append(name)
+        else:
+            print(f"{name}: {outcome.attackers_saw}", flush=True)  # noqa: T201
+            outcomes.append(outcome)
     FIGURES.parent.mkdir(exist_ok=True)
     FIGURES.write_text(scene.to_json(outcomes))
     print(f"{scene.table(outcomes)}\n{FIGURES}")  # noqa: T201
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

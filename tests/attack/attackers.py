@@ -202,7 +202,10 @@ async def crowd(address: Address, amount: int) -> Seen:
     held: list[Wire] = []
 
     async def push(number: int) -> str:
-        wire = await Wire.open(address, number)
+        try:
+            wire = await Wire.open(address, number)
+        except ConnectionResetError:  # of a flood, not everybody is told
+            return "reset"
         await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nx-half: ")
         answer = b""
         with suppress(TimeoutError):

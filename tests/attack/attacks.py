@@ -13,7 +13,7 @@ Command = Callable[[Address, int], list[str]]
 
 # Long enough for whoever is honest, and short enough to see everything recover.
 TIMEOUTS = ("--header-timeout", "2", "--body-timeout", "2", "--write-timeout", "2")
-PATIENCE = 600.0
+PATIENCE = 1800.0
 """Seconds that an attack may take, in full."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
