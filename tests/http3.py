@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamReset
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
@@ -37,31 +28,14 @@ from pounce.http3.tokens import SECRET_SIZE
 from pounce.mailboxes import Mailboxes
 from pounce.workers.base import Mail
 from pounce.workers.switchboard import Listener, Switchboard
+from tests.certificates import Authority
 from tests.live import SWEEP, until
 
 
 def make_certificate(directory: Path, *names: str) -> tuple[str, str]:
-    """A self-signed certificate for *names* and its key, as paths of PEM files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=10))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / f"{names[0]}.pem", directory / f"{names[0]}.key"
-    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return str(paths[0]), str(paths[1])
+    """A certificate for *names* and its key, as paths of PEM files."""
+    certificate, key = Authority().issue(*names).write(directory, names[0])
+    return str(certificate), str(key)
 
 
 @dataclass

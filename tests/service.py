@@ -115,7 +115,7 @@ class Service:
     @property
     def workers(self) -> dict[str, int]:
         """The process or thread id of each slot's worker that became ready last."""
-        found = re.findall(r"worker (\d+) \((\d+)\) is ready", self.log)
+        found = re.findall(r"worker (\S+) \((\d+)\) is ready", self.log)
         return {slot: int(target) for slot, target in found}
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
@@ -196,7 +196,7 @@ def launched(
         file.write_text(f'[[listen]]\naddress = "fd:{descriptor}"\n{entry}\n')
         arguments = ["serve", app, "--directory", str(apps), "--config", str(file), *flags]
         command = [str(python), "-m", "pounce", *arguments]
-        with _run(command, directory / "log", descriptor) as process:
+        with running(command, directory / "log", descriptor) as process:
             yield Service(process, _address(listener), directory / "log", authority)
 
 
@@ -209,10 +209,11 @@ def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
 
 
 @contextmanager
-def _run(command: list[str], log: Path, descriptor: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: list[str], log: Path, *descriptors: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of *command*, which inherits *descriptors*; its output is in *log*."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=output, pass_fds=[descriptor], process_group=0
+            command, stdout=output, stderr=output, pass_fds=descriptors, process_group=0
         )
     try:
         yield process

@@ -77,7 +77,8 @@ class Listen:
         Boolean(),
         False,
         "whether HTTP/3 is served on the UDP port of the same number",
-        details="It needs a certificate, and aioquic (python3-aioquic).",
+        details="It needs a certificate, and aioquic (python3-aioquic). Responses over TLS tell "
+        "clients of it (Alt-Svc).",
         flag="--http3",
     )
 

@@ -33,6 +33,7 @@ MAY_KNOW = {
         "options",
         "server",
         "varlink",
+        "workers",
     },
     "server": {
         "config",
@@ -125,6 +126,7 @@ MAY_KNOW = {
 DOORS = {
     ("supervisor", "workers"): {"pounce.workers"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
+    ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},

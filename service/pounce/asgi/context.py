@@ -126,15 +126,21 @@ class ServerContext:
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
     start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
+    _all_defaults: list[DefaultHeaders] = field(default_factory=list)
     _on_departure: Callable[[], None] | None = None
     _full: bool = False
     _was_full: bool = False
 
     def __post_init__(self) -> None:
-        self.defaults = DefaultHeaders(self.config)
+        self.defaults = self.add_defaults()
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)
         self.start_task = partial(asyncio.Task, loop=self.loop, **_EAGERLY)
+
+    def add_defaults(self, alt_svc: bytes = b"") -> DefaultHeaders:
+        """Default headers, kept up to date, of those who are told of *alt_svc* (RFC 7838)."""
+        self._all_defaults.append(DefaultHeaders(self.config, alt_svc))
+        return self._all_defaults[-1]
 
     @property
     def idle(self) -> bool:
@@ -147,7 +153,8 @@ class ServerContext:
         *now* is the loop's time, and that is the monotonic clock's.
         """
         self.swept = now
-        self.defaults.refresh()
+        for defaults in self._all_defaults:
+            defaults.refresh()
         self._was_full, self._full = self._full, False
         busy = 0
         lines: list[str] = []

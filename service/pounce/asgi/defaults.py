@@ -12,7 +12,7 @@ from pounce.config import ServerConfig
 SERVER = b"pounce"
 
 # Names that the writer of a response looks at itself.
-_SPECIAL = frozenset((b"connection", b"date", b"server", b"transfer-encoding"))
+_SPECIAL = frozenset((b"alt-svc", b"connection", b"date", b"server", b"transfer-encoding"))
 
 # So few digits are read alike by everybody.
 _MAX_DIGITS = 18
@@ -24,26 +24,36 @@ class DefaultHeaders:
     """What goes into the heads of a worker's responses, made no oftener than it changes.
 
     *server*, *date* and *both* hold finished HTTP/1.1 lines, empty where the configuration says
-    so, *tail* is both and the head's end, and *fields* are both as pairs; `refresh` brings all
-    but the first up to date.
+    so. *alternative* is the line that says where else the origin is served (RFC 7838), of the
+    *alt_svc* given. *tail* is all three and the head's end, and *fields* are both as pairs;
+    `refresh` brings up to date what has the date in it.
 
     *field* makes a line of any other field, checked (MessageError, TypeError). Before it, it
     says what concerns the server in the field: nothing, the length, or a name. Applications
     send the same few fields again and again, so it remembers the latest.
     """
 
-    __slots__ = ("_until", "_with_date", "both", "date", "field", "fields", "server", "tail")
+    __slots__ = (
+        "_until",
+        "_with_date",
+        "alternative",
+        "both",
+        "date",
+        "field",
+        "fields",
+        "server",
+        "tail",
+    )
 
     field: Callable[[bytes, bytes], tuple[int | bytes | None, bytes]]
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, alt_svc: bytes = b"") -> None:
+        self.alternative = b"alt-svc: %b\r\n" % alt_svc if alt_svc else b""
         self._with_date = config.date_header
         self._until = 0.0
         self.server = b"server: %b\r\n" % SERVER if config.server_header else b""
         self.date = b""
-        self.both = self.server
-        self.tail = self.both + b"\r\n"
-        self.fields = self._pairs()
+        self._join()
         # One for each worker: threads that share one would wait for each other.
         self.field = lru_cache(_REMEMBERED)(_field)
         self.refresh()
@@ -55,13 +65,13 @@ class DefaultHeaders:
         if self._with_date and not self._until - 1 <= now < self._until:
             self._until = int(now) + 1
             self.date = b"date: %b\r\n" % formatdate(int(now), usegmt=True).encode("ascii")
-            self.both = self.server + self.date
-            self.tail = self.both + b"\r\n"
-            self.fields = self._pairs()
+            self._join()
 
-    def _pairs(self) -> list[tuple[bytes, bytes]]:
-        lines = self.both.splitlines()
-        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    def _join(self) -> None:
+        self.both = self.server + self.date
+        self.tail = self.both + self.alternative + b"\r\n"
+        pairs = (line.partition(b": ") for line in self.both.splitlines())
+        self.fields = [(name, value) for name, _, value in pairs]
 
 
 def _field(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:

@@ -22,9 +22,11 @@ def check(invocation: Invocation) -> None:
     from pounce.application import as_served
     from pounce.asgi.loader import load_application
     from pounce.endpoints import inspect
+    from pounce.workers import check as check_workers
 
     click.echo(f"configuration: {invocation.path or 'the command line'} is valid")
     config = settings.config
+    check_workers(config)
     for entry in config.listen:
         for finding in inspect(entry):
             click.echo(f"{finding.kind}: {finding.text}", err=finding.kind == "warning")

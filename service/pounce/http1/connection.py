@@ -23,6 +23,7 @@ from math import inf
 
 from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle
+from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.scope import build_scope, renew_scope
 from pounce.asgi.tls import tls_extension
 from pounce.asgi.types import Scope
@@ -56,10 +57,12 @@ class HTTP1Connection(RequestStream):
 
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
     socket is asked. *passage* describes a connection that another worker has served before.
+    *defaults* are the context's where none are given.
     """
 
     __slots__ = (
         "_asked",
+        "_defaults",
         "_droppable",
         "_extensions",
         "_head_begun",
@@ -76,8 +79,10 @@ class HTTP1Connection(RequestStream):
         scheme: str = "http",
         server: tuple[str, int | None] | None = None,
         passage: Passage | None = None,
+        defaults: DefaultHeaders | None = None,
     ) -> None:
         super().__init__(context, scheme, server)
+        self._defaults = defaults or context.defaults
         self._passage = passage
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
@@ -244,7 +249,7 @@ class HTTP1Connection(RequestStream):
         self._head_begun = False
         self._expects_continue = expects and has_body
         self._response = ResponseWriter(
-            context.defaults, method, version, keep_alive and self._requests != limit
+            self._defaults, method, version, keep_alive and self._requests != limit
         )
         if self._task is not None:
             context.adopt(self._task)

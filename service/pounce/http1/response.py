@@ -186,6 +186,7 @@ class ResponseWriter:
         defaults = self._defaults
         own = b"" if b"server" in self._given else defaults.server
         own += b"" if b"date" in self._given else defaults.date
+        own += b"" if b"alt-svc" in self._given else defaults.alternative
         return self._connection_line() + own + b"\r\n"
 
     def _connection_line(self) -> bytes:

@@ -93,9 +93,12 @@ class Worker(ServingWorker):
     ) -> Callable[[socket.socket], None]:
         tls = endpoint.ssl_context
         scheme = "https" if tls else "http"
+        # The port is the one that clients have found this service at.
+        alt_svc = b'h3=":%d"; ma=86400' % (server[1] or 0) if endpoint.entry.http3 else b""
+        defaults = context.add_defaults(alt_svc) if alt_svc else None
 
         def protocol() -> HTTP1Connection:
-            return HTTP1Connection(context, scheme=scheme, server=server)
+            return HTTP1Connection(context, scheme=scheme, server=server, defaults=defaults)
 
         return lambda sock: self._connect(context, sock, protocol, tls)
 

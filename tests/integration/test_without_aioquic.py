@@ -1,0 +1,41 @@
+"""Where aioquic is not to be had, HTTP/3 is refused with one clear error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import Authority
+from tests.service import APPS
+
+
+@pytest.mark.parametrize("subcommand", ["serve", "check"])
+def test_http3_needs_aioquic(subcommand: str, tmp_path: Path) -> None:
+    (tmp_path / "aioquic.py").write_text("raise ImportError('there is no aioquic')")
+    certificate, key = Authority().issue("a.example").write(tmp_path, "a")
+    flags = ["--certificate", str(certificate), "--key", str(key), "--http3"]
+    outcome = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pounce",
+            subcommand,
+            "load:app",
+            "--directory",
+            str(APPS),
+            *flags,
+            "--bind",
+            "127.0.0.1:18499",
+        ],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert outcome.returncode == 78, outcome
+    assert "http3: it needs aioquic, which cannot be imported: there is no" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert "worker" not in outcome.stderr
