@@ -140,7 +140,11 @@ listen unix
 listen forwarded
     bind fd@{port[forwarded]}
     http-request del-header X-Forwarded- -m beg
+.if version_atleast(2.8)
+    option forwarded proto for for_port
+.else
     http-request add-header Forwarded for=\\"%[src]:%[src_port]\\";proto=%[ssl_fc,iif(https,http)]
+.endif
     server pounce {tcp}
 listen http-v2
     bind fd@{port[http-v2]}
