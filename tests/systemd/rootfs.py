@@ -99,6 +99,8 @@ def _bootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
         if shutil.which(tool) is None:
             raise UnpreparedError(f"{tool} is missing: install the package {package}")
     _run(
+        # What it mounts goes with it, also when it is killed: else nothing could be made there.
+        *("unshare", "--mount", "--propagation", "private", "--"),
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
