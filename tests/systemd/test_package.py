@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pounce.net.address import Address
+from tests.certificates import Authority
 from tests.load import Background, Plan
 from tests.systemd import rootfs
 from tests.systemd.instance import Instance
@@ -83,6 +84,29 @@ def test_an_address_is_written_once(packaged: Machine, instance: Instance) -> No
     for target in ("http://127.0.0.1:8100/", "http://[::1]:8100/", "unix:/run/shop/front.sock:/"):
         assert packaged.curl(target, "--fail").returncode == 0
     # It took the sockets for those of its configuration.
+    assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
+
+
+def test_http3_has_a_udp_socket_for_each_worker(packaged: Machine, instance: Instance) -> None:
+    authority, host = Authority(), "shop.example.org"
+    issued = authority.issue(host)
+    for name, pem in {"key": issued.key_pem, "pem": issued.pem, "ca": authority.pem}.items():
+        packaged.write(f"/etc/pounce/shop.{name}", pem.decode())
+    entry = {"address": "127.0.0.1:8443", "certificate": "shop.pem", "key": "shop.key"}
+    instance.configure("demo:app", workers=2, listen=[{**entry, "http3": True}])
+    packaged.systemctl("enable", "--now", instance.socket)
+    datagram, stream = "127.0.0.1:8443 (Datagram)", "127.0.0.1:8443 (Stream)"
+    assert sorted(packaged.show(instance.socket, "Listen").splitlines()) == [
+        *(datagram, datagram, stream)
+    ]
+    shown = packaged.curl(
+        f"https://{host}:8443/",
+        *("--http3-only", "--fail", "--cacert", "/etc/pounce/shop.ca", "--output", "/dev/null"),
+        *("--resolve", f"{host}:8443:127.0.0.1", "--write-out", "%{http_version}"),
+        check=False,
+    )
+    # QUIC starts no service: until then the datagrams wait.
+    assert shown.stdout == "3", shown.stderr
     assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
 
 

@@ -52,6 +52,7 @@ MAY_KNOW = {
     "systemd": {
         "config",
         "config_file",
+        "cpus",
         "errors",
         "handover",
         "kinds",

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from pounce.cpus import available_cpus
 from pounce.net.address import Address
 from pounce.systemd.generator import drop_in, generate, listen_stream
 
@@ -56,6 +57,21 @@ def test_the_drop_in_names_every_address(tmp_path: Path) -> None:
     assert drop_in(path) == (
         f"[Unit]\nSourcePath={path}\n\n"
         "[Socket]\nListenStream=\nListenStream=127.0.0.1:80\nListenStream=/run/shop.sock\n"
+    )
+
+
+SECURE = "[[listen]]\naddress = ':443'\ncertificate = 'a.pem'\nhttp3 = true\n"
+
+
+@pytest.mark.parametrize(
+    ("workers", "sockets"),
+    [("", 1), ("workers = 3\n", 3), ("workers = 0\n", available_cpus()), ("workers = -1\n", 1)],
+)
+def test_http3_has_a_udp_socket_for_each_worker(tmp_path: Path, workers: str, sockets: int) -> None:
+    path = configure(tmp_path / "shop.toml", workers + SECURE + listening(":80"))
+    _, _, opened = drop_in(path).partition("ListenStream=\n")
+    assert opened == (
+        "ListenStream=443\nListenStream=80\nReusePort=yes\n" + "ListenDatagram=443\n" * sockets
     )
 
 

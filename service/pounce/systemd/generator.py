@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pounce.config import Listen, ServerConfig
 from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, ConfigFile, configured
+from pounce.cpus import available_cpus
 from pounce.errors import ConfigError
 from pounce.kinds import Invalid
 from pounce.net.address import Address
@@ -24,7 +25,7 @@ from pounce.systemd.journal import JOURNAL_SOCKET, encode_entry
 # Sorts before the override.conf of `systemctl edit`, which therefore has the last word.
 _DROP_IN = "10-listen.conf"
 
-_LISTEN = next(option.kind for option in options(ServerConfig) if option.key == "listen")
+_OPTIONS = {option.key: option for option in options(ServerConfig)}
 _IDENTIFIER = "pounce-generator"
 _ERROR = 3  # a priority of syslog(3)
 _KMSG_LIMIT = 900  # bytes; the kernel refuses a record of more than 976 with its prefix
@@ -65,13 +66,32 @@ def drop_in(path: Path) -> str:
     if not path.is_file():
         # Reading a pipe, say, would keep systemd waiting.
         raise ConfigError(f"{path}: not a regular file")
-    streams = list(_streams(path, _entries(ConfigFile(path))))
-    if not streams:
+    file = ConfigFile(path)
+    opened = list(_opened(path, _entries(file)))
+    if not opened:
         return ""
     # SourcePath= lets systemctl tell that a file was edited and a daemon-reload is due.
     # The empty ListenStream= takes away the template's default.
     lines = ["[Unit]", f"SourcePath={path}", "", "[Socket]", "ListenStream="]
-    return "\n".join([*lines, *(f"ListenStream={stream}" for stream in streams)]) + "\n"
+    lines += [f"ListenStream={stream}" for stream, _ in opened]
+    datagrams = [f"ListenDatagram={stream}" for stream, entry in opened if entry.http3]
+    if datagrams:
+        lines += ["ReusePort=yes", *datagrams * _workers(file)]
+    return "\n".join(lines) + "\n"
+
+
+def _workers(file: ConfigFile) -> int:
+    """How many workers there may be, each with a UDP socket of its own.
+
+    Of more sockets than workers, some have two: the CPUs are counted here without the
+    service's CPUQuota=.
+    """
+    option = _OPTIONS["workers"]
+    try:
+        workers = int(option.kind.check(file.data.get("workers", option.default)))
+    except Invalid:
+        return 1
+    return workers or available_cpus()
 
 
 def _entries(file: ConfigFile) -> tuple[Listen, ...]:
@@ -86,25 +106,26 @@ def _entries(file: ConfigFile) -> tuple[Listen, ...]:
         for line in error.message.splitlines():
             _log(file.path, line)
     try:
-        entries: tuple[Listen, ...] = _LISTEN.check(file.data.get("listen", ()))
+        entries: tuple[Listen, ...] = _OPTIONS["listen"].kind.check(file.data.get("listen", ()))
     except Invalid:
         return ()
     return entries
 
 
-def _streams(path: Path, entries: Sequence[Listen]) -> Iterator[str]:
+def _opened(path: Path, entries: Sequence[Listen]) -> Iterator[tuple[str, Listen]]:
+    """What the socket unit is to open, with the entry it is for."""
     for entry in entries:
         # A named socket is one that some other unit passes, a descriptor is there already.
         if entry.name or entry.address.kind == "fd":
             continue
         try:
-            yield listen_stream(entry.address)
+            yield listen_stream(entry.address), entry
         except ValueError as error:
             _log(path, f"{path}: {entry.address} is left to pounce to open: {error}")
 
 
 def listen_stream(address: Address) -> str:
-    """The value of ListenStream= for a TCP or unix *address*.
+    """The value of ListenStream= or ListenDatagram= for a TCP or unix *address*.
 
     Raises ValueError, with the reason, for what systemd.socket(5) cannot open.
     """
