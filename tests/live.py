@@ -279,7 +279,11 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
     refuse = functools.partial(refuse_plaintext, context)
 
     def protocol() -> asyncio.Protocol:
-        return TLSTransport(tls, plain, refuse, loop) if tls else plain()
+        if tls is None:
+            return plain()
+        transport = TLSTransport(tls, plain, refuse, loop)
+        transport.settled.add_done_callback(asyncio.Future.exception)  # as a worker looks at it
+        return transport
 
     server = await loop.create_server(protocol, sock=listener)
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import websockets.sync.client
+from websockets.exceptions import ConnectionClosed
 
 from pounce.config import DEFAULT_LISTEN, ServerConfig
 from pounce.lifecycle import GenerationReady, LifecycleEvent
@@ -29,13 +31,15 @@ both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 
 @contextmanager
-def secure(directory: Path, *flags: str, mode: str = "process") -> Iterator[Service]:
+def secure(
+    directory: Path, *flags: str, mode: str = "process", app: str = "load:app"
+) -> Iterator[Service]:
     """A service with two workers and a certificate, in `server.pem` and `server.key`."""
     certificate, key = AUTHORITY.issue(HOST).write(directory, "server")
     files = ("--certificate", str(certificate), "--key", str(key))
     workers = ("--worker-mode", mode, "--workers", "2")
     authority = AUTHORITY.write(directory)
-    with serving(directory, *files, *workers, *flags, authority=authority) as service:
+    with serving(directory, *files, *workers, *flags, app=app, authority=authority) as service:
         yield service
 
 
@@ -209,6 +213,20 @@ def test_a_stop_loses_nothing_of_those_who_go_on_asking(tmp_path: Path, mode: st
             assert idle.receive() is None
             assert idle.sock.recv(1) == b""  # a proper end: no exception
         assert service.wait() == 0
+
+
+@both_modes
+def test_websockets_go_on_and_then_end_politely(tmp_path: Path, mode: str) -> None:
+    with secure(tmp_path, "--reload-timeout", "1", mode=mode, app="websocket:app") as service:
+        url = f"wss://{service.address}/"
+        with websockets.sync.client.connect(url, ssl=service.trust, proxy=None) as ws:
+            reload(service, 2)
+            for message in ("still here", "x" * 1_000_000):
+                ws.send(message)
+                assert ws.recv(PATIENCE) == message
+            with pytest.raises(ConnectionClosed):
+                ws.recv(PATIENCE)
+            assert ws.close_code == 1012
 
 
 def test_a_handshake_that_does_not_come_is_given_up(tmp_path: Path) -> None:

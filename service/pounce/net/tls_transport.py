@@ -26,6 +26,21 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     either has happened; its exception, an OSError, tells of a handshake that failed.
     """
 
+    __slots__ = (
+        "_below",
+        "_closing",
+        "_context",
+        "_factory",
+        "_incoming",
+        "_on_plaintext",
+        "_outgoing",
+        "_protocol",
+        "_read_ended",
+        "_ssl",
+        "_write_ended",
+        "settled",
+    )
+
     def __init__(
         self,
         context: ssl.SSLContext,
