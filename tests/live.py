@@ -234,29 +234,40 @@ async def serve_in_threads(
     patience: float = PATIENCE,
     **options: Any,
 ) -> AsyncIterator[LiveServer]:
-    """As `serve`, with requests for *handler*, in *threads* threads.
+    """As `serve`, with requests for *handler*; see `threads_for`."""
+    async with (
+        serve(app, **options) as server,
+        threads_for(server.context, handler, threads=threads, patience=patience),
+    ):
+        yield server
+
+
+@asynccontextmanager
+async def threads_for(
+    context: ServerContext, handler: Handler, *, threads: int = 2, patience: float = PATIENCE
+) -> AsyncIterator[None]:
+    """Have the requests of *context* answered by *handler*, in *threads* threads.
 
     One that is on a request for *patience* seconds is stuck.
     """
-    loop = asyncio.get_running_loop()
-    distributor = AcceptDistributor(loop, handler, threads, patience, "test")
+    distributor = AcceptDistributor(context.loop, handler, threads, patience, "test")
     distributor.start()
+    context.make_cycle = distributor.make_cycle
 
     async def tick() -> None:
         while True:
-            distributor.tick(loop.time())
+            distributor.tick(context.loop.time())
             await asyncio.sleep(SWEEP)
 
     ticking = asyncio.create_task(tick())
     try:
-        async with serve(app, **options) as server:
-            server.context.make_cycle = distributor.make_cycle
-            yield server
-            distributor.ending = True
+        yield
     finally:
         ticking.cancel()
-        distributor.close()
+        distributor.ending = True
+        context.abort()
         await until(lambda: distributor.idle)
+        distributor.close()
 
 
 @asynccontextmanager

@@ -84,6 +84,9 @@ class RequestStream:
 
     _response: Response
 
+    sends_files = False
+    """The kernel cannot: packets are encrypted here."""
+
     def __init__(self, carrier: Carrier, stream_id: int, reader: RequestReader) -> None:
         self.id = stream_id
         self.gone = self.write_paused = False
@@ -163,7 +166,7 @@ class RequestStream:
         """The request, for a person; *current* is the loop's current task."""
         if self._cycle is None:
             return ""
-        running = self._task is None or self._task is current
+        running = self._cycle.in_loop and (self._task is None or self._task is current)
         return self._cycle.describe(now) + (" <- running" if running else "")
 
     def disconnect(self) -> None:
@@ -230,6 +233,16 @@ class RequestStream:
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""
         self.lost(Code.INTERNAL_ERROR)
+
+    async def send_file(self, file: int, offset: int, count: int) -> bool:
+        """Nothing that can be called; see `sends_files`."""
+        raise NotImplementedError
+
+    def go_on_with(self, cycle: Cycle) -> None:
+        """Have *cycle* call the application for this request, in place of another."""
+        self._cycle = cycle
+        task = cycle.start()
+        self._task = None if task is None or task.done() else task
 
     def released(self) -> None:
         """The application has returned; nothing of its task needs to be kept."""
