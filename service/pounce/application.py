@@ -3,13 +3,16 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from wsgiref.types import WSGIApplication
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError
 from pounce.sync_app import SyncApp
+
+App: TypeAlias = ASGIApp | WSGIApplication | SyncApp
+"""An application as an object."""
 
 _SET_INTERFACE = 'set `interface` to "asgi" or "wsgi"'
 

@@ -12,10 +12,10 @@ from pounce.lifecycle import Collectors, GenerationReady, LifecycleEvent
 from pounce.listening import collect_listeners, describe
 from pounce.log import LogCollector
 from pounce.server import Server
-from pounce.supervisor import ASGIApp, Supervisor
+from pounce.supervisor import App, Supervisor
 
 
-def run(app: ASGIApp | str, *, bind: str | Sequence[str] = (), **options: Any) -> None:
+def run(app: App | str, *, bind: str | Sequence[str] = (), **options: Any) -> None:
     """Serve *app* until the process is told to stop (SIGTERM, SIGINT), as ``pounce serve`` does.
 
     *app* is an application, or the path to import it from ("module:attribute"). *bind* is an
@@ -47,7 +47,7 @@ class Site:
 
 @contextmanager
 def serving(
-    app: ASGIApp | str, *, bind: str | Sequence[str] = "127.0.0.1:0", **options: Any
+    app: App | str, *, bind: str | Sequence[str] = "127.0.0.1:0", **options: Any
 ) -> Iterator[Site]:
     """Serve *app* from a thread of its own for as long as the context lasts.
 
@@ -97,7 +97,7 @@ class _Watch:
             self.changed.set()
 
 
-def _config(app: ASGIApp | str, bind: str | Sequence[str], options: dict[str, Any]) -> ServerConfig:
+def _config(app: App | str, bind: str | Sequence[str], options: dict[str, Any]) -> ServerConfig:
     if isinstance(app, str):
         options = {"app": app, **options}
     if bind:
@@ -106,5 +106,5 @@ def _config(app: ASGIApp | str, bind: str | Sequence[str], options: dict[str, An
     return ServerConfig(**options)
 
 
-def _object(app: ASGIApp | str) -> ASGIApp | None:
+def _object(app: App | str) -> App | None:
     return None if isinstance(app, str) else app

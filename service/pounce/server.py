@@ -13,7 +13,7 @@ from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.listening import Listeners, collect_listeners, describe
-from pounce.supervisor import ASGIApp, Supervisor
+from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import inherited_descriptors
 from pounce.systemd.credentials import resolve_credential
 from pounce.systemd.directories import runtime_directory
@@ -37,7 +37,7 @@ class Server:
         self,
         config: ServerConfig,
         *,
-        app: ASGIApp | None = None,
+        app: App | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
     ) -> None:
         self._config = _with_credentials(config)

@@ -48,6 +48,50 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+# Applications that block
+
+
+def blocking(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"blocking"]
+
+
+class Raw:
+    """Answers all but ``/left``."""
+
+    def handle_sync(self, request: pounce.RawRequest) -> pounce.RawResponse | None:
+        return None if request.path == b"/left" else pounce.RawResponse(200, (), b"raw")
+
+
+def test_applications_that_block_are_served() -> None:
+    with pounce.serving(blocking, threads=2) as site:
+        assert httpx.get(site.url).text == "blocking"
+        site.reload()
+        assert httpx.get(site.url).text == "blocking"
+    with pounce.serving(Raw(), threads=2) as site:
+        assert httpx.get(site.url).text == "raw"
+        assert httpx.get(f"{site.url}/left").status_code == 404
+
+
+@both_modes
+def test_a_sync_app_stands_before_an_application(mode: Any) -> None:
+    application = Application()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        config = pounce.ServerConfig(threads=2)
+        supervisor = pounce.Supervisor(config, application, mode=mode, sync_app=Raw())
+        thread = threading.Thread(target=supervisor.run, args=([listener],))
+        thread.start()
+        try:
+            assert httpx.get(url, timeout=PATIENCE).text == "raw"
+            assert httpx.get(f"{url}/left", timeout=PATIENCE).text == "1"
+        finally:
+            supervisor.shutdown()
+            thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
 # In a context
 
 

@@ -32,7 +32,7 @@ from pounce.supervisor.signals import Signals
 from pounce.supervisor.sockets import group_by_address
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import ServiceInput
-from pounce.workers import Application, ASGIApp, SyncApp
+from pounce.workers import App, Application, SyncApp
 
 logger = logging.getLogger("pounce.supervisor")
 
@@ -55,7 +55,7 @@ class Supervisor:
     def __init__(
         self,
         config: ServerConfig,
-        app: ASGIApp | None,
+        app: App | None,
         *,
         mode: WorkerMode | None = None,
         ssl_context: SSLContext | None = None,

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pounce.application import Served, as_served
+from pounce.application import App, Served, as_served
 from pounce.asgi.loader import load_application
-from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.sync_app import SyncApp
 from pounce.workers.base import Assignment, Endpoint, Mail
@@ -21,7 +20,7 @@ from pounce.workers.serving import ServingWorker
 from pounce.workers.worker import Worker
 
 __all__ = [
-    "ASGIApp",
+    "App",
     "Application",
     "Assignment",
     "Endpoint",
@@ -67,7 +66,7 @@ class Application:
     already.
     """
 
-    app: ASGIApp | None
+    app: App | None
     path: str | None
     sync_app: SyncApp | None = None
     served: Served | None = None
