@@ -59,12 +59,12 @@ def ours(attacker: attackers.Attacker) -> Command:
 
 
 def slowhttptest(*options: str, path: str = "/") -> Command:
-    """slowhttptest(1) with as many connections, opened within a second, for five."""
+    """slowhttptest(1) with as many connections, for a few seconds and more for many."""
 
     def command(address: Address, amount: int) -> list[str]:
         url = f"http://{address.host}:{address.port}{path}"
-        many = ["-c", str(amount), "-r", str(amount), "-l", "5", "-i", "1", "-p", "5"]
-        return ["slowhttptest", *options, *many, "-u", url]
+        rate = ["-c", str(amount), "-r", str(amount), "-l", str(3 + amount // 500)]
+        return ["slowhttptest", *options, *rate, "-i", "1", "-p", "5", "-u", url]
 
     return command
 
