@@ -24,8 +24,8 @@ soak: $(VENV)/test.stamp
 	$(BIN)/python -m tests.systemd.prepare
 	$(BIN)/python -m tests.soak $(SOAK)
 
-# Speed beside other servers, which get an environment of their own. It needs wrk, two cores and
-# quiet; `make bench BENCH="--rounds 1"` is a quick look.
+# Speed beside other servers, which get an environment of their own. It wants two cores and quiet;
+# `make bench BENCH="--rounds 1"` is a quick look. Table, plot and profile are in build/.
 bench: $(VENV)/test.stamp
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 	$(BIN)/python -m tests.benchmarks.threads

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests import tools
 from tests.benchmarks import generator, report
 from tests.benchmarks.generator import Echo, Load, Sample
 from tests.benchmarks.report import Line
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--only", default="", help="rows whose title has this text")
     chosen = parser.parse_args()
+    tools.install({"wrk": "wrk", "taskset": "util-linux", "unshare": "util-linux"})
     with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
         interpreters = environments()
         bench = Bench(chosen.rounds, chosen.seconds, interpreters, Path(directory))
