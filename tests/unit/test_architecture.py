@@ -135,6 +135,7 @@ DOORS = {
     ("http3", "net"): {"pounce.net.forwarded", "pounce.net.host"},
     ("workers", "net"): {
         "pounce.net.forwarded",
+        "pounce.net.host",
         "pounce.net.proxy_protocol",
         "pounce.net.tls_transport",
         "pounce.net.udp",

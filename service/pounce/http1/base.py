@@ -9,6 +9,7 @@ from typing import Any
 from pounce.asgi.context import ServerContext
 from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
+from pounce.net.host import unmapped
 
 # As much of a file as is sent at once: the disk may be slow, and others wait.
 _CHUNK = 524_288
@@ -273,11 +274,11 @@ class BaseConnection(asyncio.Protocol, ABC):
 
 def _client(transport: asyncio.Transport) -> tuple[str, int] | None:
     name = transport.get_extra_info("peername")
-    return (name[0], name[1]) if isinstance(name, tuple) else None
+    return (unmapped(name[0]), name[1]) if isinstance(name, tuple) else None
 
 
 def _server(transport: asyncio.Transport) -> tuple[str, int | None] | None:
     name = transport.get_extra_info("sockname")
     if isinstance(name, tuple):
-        return name[0], name[1]
+        return unmapped(name[0]), name[1]
     return (str(name), None) if name else None

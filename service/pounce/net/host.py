@@ -20,6 +20,15 @@ def is_authority(value: bytes) -> bool:
     return literal is None or literal.startswith((b"v", b"V")) or _is_ipv6(literal)
 
 
+def unmapped(address: str) -> str:
+    """The address of a socket as its owner knows it.
+
+    A listener for IPv6 that also takes IPv4 has IPv4 addresses as ``::ffff:192.0.2.1`` (ipv6(7)),
+    which applications would take for somebody else.
+    """
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
 def _is_ipv6(literal: bytes) -> bool:
     try:
         IPv6Address(literal.decode("ascii"))

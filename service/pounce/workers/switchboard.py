@@ -15,6 +15,7 @@ from pounce.http3 import packets
 from pounce.http3.connection import HTTP3Connection, Path
 from pounce.http3.quic import Choose, ServerConnection
 from pounce.http3.tokens import ConnectionIds, Identity, RetryTokens
+from pounce.net.host import unmapped
 from pounce.net.udp import UDPPort
 from pounce.workers.base import Mail
 
@@ -242,4 +243,4 @@ class _Ports:
     def path(self, number: int, peer: tuple[str, int], local: str | None) -> Path:
         """Who speaks with whom."""
         host, port = self._names[number][:2]
-        return Path(number, peer, local, (peer[0], peer[1]), (local or host, port))
+        return Path(number, peer, local, (unmapped(peer[0]), peer[1]), (local or host, port))
