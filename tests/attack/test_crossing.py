@@ -163,7 +163,8 @@ def test_nothing_crosses_from_one_request_to_another(loop: str, tmp_path: Path) 
                 group.create_task(client.run())
         return sum((client.seen for client in clients), Counter())
 
-    with serving(tmp_path, "--loop", loop, app="tests.apps.attack:app", apps=PROJECT) as service:
+    flags = ("--loop", loop, "--workers", "2")
+    with serving(tmp_path, *flags, app="tests.apps.attack:app", apps=PROJECT) as service:
         seen = asyncio.run(main(service.address))
         assert "ERROR" not in service.log, service.log
     assert seen["answered"] > CLIENTS * BATCHES
