@@ -122,6 +122,21 @@ def test_what_was_kept_waits_for_workers_and_is_then_forgotten(
     assert all(connection.fileno() == -1 for connection, _ in shelf.left), "they are the workers'"
 
 
+def test_those_on_which_a_request_waits_come_first(
+    stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
+) -> None:
+    left, clients = [], []
+    for number in range(6):
+        ours, theirs = socket.socketpair()
+        left.append((stack.enter_context(ours), Passage("http", None, None, number)))
+        clients.append(stack.enter_context(theirs))
+    keeping = Keeping(loop, handover, scoreboard, Shelf(left))
+    for number in (3, 5):
+        clients[number].send(b"GET")
+    keeping.begin()
+    assert take(loop, handover, 6) == [3, 5, 0, 1, 2, 4]
+
+
 def test_more_than_the_handover_holds_are_fed_as_workers_take_them(
     stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:

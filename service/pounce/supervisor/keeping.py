@@ -1,14 +1,18 @@
 """Connections, and the scoreboard's counts, on their way between two runs of the service."""
 
 import os
+import select
 import socket
 from collections import deque
+from collections.abc import Collection
 
 from pounce.handover import Handover, Keeper, Passage
 from pounce.scoreboard import Scoreboard
 from pounce.supervisor.loop import Loop
 
 _SCOREBOARD = "scoreboard"
+
+Kept = tuple[socket.socket, Passage]
 
 
 class Keeping:
@@ -25,7 +29,7 @@ class Keeping:
         self._handover = handover
         self._scoreboard = scoreboard
         self._keeper = keeper
-        self._recovered: deque[tuple[socket.socket, Passage]] = deque(keeper.recover())
+        self._recovered: deque[Kept] = deque(keeper.recover())
         self._feeding = False
         earlier = keeper.recall(_SCOREBOARD)
         if earlier is not None:
@@ -35,6 +39,7 @@ class Keeping:
     def begin(self) -> None:
         """Workers serve: give them the connections that were kept."""
         if self._recovered:
+            self._recovered = deque(_waiting_first(self._recovered))
             self._feeding = True
             self._loop.watch_writable(self._handover.outgoing, self._feed)
         self._keeper.forget()
@@ -79,3 +84,12 @@ class Keeping:
         if taken is not None:
             self._keeper.keep(*taken)
         return taken is not None
+
+
+def _waiting_first(connections: Collection[Kept]) -> list[Kept]:
+    """Those first on which a request waits already: it has waited for the whole restart."""
+    poll = select.poll()
+    for connection, _ in connections:
+        poll.register(connection, select.POLLIN)
+    waiting = {descriptor for descriptor, _ in poll.poll(0)}
+    return sorted(connections, key=lambda kept: kept[0].fileno() not in waiting)
