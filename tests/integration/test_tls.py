@@ -246,6 +246,23 @@ def test_unfinished_handshakes_delay_no_stop(tmp_path: Path) -> None:
             assert service.wait(5.0) == 0
 
 
+def test_a_host_name_that_is_none_is_refused_quietly(tmp_path: Path) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trust = ssl.create_default_context()
+    client = trust.wrap_bio(incoming, outgoing, server_hostname="xxxx.example")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read().replace(b"xxxx", b"\xff\xfe\xfd\xfc")
+    with secure(tmp_path) as service:
+        with socket.create_connection((service.address.host, service.address.port)) as sock:
+            sock.settimeout(PATIENCE)
+            sock.sendall(hello)
+            assert sock.recv(100).startswith(b"\x15")  # an alert (RFC 8446 section 5.1)
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+        assert "Exception" not in service.log
+
+
 def test_a_flood_of_handshakes_does_not_starve_others(tmp_path: Path) -> None:
     with secure(tmp_path, "--max-connections", "200") as service, service.connect() as wire:
         address = (service.address.host, service.address.port)

@@ -8,6 +8,7 @@ inherited the front context, whatever became of the certificates.
 """
 
 import ssl
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ class ListenerTLS:
     def __init__(self, certificates: Certificates) -> None:
         self.certificates = certificates
         self._renew_front()
+        quiet_unreadable_names()
 
     def use(self, certificates: Certificates) -> None:
         """Go on with other *certificates*."""
@@ -134,3 +136,22 @@ class ListenerTLS:
         self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
     ) -> None:
         connection.context = self.certificates.find(host)
+
+
+def quiet_unreadable_names() -> None:
+    """Let no client fill the log by asking for a host whose name is not ASCII.
+
+    The ssl module ends such a handshake by an exception that nobody can catch, and that the
+    interpreter reports (sys.unraisablehook). All others are reported as before.
+    """
+    report = sys.unraisablehook
+    if getattr(report, "passes_names", False):
+        return
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        is_name = isinstance(unraisable.object, bytes)
+        if not (is_name and isinstance(unraisable.exc_value, UnicodeDecodeError)):
+            report(unraisable)
+
+    hook.passes_names = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
