@@ -57,13 +57,14 @@ def serial(instance: Instance, trust: ssl.SSLContext) -> object:
 
 
 def test_credentials(instance: Instance, trust: ssl.SSLContext) -> None:
-    configure(instance, "credential:shop.pem", "credential:shop.key", CREDENTIALS)
+    unit = f"{CREDENTIALS}RefreshOnReload=credentials\n"
+    configure(instance, "credential:shop.pem", "credential:shop.key", unit)
     instance.start()
     before = serial(instance, trust)
     renew(instance)
     instance.machine.systemctl("reload", instance.service)
     version = instance.machine.systemctl("--version").stdout.split()[1]
-    # RefreshOnReload=, which came with systemd 260, is on by default.
+    # An older systemd does not know RefreshOnReload=, and warns of it.
     assert (serial(instance, trust) != before) == (int(version) >= 260)
     instance.machine.systemctl("restart", instance.service)
     assert serial(instance, trust) != before
