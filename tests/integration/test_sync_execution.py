@@ -86,18 +86,29 @@ def test_the_old_generation_finishes_what_blocks(tmp_path: Path, mode: str) -> N
 
 
 @both_modes
+def test_a_stream_is_broken_off_at_reload_timeout(tmp_path: Path, mode: str) -> None:
+    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "30")
+    with (
+        blocking(tmp_path, "--worker-mode", mode, *times) as service,
+        service.connect() as wire,
+    ):
+        wire.send("/events")
+        service.connect_to("0").sock.close()
+        reload(service, 2)
+        assert wire.receive() is None
+        service.expect("generation 1 is retired")
+
+
+@both_modes
 def test_what_does_not_end_is_cut_off(tmp_path: Path, mode: str) -> None:
     times = ("--reload-timeout", "0.5", "--shutdown-timeout", "0.5")
     with (
         blocking(tmp_path, "--worker-mode", mode, *times) as service,
-        service.connect() as streaming,
         service.connect() as stuck,
     ):
-        streaming.send("/events")
-        stuck.send("/hang?how=sleep&ms=3000")
+        stuck.send("/hang?how=deadlock")
         service.connect_to("0").sock.close()
         reload(service, 2)
-        assert streaming.receive() is None
         assert stuck.receive() is None
         service.expect("generation 1 is retired")
         with service.connect() as wire:
@@ -126,7 +137,7 @@ def test_a_stuck_thread_is_replaced_and_all_of_them_are_a_stuck_worker(
     flags = ("--worker-mode", mode, "--workers", "2", "--threads", "2", "--worker-timeout", "1")
     with blocking(tmp_path, *flags) as service, ExitStack() as stack:
         hanging = stack.enter_context(service.connect_to("0"))
-        hanging.send("/hang?how=sleep&ms=8000")
+        hanging.send("/hang?how=deadlock")
         told = service.expect(
             r"a thread is stuck, and another takes its place: GET /hang from 127\.0\.0\.1:\d+, "
             r"for .* <- in thread pounce-1-0-\d+\n(.*\n)*?.*load_wsgi.py.*, in hang"
@@ -139,7 +150,7 @@ def test_a_stuck_thread_is_replaced_and_all_of_them_are_a_stuck_worker(
                 assert wire.slot() == "0"
         again: Wire = stack.enter_context(service.connect_to("0"))
         idle = stack.enter_context(service.connect_to("0"))
-        again.send("/hang?how=sleep&ms=8000")
+        again.send("/hang?how=deadlock")
         service.expect("as many threads are stuck as this worker has")
         assert idle.get("/").status == 200
         service.expect_worker("0", other_than=first_one)

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import logging
+import os
+import socket
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from pounce.sync import exchange
+from pounce.sync import content, exchange
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 from tests.live import LiveServer, live, serve_in_threads, until
@@ -310,7 +312,7 @@ def digests(environ: Environ, start: Start) -> list[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("size", [1, 1000, exchange.MEMORY, exchange.MEMORY * 3])
+@pytest.mark.parametrize("size", [1, 1000, content.MEMORY, content.MEMORY * 3])
 @live
 async def test_content_is_there_whole(size: int, chunked: bool) -> None:
     content = b"line\n" * (size // 5) + b"x" * (size % 5)
@@ -617,6 +619,33 @@ async def test_files_and_others_take_turns_on_one_connection(tmp_path: Path) -> 
             assert (await client.response()).endswith(b"\r\n\r\nhello")
             head = await client.response(no_body=True)
             assert b"content-length: 500000\r\n" in head
+
+
+@live
+async def test_a_file_comes_after_what_has_not_left_yet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    opened = threading.Event()
+
+    def app(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        if environ["PATH_INFO"] == "/file":
+            opened.set()
+            return environ["wsgi.file_wrapper"](path.open("rb"))
+        return [b"x" * 50_000]
+
+    async with serving(app) as server, await server.connect(receive_buffer=4096) as client:
+        # What the kernel does not take stays in the transport, too little to stop requests.
+        descriptor = os.dup((await server.connection()).descriptor)
+        with socket.socket(fileno=descriptor) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await client.send(
+            b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
+            b"GET /file HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"
+        )
+        await until(opened.is_set)
+        assert (await client.response()).endswith(b"\r\n\r\n" + b"x" * 50_000)
+        assert (await client.rest()).endswith(b"\r\n\r\n" + CONTENT)
 
 
 @live

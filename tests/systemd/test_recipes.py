@@ -14,7 +14,7 @@ from tests.systemd.packages import boot, install
 pytestmark = pytest.mark.timeout(600)
 
 # What the recipes take from elsewhere; pip finds it there already, as there is no network.
-APPLICATIONS_AND_FRONTS = ("haproxy", "nginx", "python3-django")
+APPLICATIONS_AND_FRONTS = ("haproxy", "nginx", "python3-django", "python3-flask")
 
 # Deployed into the recipe's project: tells which client and scheme it sees.
 VIEW = """
@@ -101,3 +101,7 @@ def test_django_straight_on_443(machine: Machine) -> None:
 
 def test_fastapi(machine: Machine) -> None:
     assert carry_out(machine, "FastAPI").endswith('{"hello":"world"}')
+
+
+def test_flask(machine: Machine) -> None:
+    assert carry_out(machine, "Flask").endswith('{"hello":"flask"}\n')

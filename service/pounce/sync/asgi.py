@@ -51,7 +51,7 @@ class _Call:
             await self._end()
             return {"type": "http.disconnect"}
         self._received = True
-        body = self._exchange.content.read()
+        body = self._exchange.content.file.read()
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:

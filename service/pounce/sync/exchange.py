@@ -8,74 +8,38 @@ is made piece by piece, faster than its client reads, holds its thread up.
 import asyncio
 import io
 import os
-import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import IO, Protocol
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle, Stream
+from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
-from pounce.sync.outbox import Outbox
+from pounce.sync.content import Content, collect
 from pounce.sync.replay import Replay
+from pounce.sync.roles import ExchangeStream, Runner, Threads
 
 Fields = Iterable[tuple[bytes, bytes]]
-
-MEMORY = 262_144
-"""How much of a request's content is kept in memory; more goes to a temporary file."""
 
 AHEAD = 1_048_576
 """How much of a response may wait to be sent before the thread that makes it has to wait."""
 
-
-class ExchangeStream(Stream, Protocol):
-    """What an exchange needs of the connection besides."""
-
-    @property
-    def sends_files(self) -> bool:
-        """Whether `send_file` can be called."""
-
-    async def send_file(self, file: int, offset: int, count: int) -> bool:
-        """Send *count* bytes of descriptor *file* as the whole content; false if it fails."""
-
-    def go_on_with(self, cycle: Cycle) -> None:
-        """Start *cycle* for the same request, in place of the exchange."""
-
-
-class Threads(Protocol):
-    """Where exchanges find a thread."""
-
-    outbox: Outbox
-
-    ending: bool
-    """Whether responses that are not complete are to be broken off."""
-
-    def put(self, exchange: "Exchange") -> None:
-        """Have the first free thread call `Exchange.run`."""
-
-
-class Runner(Protocol):
-    """The thread that runs an exchange."""
-
-    name: str
-
-    def step_aside(self) -> None:
-        """It is going to wait for a client: have another thread take its place."""
+# What a client that reads at all needs for what the loop has for it; longer, and the thread is
+# better replaced.
+_PATIENCE = 0.05
 
 
 class Exchange(Cycle):
     """A cycle whose application runs in a thread.
 
-    *scope* is the request's. When the thread gets it, *content* is the whole content, at its
-    beginning, and *content_length* its size. `steps` are the pieces of the response so far.
+    *scope* is the request's. When the thread gets it, *content* is whole. `steps` are the pieces
+    of the response so far.
     """
 
     __slots__ = (
         "_ahead",
         "_threads",
         "content",
-        "content_length",
         "finished",
         "runner",
         "steps",
@@ -84,7 +48,7 @@ class Exchange(Cycle):
     in_loop = False
 
     _stream: ExchangeStream
-    content: IO[bytes]
+    content: Content
 
     def __init__(
         self, stream: ExchangeStream, scope: Scope, context: ServerContext, threads: Threads
@@ -92,7 +56,6 @@ class Exchange(Cycle):
         super().__init__(stream, scope, context)
         self._threads = threads
         self._ahead = 0
-        self.content_length = 0
         self.steps = 0
         self.finished = False
         self.runner: Runner | None = None
@@ -114,46 +77,24 @@ class Exchange(Cycle):
         """Collect the content, then have a thread run it."""
         piece = self._stream.read_body()
         if piece is not None and not piece[1]:
-            self._hand_out(io.BytesIO(piece[0]), len(piece[0]))
+            self._hand_out(Content(io.BytesIO(piece[0]), len(piece[0])))
             return None
         return self._context.start_task(self._collect(piece))
 
     async def _collect(self, piece: tuple[bytes, bool] | None) -> None:
-        content = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - the thread closes it
         try:
-            if await self._fill(content, piece):
-                size = content.tell()
-                content.seek(0)
-                self._hand_out(content, size)
+            content = await collect(self._stream, piece)
+            if content is None:
+                self._log_once()
             else:
-                content.close()
-        except BaseException as error:
-            content.close()
+                self._hand_out(content)
+        except Exception as error:
             self._take_failure(error)
-            if not isinstance(error, Exception):
-                raise
         finally:
             self._stream.released()
 
-    async def _fill(self, content: IO[bytes], piece: tuple[bytes, bool] | None) -> bool:
-        """Write the content to *content*; false if the client does not send all of it."""
-        stream = self._stream
-        while not stream.gone:
-            if piece is not None:
-                content.write(piece[0])
-                if not piece[1]:
-                    return True
-            elif stream.input_ended:
-                stream.reset()
-            else:
-                await stream.wait_input()
-            piece = None if stream.gone else stream.read_body()
-        self._log_once()
-        return False
-
-    def _hand_out(self, content: IO[bytes], size: int) -> None:
+    def _hand_out(self, content: Content) -> None:
         self.content = content
-        self.content_length = size
         self._threads.put(self)
 
     # In the thread.
@@ -178,7 +119,7 @@ class Exchange(Cycle):
             # A thread outlives whatever a request raises, SystemExit and the like included.
             post(self._take_failure, error)
         finally:
-            self.content.close()
+            self.content.file.close()
 
     def reply(self, status: int, fields: Fields, body: bytes, more: bool = False) -> None:
         """Begin the response; without *more*, *body* is its whole content."""
@@ -256,7 +197,7 @@ class Exchange(Cycle):
 
     def _take_reply(self, status: int, fields: Fields, body: bytes, more: bool) -> None:
         stream = self._stream
-        if stream.gone:
+        if stream.gone or self._phase is COMPLETE:
             self._log_once()
             return
         try:
@@ -374,8 +315,3 @@ class Handler(ABC):
 
     def leave(self) -> None:  # noqa: B027 - most have nothing to do
         """The calling thread will answer no more."""
-
-
-# What a client that reads at all needs for what the loop has for it; longer, and the thread is
-# better replaced.
-_PATIENCE = 0.05

@@ -10,9 +10,10 @@ import time
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Scope
-from pounce.sync.exchange import Exchange, ExchangeStream, Handler
+from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.outbox import Outbox
 from pounce.sync.queue import RequestQueue
+from pounce.sync.roles import ExchangeStream
 from pounce.workers.sync_worker import SyncWorker
 
 logger = logging.getLogger("pounce.worker")

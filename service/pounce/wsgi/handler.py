@@ -23,7 +23,7 @@ class WSGIHandler(Handler):
     def answer(self, exchange: Exchange) -> None:
         """Call the application and send what it returns."""
         response = _Response(exchange)
-        environ = self._environs.make(exchange.scope, exchange.content, exchange.content_length)
+        environ = self._environs.make(exchange.scope, exchange.content.file, exchange.content.size)
         result = self._app(environ, response.start)
         try:
             response.send(result)

@@ -1,0 +1,51 @@
+"""A request's content, collected before a thread sees the request."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import IO
+
+from pounce.asgi.cycle import Stream
+
+MEMORY = 65_536
+"""How much of a content is kept in memory; more goes to a temporary file."""
+
+
+@dataclass(slots=True)
+class Content:
+    """*file* has *size* bytes and stands at its beginning."""
+
+    file: IO[bytes]
+    size: int
+
+
+async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> Content | None:
+    """The whole content, of which *piece* was read already; None if the client ends before.
+
+    Raises OSError when there is no room for it.
+    """
+    file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - whoever gets it closes it
+    whole = False
+    try:
+        whole = await _fill(file, stream, piece)
+    finally:
+        if not whole:
+            file.close()
+    if not whole:
+        return None
+    size = file.tell()
+    file.seek(0)
+    return Content(file, size)
+
+
+async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | None) -> bool:
+    while not stream.gone:
+        if piece is not None:
+            file.write(piece[0])
+            if not piece[1]:
+                return True
+        elif stream.input_ended:
+            stream.reset()
+        else:
+            await stream.wait_input()
+        piece = None if stream.gone else stream.read_body()
+    return False

@@ -1,0 +1,44 @@
+"""What an exchange needs of others: the connection, the threads, and the one that runs it."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from pounce.asgi.cycle import Cycle, Stream
+from pounce.sync.outbox import Outbox
+
+if TYPE_CHECKING:
+    from pounce.sync.exchange import Exchange
+
+
+class ExchangeStream(Stream, Protocol):
+    """What an exchange needs of the connection besides."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether `send_file` can be called."""
+
+    async def send_file(self, file: int, offset: int, count: int) -> bool:
+        """Send *count* bytes of descriptor *file* as the whole content; false if it fails."""
+
+    def go_on_with(self, cycle: Cycle) -> None:
+        """Start *cycle* for the same request, in place of the exchange."""
+
+
+class Threads(Protocol):
+    """Where exchanges find a thread."""
+
+    outbox: Outbox
+
+    ending: bool
+    """Whether responses that are not complete are to be broken off."""
+
+    def put(self, exchange: "Exchange") -> None:
+        """Have the first free thread call `Exchange.run`."""
+
+
+class Runner(Protocol):
+    """The thread that runs an exchange."""
+
+    name: str
+
+    def step_aside(self) -> None:
+        """It is going to wait for a client: have another thread take its place."""
