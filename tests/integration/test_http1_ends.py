@@ -125,7 +125,7 @@ async def test_a_client_that_reads_slowly_is_served(*, waits: bool) -> None:
             await send({"type": "http.response.body"})
 
     async with (
-        serve(app, write_timeout=0.25) as server,
+        serve(app, write_timeout=0.5) as server,
         await server.connect(receive_buffer=300_000) as client,
     ):
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
