@@ -127,8 +127,8 @@ class Server:
         return sum(_cpu(pid) for pid in _family(self.pid))
 
     def memory(self) -> int:
-        """Bytes of the worker: the proportional set size of its largest process."""
-        return max(_memory(pid) for pid in _family(self.pid))
+        """Bytes of the worker, its youngest process: the proportional set size."""
+        return _memory(_family(self.pid)[-1])
 
 
 @contextmanager
