@@ -1,12 +1,17 @@
 """What the HTTP/3 workers of a service share: UDP sockets, mailboxes and a secret."""
 
+import os
 import socket
 from collections.abc import Sequence
 
 from pounce.config import ServerConfig
+from pounce.handover import Keeper
 from pounce.mailboxes import Mailboxes
 from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import Mail
+
+_SECRET_SIZE = 32
+_STORED_AS = "quic-secret"
 
 
 class H3:
@@ -45,3 +50,23 @@ class H3:
     def close(self) -> None:
         """Give back the descriptors."""
         self._mailboxes.close()
+
+
+def recall_secret(keeper: Keeper | None) -> bytes:
+    """The secret of the run before, where that was kept; else a new one, kept for the next.
+
+    With the same one this run can tell the clients of the last that their connections are gone.
+    """
+    descriptor = keeper.recall(_STORED_AS) if keeper else None
+    if descriptor is not None:
+        secret = os.pread(descriptor, _SECRET_SIZE, 0)
+        os.close(descriptor)
+        if len(secret) == _SECRET_SIZE:
+            return secret
+    secret = os.urandom(_SECRET_SIZE)
+    if keeper:
+        memory = os.memfd_create(_STORED_AS)
+        os.write(memory, secret)
+        keeper.remember(_STORED_AS, memory)
+        os.close(memory)
+    return secret

@@ -7,7 +7,6 @@ service in `supervisor.service`.
 """
 
 import logging
-import os
 import signal
 import socket
 import threading
@@ -24,7 +23,7 @@ from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.interpreter import has_global_lock
 from pounce.lifecycle import LifecycleCollector, LifecycleEvent
-from pounce.supervisor.h3 import H3
+from pounce.supervisor.h3 import H3, recall_secret
 from pounce.supervisor.interface import open_control
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.service import Service
@@ -48,8 +47,7 @@ class Supervisor:
     *ssl_context* is for every stream socket that has no entry of its own (see `run`).
     *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
     each new generation its configuration. *control* is the path of the control socket. *keeper*
-    holds idle connections from one run to the next. *quic_secret*, 32 bytes, is what HTTP/3's
-    connection ids and tokens are made with; without it those of another run mean nothing.
+    holds idle connections from one run to the next.
     """
 
     def __init__(
@@ -65,7 +63,6 @@ class Supervisor:
         reload_config: Callable[[], ServerConfig] | None = None,
         control: Path | None = None,
         keeper: Keeper | None = None,
-        quic_secret: bytes | None = None,
     ) -> None:
         self._config = config
         self._reload_config = reload_config or (lambda: config)
@@ -76,7 +73,6 @@ class Supervisor:
         self._collector = lifecycle_collector
         self._control_path = control
         self._keeper = keeper
-        self._quic_secret = quic_secret or os.urandom(32)
         self._lifespan_state: dict[str, Any] | None = None
         # Reentrant, because a signal handler of the embedder may call `shutdown` at any moment.
         self._lifecycle_lock = threading.RLock()
@@ -218,7 +214,7 @@ class Supervisor:
             for sock in sockets or ()
             if (entry := entries.get(sock.fileno())) is not None and entry.http3
         ]
-        return H3(served, self._quic_secret, self._config) if served else None
+        return H3(served, recall_secret(self._keeper), self._config) if served else None
 
     def _install_signals(self, service: Service) -> Signals:
         def asks(what: ServiceInput) -> Any:
