@@ -11,18 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]
-from aioquic.h3.connection import FrameType, H3Connection, HeadersState
+from aioquic.h3.connection import H3Connection, HeadersState
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamReset
+from aioquic.quic.events import (
+    ConnectionTerminated,
+    HandshakeCompleted,
+    QuicEvent,
+    StreamDataReceived,
+    StreamReset,
+)
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
 from pounce.http3.certificates import Certificates, quic_configuration
 from pounce.http3.connection import HTTP3Connection
+from pounce.http3.frames import FrameReader, Type, decode_varint
 from pounce.http3.qpack import Fields
 from pounce.http3.tokens import SECRET_SIZE
 from pounce.mailboxes import Mailboxes
@@ -65,9 +71,7 @@ class ConnectionGone(Exception):
 
 
 class _H3(H3Connection):
-    """It notes GOAWAY, which aioquic passes over, and knows of HEAD and of 100."""
-
-    goaways: list[int]
+    """It knows of HEAD and of 100."""
 
     def _check_content_length(self, stream: Any) -> None:
         pass
@@ -78,11 +82,6 @@ class _H3(H3Connection):
             if isinstance(event, HeadersReceived) and (b":status", b"100") in event.headers:
                 self._stream[event.stream_id].headers_recv_state = HeadersState.INITIAL
         return events
-
-    def _handle_control_frame(self, frame_type: int, frame_data: bytes) -> None:
-        if frame_type == FrameType.GOAWAY:
-            self.goaways.append(Buffer(data=frame_data).pull_uint_var())
-        super()._handle_control_frame(frame_type, frame_data)
 
 
 class _Quic(QuicConnection):
@@ -157,13 +156,10 @@ class Client(QuicConnectionProtocol):
         self.holds_back = False
         """Whether the server is told of no more room than there was at first."""
         self.http = _H3(self._quic)
-        self.http.goaways = []
+        # GOAWAY, which aioquic passes over, comes on the server's first stream.
+        self._control = FrameReader(100)
+        self.goaways: list[int] = []
         self._quic.client = self
-
-    @property
-    def goaways(self) -> list[int]:
-        """The ids in the GOAWAY frames that have come."""
-        return self.http.goaways
 
     @property
     def local(self) -> tuple[str, int]:
@@ -252,10 +248,19 @@ class Client(QuicConnectionProtocol):
             exchange = self.exchanges[event.stream_id]
             exchange.error = StreamError(event.error_code)
             exchange.changed.set()
+        elif isinstance(event, StreamDataReceived) and event.stream_id == 3:
+            self._read_control(event.data)
         self.changed.set()
         for http_event in self.http.handle_event(event):
             if isinstance(http_event, HeadersReceived | DataReceived):
                 self._take(http_event)
+
+    def _read_control(self, data: bytes) -> None:
+        self._control.feed(data.removeprefix(b"\0"))  # the stream's type; no frame begins so
+        while (frame := self._control.next()) is not None:
+            if frame.type == Type.GOAWAY:
+                [value, _] = decode_varint(frame.payload, 0) or (0, 0)
+                self.goaways.append(value)
 
     def _take(self, event: HeadersReceived | DataReceived) -> None:
         exchange = self.exchanges[event.stream_id]
