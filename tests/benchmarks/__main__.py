@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests import tools
 from tests.benchmarks import generator, report
-from tests.benchmarks.generator import Echo, Load, Sample
+from tests.benchmarks.generator import HTTP3, Echo, Load, Sample
 from tests.benchmarks.report import Line
 from tests.benchmarks.rows import ROWS, Row, paced
 from tests.benchmarks.servers import PROJECT, Interpreters, environments, serving
@@ -91,7 +91,9 @@ class Bench:
         wall = clock["beside"] / clock["alone"]
         yield Line(title, "without them", "/s", cpu["beside"], cpu["alone"], 0.9, wall=wall)
 
-    def _samples(self, names: tuple[str, ...], load: Load | Echo) -> dict[str, list[Sample]]:
+    def _samples(
+        self, names: tuple[str, ...], load: Load | Echo | HTTP3
+    ) -> dict[str, list[Sample]]:
         samples = defaultdict(list)
         with ExitStack() as stack:
             servers = [

@@ -10,12 +10,13 @@ HELLO = b"Hello, world!"
 LARGE = b"x" * 100_000
 CHUNK = b"y" * 1000
 CHUNKS = 100
+HUGE = 100_000_000
 
 _TEXT = (b"content-type", b"text/plain")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer ``/hello``, ``/large``, ``/chunks``, ``/echo`` and, by Starlette, ``/json``.
+    """Answer ``/hello``, ``/large``, ``/huge``, ``/chunks``, ``/echo`` and ``/json`` (Starlette).
 
     A WebSocket gets its messages back.
     """
@@ -63,6 +64,14 @@ async def _chunks(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
+async def _huge(scope: Any, receive: Any, send: Any) -> None:
+    headers = [_TEXT, (b"content-length", b"%d" % HUGE)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for _ in range(HUGE // len(LARGE)):
+        await send({"type": "http.response.body", "body": LARGE, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
 async def _echo(scope: Any, receive: Any, send: Any) -> None:
     body, more = b"", True
     while more:
@@ -81,5 +90,6 @@ _ROUTES: dict[str, Any] = {
     "/large": _large,
     "/chunks": _chunks,
     "/echo": _echo,
+    "/huge": _huge,
     "/json": Starlette(routes=[Route("/json", _json)]),
 }

@@ -65,6 +65,23 @@ class Echo:
         return Sample(echoes / took, echoes / used, 0.0)
 
 
+@dataclass(frozen=True)
+class HTTP3:
+    """Requests over HTTP/3 for *path*, one after the other on each of so many *connections*."""
+
+    path: str = "/hello"
+    connections: int = 10
+
+    def run(self, server: Server, seconds: int, directory: Path) -> Sample:
+        """Load *server* for so many *seconds*; the latency is not measured."""
+        arguments = [server.port, self.path, self.connections, seconds]
+        used, output = _run(
+            [sys.executable, str(HERE / "http3_client.py"), *map(str, arguments)], server
+        )
+        responses, _, took = map(float, output.split())
+        return Sample(responses / took, responses / used, 0.0)
+
+
 def _run(command: list[str], server: Server) -> tuple[float, str]:
     """Run a client; returns the CPU time that *server* used meanwhile, and the client's output."""
     before = server.cpu()

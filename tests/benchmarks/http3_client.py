@@ -1,4 +1,4 @@
-"""An HTTP/3 client: PORT PATH CONNECTIONS SECONDS; writes how many responses and bytes came, and when.
+"""An HTTP/3 client: PORT PATH CONNECTIONS SECONDS; writes responses, bytes, and seconds taken.
 
 Each connection asks for the same again as soon as it has the answer.
 """
@@ -7,6 +7,7 @@ import asyncio
 import ssl
 import sys
 import time
+from typing import Any
 
 import uvloop
 from aioquic.asyncio.client import connect
@@ -24,8 +25,11 @@ class Client(QuicConnectionProtocol):
     responses = received = 0
     until = 0.0
 
-    def start(self, path: str, until: float) -> asyncio.Future[None]:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.http = H3Connection(self._quic)
+
+    def start(self, path: str, until: float) -> asyncio.Future[None]:
         self.head = [
             (b":method", b"GET"),
             (b":scheme", b"https"),
@@ -73,7 +77,8 @@ async def main(port: int, path: str, connections: int, seconds: float) -> None:
     began = time.monotonic()
     clients = await asyncio.gather(*(run() for _ in range(connections)))
     took = time.monotonic() - began
-    print(sum(c.responses for c in clients), sum(c.received for c in clients), took)
+    counts = sum(c.responses for c in clients), sum(c.received for c in clients)
+    sys.stdout.write(f"{counts[0]} {counts[1]} {took}\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tests.benchmarks.generator import Echo, Load
+from tests.benchmarks.generator import HTTP3, Echo, Load
 from tests.benchmarks.servers import CORES, THREADS
 
 
@@ -15,7 +15,7 @@ class Row:
     """
 
     title: str
-    load: Load | Echo
+    load: Load | Echo | HTTP3
     wanted: dict[str, float]
     others: tuple[str, ...] = ()
     subject: str = "pounce"
@@ -89,6 +89,18 @@ ROWS = (
         "WebSocket echo, 64-byte messages, 32 connections",
         Echo(),
         {"uvicorn, websockets": 1.0, "uvicorn, websockets-sansio": 1.0, "uvicorn, wsproto": 1.0},
+    ),
+    Row(
+        "HTTP/3: GET, 13-byte body, 10 connections",
+        HTTP3(),
+        {"hypercorn, HTTP/3": 1.3},
+        subject="pounce, HTTP/3",
+    ),
+    Row(
+        "HTTP/3: GET, 100 MB",
+        HTTP3("/huge", connections=1),
+        {"hypercorn, HTTP/3": 1.2},
+        subject="pounce, HTTP/3",
     ),
     Row(
         "access log in a file",

@@ -1,6 +1,7 @@
 """The servers under test: their environment, how each is started, and what it uses."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 from tests import run
 from tests.benchmarks.journal import journal
+from tests.certificates import Authority
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
@@ -21,7 +23,7 @@ PACKAGES = (
     "uvicorn[standard]",
     "granian[uvloop]",
     "gunicorn",
-    "hypercorn[uvloop]",
+    "hypercorn[h3,uvloop]",
     "starlette",
     "flask",
     "websockets",
@@ -58,6 +60,9 @@ COMMANDS = {
     "gunicorn": "{python} -m gunicorn -k asgi --workers 1 --bind 127.0.0.1:{port} applications:app",
     "hypercorn": "{python} -m hypercorn -k uvloop --workers 1 --bind 127.0.0.1:{port}"
     " applications:app",
+    "pounce, HTTP/3": f"{_POUNCE} --http3 --certificate {{certificate}} --key {{key}}",
+    "hypercorn, HTTP/3": "{python} -m hypercorn -k uvloop --workers 1 --bind 127.0.0.1:{port}"
+    " --quic-bind 127.0.0.1:{port} --certfile {certificate} --keyfile {key} applications:app",
     "pounce, wsgi": "{python} -m pounce serve blocking:app --directory {here} --threads {threads}"
     " --bind 127.0.0.1:{port}",
     "gunicorn gthread": "{python} -m gunicorn -k gthread --threads {threads} --workers 1"
@@ -135,7 +140,9 @@ class Server:
 def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
     """Start the server *name* on its core; its output goes to a file in *directory*."""
     port = _free_port()
-    log = directory / f"{name.replace(', ', '-').replace(' ', '-')}.log"
+    if "HTTP/3" in name:
+        Authority().issue("localhost").write(directory, "localhost")
+    log = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log"
     command = _command(name, interpreters, port, log)
     cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if name.endswith("2 workers") else str(SERVER_CORE)
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
@@ -168,6 +175,8 @@ def _command(name: str, interpreters: Interpreters, port: int, log: Path) -> lis
             here=HERE,
             threads=THREADS,
             log=log.with_suffix(".access"),
+            certificate=log.parent / "localhost.pem",
+            key=log.parent / "localhost.key",
         )
         .split()
     )

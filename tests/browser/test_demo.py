@@ -10,9 +10,10 @@ from tests.service import serving
 _BUDGET = "--virtual-time-budget=3000"
 
 
-def dump(url: str, profile: Path) -> str:
-    """The page at *url* as HTML, after its scripts have run."""
+def dump(url: str, profile: Path, *more: str) -> str:
+    """The page at *url* as HTML, after its scripts have run; *more* are flags."""
     flags = ["--headless", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}"]
+    flags += more
     # Its sandbox refuses to run as root, which is who runs tests that install packages.
     command = ["chromium", *flags, "--no-sandbox", _BUDGET, "--dump-dom", url]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout

@@ -23,7 +23,7 @@ from pounce.asgi.types import Scope
 from pounce.http3.engine import Engine
 from pounce.http3.errors import Code, ConnectionFailed
 from pounce.http3.fields import RequestHead
-from pounce.http3.quic import ServerConnection
+from pounce.http3.quic import TIMER_STEP, ServerConnection
 from pounce.http3.stream import RequestStream
 from pounce.net.forwarded import Origin
 
@@ -326,6 +326,8 @@ class HTTP3Connection:
 
     def _set_timer(self, now: float) -> None:
         due = self._quic.get_timer()
+        if due is not None:
+            due = max(due, now + TIMER_STEP)
         if self._timer is not None:
             # One that comes too early costs less than setting it anew with each datagram.
             if due is not None and now < self._timer_at <= due:

@@ -1,6 +1,6 @@
 """A server's QUIC connection: aioquic's, with the decisions that it leaves no public way to make.
 
-All contact with aioquic's private names is in this module. It was checked with 1.2 and 1.3.
+All contact with aioquic's private names is in this module. It was checked with 1.2, 1.3 and 1.7.
 """
 
 # ruff: noqa: SLF001 - this is what the module is for
@@ -13,11 +13,15 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionId, QuicConnectionState
 from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import pull_client_hello
 
 MAX_REQUESTS = 100
 """How many request streams a client may have open (RFC 9000 section 4.6)."""
+
+TIMER_STEP = 0.001
+"""Seconds: no timer is set to be due earlier than this."""
 
 # A client needs three streams of its own (RFC 9114 section 6.2) and may try out some more.
 _MAX_UNIDIRECTIONAL = 8
@@ -70,6 +74,20 @@ class _Finished(set[int]):
         return stream_id < self._all_below[stream_id & 3] or super().__contains__(stream_id)
 
 
+class _Pacer(QuicPacketPacer):
+    """Spreads what is sent over time (RFC 9002 section 7.7).
+
+    A loop's timers are no finer than a millisecond. What a path carries in that time may
+    therefore go out at once, in few system calls; else a fast path would be held up, and the loop
+    be kept busy by timers that come too early.
+    """
+
+    def update_rate(self, *arguments: Any, **options: Any) -> None:
+        """The window or the round-trip time has changed."""
+        super().update_rate(*arguments, **options)
+        self.bucket_max = max(self.bucket_max, 2 * TIMER_STEP)
+
+
 class ServerConnection(QuicConnection):
     """One client's connection, without I/O.
 
@@ -100,6 +118,7 @@ class ServerConnection(QuicConnection):
         # What there is to acknowledge goes out with whatever is sent after a batch of datagrams
         # was read, instead of a millisecond later in a datagram of its own.
         self._ack_delay = 0.0
+        self._loss._pacer = _Pacer(max_datagram_size=configuration.max_datagram_size)
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = MAX_REQUESTS
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _MAX_UNIDIRECTIONAL
         self._streams_finished = _Finished(self._stream_ended)
