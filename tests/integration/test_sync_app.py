@@ -3,14 +3,17 @@
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.sync.asgi import ASGIHandler
 from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest, RawResponse
+from pounce.workers.async_pool import AsyncPool
 from tests.live import Client, echo, live, read_body, respond, serve_in_threads, until
 
 UPGRADE = (
@@ -49,6 +52,18 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
     await echo(scope, receive, send)
 
 
+@asynccontextmanager
+async def pooled(app: ASGIApp) -> AsyncIterator[AsyncPool]:
+    """*app* on a loop of its own."""
+    pool = AsyncPool(app, "auto", "test-async")
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.stop()
+        await until(lambda: not pool.alive)
+
+
 async def post(client: Client, target: str, content: bytes = b"") -> bytes:
     head = f"POST {target} HTTP/1.1\r\nhost: a.example\r\ncontent-length: {len(content)}\r\n\r\n"
     await client.send(head.encode() + content)
@@ -79,7 +94,11 @@ async def test_a_whole_request_becomes_a_whole_response() -> None:
 @live
 async def test_what_it_leaves_is_for_the_asgi_application() -> None:
     handler = SyncAppHandler(Told(), falls_through=True)
-    async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
+    async with (
+        pooled(asgi) as pool,
+        serve_in_threads(handler, pool) as server,
+        await server.connect() as client,
+    ):
         for _ in range(2):
             assert (await post(client, "/left", b"content")).endswith(b"\r\n\r\ncontent")
             assert b"\r\ncontent-length: 0\r\n" in await client.get("/left")
@@ -112,7 +131,7 @@ async def test_a_failure_is_answered_500(caplog: pytest.LogCaptureFixture) -> No
 
 @live
 async def test_an_asgi_application_that_falls_behind_is_told_of_its_client() -> None:
-    told = asyncio.Event()
+    told = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert await read_body(receive) == b"content"
@@ -120,21 +139,81 @@ async def test_an_asgi_application_that_falls_behind_is_told_of_its_client() -> 
         told.set()
 
     handler = SyncAppHandler(Told(), falls_through=True)
-    async with serve_in_threads(handler, app) as server:
+    async with pooled(app) as pool, serve_in_threads(handler, pool) as server:
         async with await server.connect() as client:
             await client.send(
                 b"POST /left HTTP/1.1\r\nhost: a.example\r\ncontent-length: 7\r\n\r\ncontent"
             )
             await until(lambda: "<- running" not in server.context.in_flight())
-        await told.wait()
+        await until(told.is_set)
 
 
 @live
-async def test_websockets_are_the_loop_s() -> None:
+async def test_websockets_are_the_pool_s() -> None:
     handler = SyncAppHandler(Told(), falls_through=True)
-    async with serve_in_threads(handler, asgi) as server, await server.connect() as client:
-        await client.send(UPGRADE)
-        assert b" 101 Switching Protocols\r\n" in await client.read_until(b"\r\n\r\n")
+    async with pooled(asgi) as pool, serve_in_threads(handler, pool) as server:
+        async with await server.connect() as client:
+            await client.send(UPGRADE)
+            assert b" 101 Switching Protocols\r\n" in await client.read_until(b"\r\n\r\n")
+        await server.departures()
+
+
+@live
+async def test_the_pool_outlives_what_its_application_raises(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise {b"e": ValueError, b"s": SystemExit}[scope["query_string"]]("told")
+
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with (
+        pooled(app) as pool,
+        serve_in_threads(handler, pool) as server,
+        await server.connect() as client,
+    ):
+        for query in "es":
+            assert (await client.get(f"/left?{query}")).startswith(b"HTTP/1.1 500 ")
+    assert "ValueError: told" in caplog.text
+    assert "SystemExit('told')" in caplog.text
+
+
+@live
+async def test_the_application_of_a_pool_is_cancelled_with_its_client() -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    handler = SyncAppHandler(Told(), falls_through=True)
+    async with (
+        pooled(app) as pool,
+        serve_in_threads(handler, pool) as server,
+        await server.connect() as client,
+    ):
+        await client.send(b"GET /left HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await until(begun.is_set)
+        server.context.abort()
+        await until(cancelled.is_set)
+
+
+@live
+async def test_a_pool_tells_when_it_is_stuck() -> None:
+    go = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert go.wait(10)
+
+    async with pooled(app) as pool:
+        loop = asyncio.get_running_loop()
+        stuck = asyncio.ensure_future(pool({"type": "http"}, None, None))  # type: ignore[arg-type]
+        await until(lambda: pool.stuck_for(loop.time()) > 0.1)
+        go.set()
+        await until(lambda: pool.stuck_for(loop.time()) == 0.0)
+        await stuck
 
 
 # ASGI in threads

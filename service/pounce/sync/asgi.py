@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from pounce.asgi.cycle import as_bytes, as_status
@@ -10,21 +11,24 @@ from pounce.sync.exchange import Exchange, Fields, Handler
 
 
 class ASGIHandler(Handler):
-    """Answers with *app*.
+    """Answers with *app*, in each thread on a loop of *new_loop* (asyncio's own).
 
     A coroutine cannot change its loop. So a response that comes in pieces, and may go on for
     ever, is left to its thread, and another thread takes the place of that.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+    ) -> None:
         self._app = app
+        self._new_loop = new_loop
         self._of_thread = threading.local()
 
     def answer(self, exchange: Exchange) -> None:
         """Run the application until it returns."""
         here = self._of_thread
         if not hasattr(here, "runner"):
-            here.runner = asyncio.Runner()
+            here.runner = asyncio.Runner(loop_factory=self._new_loop)
         here.runner.run(self._call(exchange))
 
     def leave(self) -> None:

@@ -1,12 +1,14 @@
 """Which handler goes with which application."""
 
 import multiprocessing
+from functools import partial
 
 from pounce.application import Served
 from pounce.config import ServerConfig
 from pounce.sync.asgi import ASGIHandler
 from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
+from pounce.workers.loops import new_event_loop
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 
@@ -17,7 +19,7 @@ def handler_for(served: Served, config: ServerConfig) -> Handler:
         return SyncAppHandler(served.sync, falls_through=served.asgi is not None)
     if served.wsgi is None:
         assert served.asgi is not None  # noqa: S101 - something is served
-        return ASGIHandler(served.asgi)
+        return ASGIHandler(served.asgi, partial(new_event_loop, config.loop))
     in_process = multiprocessing.parent_process() is not None
     environs = EnvironMaker(
         config.root_path,

@@ -8,6 +8,7 @@ from typing import Any
 from pounce.application import Served, no_asgi_application
 from pounce.asgi.context import ServerContext
 from pounce.asgi.lifespan import Lifespan
+from pounce.workers.async_pool import AsyncPool
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.distributor import AcceptDistributor
 from pounce.workers.handlers import handler_for
@@ -31,6 +32,7 @@ class ServingWorker(LoopWorker):
         self._lifespan: Lifespan | None = None
         self._runs_lifespan = True
         self._distributor: AcceptDistributor | None = None
+        self._pool: AsyncPool | None = None
         self.context: ServerContext | None = None
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
@@ -55,36 +57,51 @@ class ServingWorker(LoopWorker):
 
     async def start(self) -> None:
         """Run the lifespan's startup and attach the sockets."""
-        served = self.served
-        if self._runs_lifespan and served.asgi is not None:
-            lifespan = Lifespan(served.asgi, self.config.lifespan, self._state)
-            await lifespan.startup()
-            self._lifespan = lifespan
+        app = self.served.asgi
+        if self.served.in_threads and app is not None:
+            app = self._pool = AsyncPool(app, self.config.loop, f"{self._name}-async")
+            self._pool.start()
+        try:
+            if self._runs_lifespan and app is not None:
+                lifespan = Lifespan(app, self.config.lifespan, self._state)
+                await lifespan.startup()
+                self._lifespan = lifespan
+        except BaseException:  # also where the worker is told to end meanwhile
+            self._stop_pool()
+            raise
         mine = self.assignment
         context = ServerContext(
             config=self.config,
-            app=served.asgi or no_asgi_application,
+            app=app or no_asgi_application,
             state=self._state,
             loop=self.loop,
             extensions={"pounce": {"worker": mine.slot, "generation": mine.generation}},
             flight=mine.flight,
         )
-        if served.in_threads:
+        if self.served.in_threads:
             self._distribute(context)
         self.attach(context)
         self.context = context
 
     def _distribute(self, context: ServerContext) -> None:
-        mine = self.assignment
         self._distributor = AcceptDistributor(
             self.loop,
             handler_for(self.served, self.config),
             self.config.threads,
             self.config.worker_timeout,
-            f"pounce-{mine.generation}-{mine.slot}",
+            self._name,
         )
         self._distributor.start()
         context.make_cycle = self._distributor.make_cycle
+
+    @property
+    def _name(self) -> str:
+        """What the names of its threads begin with."""
+        return f"pounce-{self.assignment.generation}-{self.assignment.slot}"
+
+    def _stop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
 
     @abstractmethod
     def attach(self, context: ServerContext) -> None:
@@ -113,6 +130,7 @@ class ServingWorker(LoopWorker):
             self._distributor.close()
         if self._lifespan is not None:
             await self._lifespan.shutdown()
+        self._stop_pool()
 
     def tick(self, now: float) -> None:
         """Sweep the connections' timeouts and publish the counters."""
@@ -121,22 +139,27 @@ class ServingWorker(LoopWorker):
             busy = self.context.sweep(now)
             requests = self.context.requests
             connections = self.held()
-        if self._distributor is None or self._has_threads(self._distributor, now):
+        if self._distributor is None or self._can_go_on(self._distributor, now):
             self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
 
-    def _has_threads(self, distributor: AcceptDistributor, now: float) -> bool:
-        """Whether threads are left to go on with.
+    def _can_go_on(self, distributor: AcceptDistributor, now: float) -> bool:
+        """Whether threads are left to answer.
 
         When too many are stuck, only a new worker helps. This one is silent from now on, as if
         its loop were stuck, and gives away what it can until the supervisor replaces it.
         """
         distributor.tick(now)
+        stuck = ""
+        if distributor.exhausted:
+            stuck = "as many threads are stuck as this worker has"
+        elif self._pool is not None and self._pool.stuck_for(now) > self.config.worker_timeout:
+            stuck = "the loop of the ASGI application is stuck"
         if self.draining:
             self.check_drained()
-        elif distributor.exhausted:
-            logger.error("as many threads are stuck as this worker has; it has to be replaced")
+        elif stuck:
+            logger.error("%s; it has to be replaced", stuck)
             self._drain(hand_over=True)
-        return not distributor.exhausted
+        return not stuck
 
     def held(self) -> int:
         """How many connections there are."""
