@@ -140,8 +140,10 @@ def main() -> None:
         lines: list[Line] = []
         for title, measure in work:
             if chosen.only in title:
-                lines += measure()
-                _say(f"measured: {title}")
+                measured = list(measure())
+                lines += measured
+                ratios = ", ".join(f"{line.ratio:.2f} x {line.peer}" for line in measured)
+                _say(f"{title}: {ratios}")
     build = PROJECT / "build"
     build.mkdir(exist_ok=True)
     report.write_json(lines, build / "bench.json")

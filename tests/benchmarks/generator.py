@@ -37,7 +37,7 @@ class Load:
         script = directory / "wrk.lua"
         script.write_text(self.script)
         command = ["wrk", "--latency", "--threads", "1", "--connections", str(self.connections)]
-        command += ["--duration", f"{seconds}s", "--script", str(script)]
+        command += ["--duration", f"{seconds}s", "--timeout", "20s", "--script", str(script)]
         used, output = _run([*command, server.url(self.path)], server)
         if "Non-2xx" in output or "Socket errors" in output:
             raise RuntimeError(f"{server.name}, {self.path}: {output}")
