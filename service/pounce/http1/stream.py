@@ -99,11 +99,11 @@ class RequestStream(BaseConnection):
     def read_body(self) -> tuple[bytes, bool] | None:
         """The next piece of the request's content, as far as it is here."""
         reader = self._reader
-        if not reader.in_body:
-            return b"", False
         whole = reader.whole_body()
         if whole is not None:
             return whole, False
+        if not reader.in_body:
+            return b"", False
         try:
             event = reader.next_event()
         except BadRequest as error:
