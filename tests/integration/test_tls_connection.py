@@ -286,6 +286,24 @@ async def test_a_client_may_close_its_side_alone(directory: Path, tls: ssl.SSLCo
 
 
 @live
+async def test_a_client_may_close_its_side_while_it_reads_the_last_response(
+    directory: Path, tls: ssl.SSLContext
+) -> None:
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, bytes(8_000_000))
+
+    async with serve(large, tls=tls) as server:
+        trusted = trusting(directory)
+        async with await server.connect_securely(trusted, receive_buffer=65536) as client:
+            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+            await until(lambda: bool(server.context.ending))
+            await client.notify()
+            await asyncio.sleep(0)
+            assert await count(client) > 8_000_000
+            assert client.ended
+
+
+@live
 async def test_a_broken_record_ends_the_connection(directory: Path, tls: ssl.SSLContext) -> None:
     async with (
         serve(hello, tls=tls) as server,

@@ -129,6 +129,8 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
             ended = True
         except ssl.SSLWantReadError:
             ended = False
+        except ssl.SSLZeroReturnError:  # as by b"", after this side has ended, too
+            ended = True
         except ssl.SSLError:
             self.abort()
             return
