@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -223,13 +222,14 @@ async def test_a_pool_tells_when_it_is_stuck() -> None:
 async def test_each_request_has_a_thread_and_a_loop() -> None:
     main = threading.get_ident()
     loops: set[int] = set()
+    together = threading.Barrier(3)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert threading.get_ident() != main
         loops.add(id(asyncio.get_running_loop()))
         body = await read_body(receive)
         await asyncio.sleep(0)
-        time.sleep(0.02)
+        together.wait(10)
         await respond(send, body or b"")
 
     async with serve_in_threads(ASGIHandler(app), threads=3) as server:

@@ -414,13 +414,14 @@ async def test_pipelined_requests_are_answered_in_turn() -> None:
 @live
 async def test_as_many_requests_run_as_there_are_threads() -> None:
     running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
 
     def app(environ: Environ, start: Start) -> list[bytes]:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.02)
+        together.wait(10)
         with lock:
             running -= 1
         start("200 OK", PLAIN)
