@@ -73,7 +73,7 @@ def test_the_old_generation_finishes_what_blocks(tmp_path: Path, mode: str) -> N
         service.connect() as idle,
     ):
         assert idle.get("/").headers[b"x-served-by"].startswith(b"1 ")
-        slow.send("/slow?ms=700")
+        slow.send("/slow?ms=500")
         reload(service, 2)
         assert idle.get("/").headers[b"x-served-by"].startswith(b"2 ")
         assert "generation 1 is retired" not in service.log

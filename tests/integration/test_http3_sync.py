@@ -1,0 +1,45 @@
+"""Threads behind HTTP/3: what a thread makes goes out as anything does."""
+
+from pathlib import Path
+
+from pounce.sync.raw import SyncAppHandler
+from pounce.sync_app import RawRequest
+from pounce.wsgi.environ import EnvironMaker
+from pounce.wsgi.handler import WSGIHandler
+from tests import http3
+from tests.apps.transports_wsgi import FILE, app
+from tests.live import echo, live, threads_for
+
+
+@live
+async def test_over_http3(tmp_path: Path) -> None:
+    handler = WSGIHandler(app, EnvironMaker("", multithread=True, multiprocess=False))
+    file = tmp_path / "file"
+    file.write_bytes(FILE)
+    async with (
+        http3.serve(echo, tmp_path) as server,
+        threads_for(server.workers[0].context, handler),
+        http3.connected(server.address) as client,
+    ):
+        for _ in range(2):
+            assert (await client.get("/scheme")).body == b"httpsHTTP/3"
+            assert (await client.post("/", FILE)).body == FILE
+            assert (await client.get("/stream")).body == b"piece 0\npiece 1\npiece 2\n"
+            answer = await client.get("/file", (b"x-file", str(file).encode()))
+            assert answer.body == FILE
+
+
+@live
+async def test_what_a_sync_app_leaves_over_http3(tmp_path: Path) -> None:
+    class Leaving:
+        def handle_sync(self, request: RawRequest) -> None:
+            assert request.http_version == "3"
+
+    handler = SyncAppHandler(Leaving(), falls_through=True)
+    async with (
+        http3.serve(echo, tmp_path) as server,
+        threads_for(server.workers[0].context, handler),
+        http3.connected(server.address) as client,
+    ):
+        for _ in range(2):
+            assert (await client.post("/", b"content")).body == b"content"
