@@ -85,9 +85,15 @@ class _H3(H3Connection):
 
 
 class _Quic(QuicConnection):
-    """It can be slow to read."""
+    """It can be slow to read, and change its connection id as soon as it has another."""
 
     client: "Client"
+    restless = False
+
+    def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        super().receive_datagram(data, addr, now)
+        if self.restless and self._peer_cid_available:
+            self.change_connection_id()
 
     def _write_connection_limits(self, *arguments: Any, **options: Any) -> None:
         if not self.client.holds_back:
@@ -291,10 +297,13 @@ def client_configuration(**options: Any) -> QuicConfiguration:
 
 
 @asynccontextmanager
-async def connected(address: tuple[str, int], **options: Any) -> AsyncIterator[Client]:
+async def connected(
+    address: tuple[str, int], *, restless: bool = False, **options: Any
+) -> AsyncIterator[Client]:
     """A client's connection to *address*, on a socket of its own."""
     loop = asyncio.get_running_loop()
     quic = _Quic(configuration=client_configuration(**options))
+    quic.restless = restless
     family = "::" if ":" in address[0] else "0.0.0.0"
     _, client = await loop.create_datagram_endpoint(lambda: Client(quic), local_addr=(family, 0))
     try:

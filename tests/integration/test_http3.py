@@ -224,7 +224,7 @@ async def test_a_client_that_does_not_read_stops_the_application(tmp_path: Path)
             sent += 16_384
         await send({"type": "http.response.body"})
 
-    window = {"max_stream_data": 65_536, "max_data": 65_536}
+    window: dict[str, Any] = {"max_stream_data": 65_536, "max_data": 65_536}
     async with serve(app, tmp_path) as server, connected(server.address, **window) as client:
         client.holds_back = True
         exchange = client.start()
@@ -248,7 +248,7 @@ async def test_a_client_that_never_reads_is_given_up(tmp_path: Path) -> None:
         except ClientDisconnected as error:
             errors.append(error)
 
-    window = {"max_stream_data": 65_536, "max_data": 65_536}
+    window: dict[str, Any] = {"max_stream_data": 65_536, "max_data": 65_536}
     options = {"write_timeout": 0.2}
     async with (
         serve(app, tmp_path, **options) as server,

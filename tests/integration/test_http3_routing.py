@@ -61,6 +61,18 @@ async def test_a_client_that_changes_its_port(tmp_path: Path) -> None:
 
 
 @live
+async def test_a_client_that_uses_each_connection_id_at_once(tmp_path: Path) -> None:
+    async with (
+        serve(hello, tmp_path) as server,
+        connected(server.address, restless=True) as client,
+    ):
+        for _ in range(5):
+            assert (await client.get()).body == b"hello"
+        assert client.ended is None
+        assert client.quic._peer_cid.sequence_number
+
+
+@live
 async def test_a_client_that_moves_while_it_downloads(tmp_path: Path) -> None:
     gate = asyncio.Event()
 

@@ -166,6 +166,8 @@ class HTTP3Connection:
         try:
             self._handle_events()
             datagrams = [] if self._over else self._quic.datagrams_to_send(now)
+            # Of connection ids that the client may use as soon as these have arrived.
+            self._handle_events()
         except Exception:
             logger.debug("the connection of %s failed", self.client, exc_info=True)
             self._vanish()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionId, QuicConnectionState
-from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet import QuicFrameType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
@@ -214,6 +214,12 @@ class ServerConnection(QuicConnection):
             handle(input_buf, *buffers)
 
         self.tls._server_handle_hello = handle_hello  # type: ignore[assignment, method-assign]
+
+    def _parse_transport_parameters(self, data: bytes, from_session_ticket: bool = False) -> None:
+        super()._parse_transport_parameters(data, from_session_ticket)
+        # RFC 9000 section 18.2: some clients take nothing larger, as OpenSSL's, which takes 1200.
+        most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
+        self._max_datagram_size = min(self._max_datagram_size, most or self._max_datagram_size)
 
     def _replenish_connection_ids(self) -> None:
         while len(self._host_cids) < min(4, self._remote_active_connection_id_limit):
