@@ -6,7 +6,7 @@ import functools
 import inspect
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -29,8 +29,13 @@ PATIENCE = 10.0
 SWEEP = 0.02
 
 
-def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an asynchronous test on asyncio's loop and on uvloop."""
+_LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def live(
+    test: Callable[..., Awaitable[None]], loops: Sequence[str] = tuple(_LOOPS)
+) -> Callable[..., None]:
+    """Run an asynchronous test on asyncio's loop and on uvloop, or on those of *loops* alone."""
 
     @functools.wraps(test)
     def run(loop_factory: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
@@ -45,8 +50,8 @@ def live(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     parameters = list(inspect.signature(test).parameters.values())
     loop = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
     run.__signature__ = inspect.Signature([*parameters, loop])  # type: ignore[attr-defined]
-    factories = [asyncio.new_event_loop, uvloop.new_event_loop]
-    mark = pytest.mark.parametrize("loop_factory", factories, ids=["asyncio", "uvloop"])
+    factories = [_LOOPS[name] for name in loops]
+    mark = pytest.mark.parametrize("loop_factory", factories, ids=loops)
     marked: Callable[..., None] = mark(run)
     return marked
 

@@ -1,6 +1,7 @@
 """Requests and responses over HTTP/3, with a client on a real socket."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from pounce.http3.qpack import Fields
 from tests.http3 import StreamError, connected, serve
 from tests.live import echo, hello, live, read_body, respond, until
 
+# What is asked here is alike on every loop; where datagrams go is tested on both.
+on_uvloop = partial(live, loops=["uvloop"])
+
 
 async def tell(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the scope."""
@@ -19,7 +23,7 @@ async def tell(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, repr([scope[key] for key in (*keys, "client", "server")]).encode())
 
 
-@live
+@on_uvloop
 async def test_the_scope(tmp_path: Path) -> None:
     async with serve(tell, tmp_path) as server, connected(server.address) as client:
         response = await client.get("/a%20b?c", (b"x-d", b"e"))
@@ -31,14 +35,14 @@ async def test_the_scope(tmp_path: Path) -> None:
         assert told[8] == server.address
 
 
-@live
+@on_uvloop
 async def test_what_a_trusted_proxy_says(tmp_path: Path) -> None:
     async with serve(tell, tmp_path) as server, connected(server.address) as client:
         response = await client.get("/", (b"x-forwarded-for", b"192.0.2.7"))
         assert eval(response.body)[7][0] == "192.0.2.7"
 
 
-@live
+@on_uvloop
 async def test_many_requests_of_one_connection(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:
         for _ in range(3):
@@ -50,7 +54,7 @@ async def test_many_requests_of_one_connection(tmp_path: Path) -> None:
         assert not connection.busy
 
 
-@live
+@on_uvloop
 async def test_content_in_both_directions(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:
         body = bytes(range(256)) * 8000  # 2 MB, more than any window
@@ -59,7 +63,7 @@ async def test_content_in_both_directions(tmp_path: Path) -> None:
         assert response.header(b"content-length") == b"%d" % len(body)
 
 
-@live
+@on_uvloop
 async def test_streaming_both_ways_at_once(tmp_path: Path) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -80,7 +84,7 @@ async def test_streaming_both_ways_at_once(tmp_path: Path) -> None:
         assert response.header(b"content-length") is None
 
 
-@live
+@on_uvloop
 async def test_trailers_are_dropped(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:
         exchange = client.start(method="POST", ended=False)
@@ -136,7 +140,7 @@ def test_responses(name: str, tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
-@live
+@on_uvloop
 async def test_large_and_many_fields(tmp_path: Path) -> None:
     fields = [(b"set-cookie", b"a" * 9000), *((b"x-%d" % n, b"v" * n) for n in range(200))]
 
@@ -148,7 +152,7 @@ async def test_large_and_many_fields(tmp_path: Path) -> None:
         assert (await client.get()).headers[: len(fields)] == fields
 
 
-@live
+@on_uvloop
 async def test_a_client_that_waits_to_be_told_to_go_on(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:
         exchange = client.start("/", (b"expect", b"100-continue"), method="POST", ended=False)
@@ -157,7 +161,7 @@ async def test_a_client_that_waits_to_be_told_to_go_on(tmp_path: Path) -> None:
         assert (await exchange.result()).body == b"content"
 
 
-@live
+@on_uvloop
 async def test_an_application_that_fails(tmp_path: Path, caplog: Any) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/late":
@@ -174,7 +178,7 @@ async def test_an_application_that_fails(tmp_path: Path, caplog: Any) -> None:
     assert caplog.text.count("RuntimeError: of the application") == 3
 
 
-@live
+@on_uvloop
 async def test_content_that_does_not_fit_its_length(tmp_path: Path, caplog: Any) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         head = {
@@ -193,7 +197,7 @@ async def test_content_that_does_not_fit_its_length(tmp_path: Path, caplog: Any)
 # Flow control
 
 
-@live
+@on_uvloop
 async def test_an_application_that_does_not_read_stops_the_client(tmp_path: Path) -> None:
     gate = asyncio.Event()
 
@@ -212,7 +216,7 @@ async def test_an_application_that_does_not_read_stops_the_client(tmp_path: Path
         assert (await exchange.result()).body == b"2000000"
 
 
-@live
+@on_uvloop
 async def test_a_client_that_does_not_read_stops_the_application(tmp_path: Path) -> None:
     sent = 0
 
@@ -236,7 +240,7 @@ async def test_a_client_that_does_not_read_stops_the_application(tmp_path: Path)
         assert len((await exchange.result()).body) == 200 * 16_384
 
 
-@live
+@on_uvloop
 async def test_a_client_that_never_reads_is_given_up(tmp_path: Path) -> None:
     errors: list[BaseException] = []
 
@@ -295,7 +299,7 @@ def test_a_client_that_gives_up(way: str, tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
-@live
+@on_uvloop
 async def test_a_response_before_the_request_is_whole(tmp_path: Path) -> None:
     async with serve(hello, tmp_path) as server, connected(server.address) as client:
         exchange = client.start(method="POST", ended=False)
@@ -310,7 +314,7 @@ async def test_a_response_before_the_request_is_whole(tmp_path: Path) -> None:
 # Limits
 
 
-@live
+@on_uvloop
 async def test_refusals_are_answered(tmp_path: Path) -> None:
     options = {"max_header_size": 1000, "max_body_size": 1000, "max_request_line": 2000}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as client:
@@ -324,7 +328,7 @@ async def test_refusals_are_answered(tmp_path: Path) -> None:
         assert (await client.get()).status == 200
 
 
-@live
+@on_uvloop
 async def test_slow_clients(tmp_path: Path) -> None:
     options = {"header_timeout": 0.2, "body_timeout": 0.2}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as client:
@@ -336,7 +340,7 @@ async def test_slow_clients(tmp_path: Path) -> None:
         assert (await client.get()).status == 200
 
 
-@live
+@on_uvloop
 async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
     options = {"keep_alive_timeout": 0.3}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as client:
@@ -345,7 +349,7 @@ async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
         await until(lambda: server.workers[0].context.idle)
 
 
-@live
+@on_uvloop
 async def test_a_slow_response_keeps_its_connection(tmp_path: Path) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.8)
@@ -356,7 +360,7 @@ async def test_a_slow_response_keeps_its_connection(tmp_path: Path) -> None:
         assert (await client.get()).body == b"late"
 
 
-@live
+@on_uvloop
 async def test_as_many_requests_as_a_connection_may_have(tmp_path: Path) -> None:
     options = {"max_requests_per_connection": 2}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as client:
@@ -367,7 +371,7 @@ async def test_as_many_requests_as_a_connection_may_have(tmp_path: Path) -> None
         assert client.goaways
 
 
-@live
+@on_uvloop
 async def test_one_connection_more_than_allowed(tmp_path: Path) -> None:
     options = {"max_connections": 1}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as first:
@@ -377,14 +381,14 @@ async def test_one_connection_more_than_allowed(tmp_path: Path) -> None:
             assert (await first.gone()).error_code == Code.NO_ERROR
 
 
-@live
+@on_uvloop
 async def test_a_broken_connection_is_closed_with_the_reason(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:
         client.stream().send_raw(b"\x00\x01x")
         assert (await client.gone()).error_code == Code.FRAME_UNEXPECTED
 
 
-@live
+@on_uvloop
 async def test_the_access_log(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level("INFO")
     options = {"access_log": "on"}
