@@ -149,7 +149,8 @@ def quiet_unreadable_names() -> None:
         return
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        is_name = isinstance(unraisable.object, bytes)
+        # The name itself is reported, from Python 3.14 on a sentence.
+        is_name = isinstance(unraisable.object, bytes) or "servername" in (unraisable.err_msg or "")
         if not (is_name and isinstance(unraisable.exc_value, UnicodeDecodeError)):
             report(unraisable)
 
