@@ -1,7 +1,11 @@
 """What holds for all tests."""
 
 import importlib.util
+import logging
 import resource
+from collections.abc import Iterator
+
+import pytest
 
 DESCRIPTORS = 16384
 """What hundreds of clients and their server need; a login's soft limit is 1024."""
@@ -17,3 +21,13 @@ def pytest_configure() -> None:
     if soft != unlimited and soft < DESCRIPTORS:
         wanted = DESCRIPTORS if hard == unlimited else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A service that ran in this process has taken pounce's log; the next test reads it."""
+    logger = logging.getLogger("pounce")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)
