@@ -1,1 +1,1 @@
-"""The one place that calls the application."""
+"""Calls ASGI applications, for every protocol alike."""
