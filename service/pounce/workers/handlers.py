@@ -13,8 +13,8 @@ from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 
 
-def handler_for(served: Served, config: ServerConfig) -> Handler:
-    """What answers in threads for the application that is *served*."""
+def handler_for(served: Served, config: ServerConfig, worker: int, generation: int) -> Handler:
+    """What answers in the threads of a *worker* for the application that is *served*."""
     if served.sync is not None:
         return SyncAppHandler(served.sync, falls_through=served.asgi is not None)
     if served.wsgi is None:
@@ -26,5 +26,7 @@ def handler_for(served: Served, config: ServerConfig) -> Handler:
         multithread=config.threads > 1 or not in_process,
         # Even one worker has a second beside it while the service reloads.
         multiprocess=in_process,
+        worker=worker,
+        generation=generation,
     )
     return WSGIHandler(served.wsgi, environs)

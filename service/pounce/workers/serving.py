@@ -86,7 +86,7 @@ class ServingWorker(LoopWorker):
     def _distribute(self, context: ServerContext) -> None:
         self._distributor = AcceptDistributor(
             self.loop,
-            handler_for(self.served, self.config),
+            handler_for(self.served, self.config, self.assignment.slot, self.assignment.generation),
             self.config.threads,
             self.config.worker_timeout,
             self._name,

@@ -1,7 +1,6 @@
 """The environ of a request (PEP 3333; names and values are CGI's, RFC 3875)."""
 
 import sys
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -10,6 +9,7 @@ from pounce.wsgi.file_wrapper import FileWrapper
 
 Environ = dict[str, Any]
 
+_PROTOCOLS = {version: f"HTTP/{version}" for version in ("1.0", "1.1", "3")}
 _PORTS = {"http": "80", "https": "443"}
 
 # The server's own: the content was read, and has no transfer coding any more.
@@ -22,10 +22,13 @@ _REMEMBERED = 512
 class EnvironMaker:
     """Makes environs. Threads share one: what it remembers is the same whoever puts it there.
 
-    *multithread* and *multiprocess* are what the application is told (PEP 3333).
+    *multithread* and *multiprocess* are what the application is told (PEP 3333); what is *own*
+    is in every environ as well, with "pounce." before its name.
     """
 
-    def __init__(self, root_path: str, *, multithread: bool, multiprocess: bool) -> None:
+    def __init__(
+        self, root_path: str, *, multithread: bool, multiprocess: bool, **own: object
+    ) -> None:
         self._root_length = len(root_path.encode())
         self._keys: dict[bytes, str] = {}
         self._base: Environ = {
@@ -40,27 +43,32 @@ class EnvironMaker:
             "wsgi.file_wrapper": FileWrapper,
             # The input ends where the content does, however that was sent.
             "wsgi.input_terminated": True,
+            **{f"pounce.{name}": value for name, value in own.items()},
         }
 
     def make(self, scope: Scope, content: Any, content_length: int) -> Environ:
         """The environ of the request that *scope* describes; *content* is its input."""
-        environ = self._base.copy()
         raw_path, query, client = scope["raw_path"], scope["query_string"], scope["client"]
-        path = raw_path[self._root_length :] if raw_path != b"*" else b"/"
-        environ["REQUEST_METHOD"] = scope["method"]
-        environ["PATH_INFO"] = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
-        environ["QUERY_STRING"] = query.decode("latin-1")
-        environ["REQUEST_URI"] = (raw_path + b"?" + query if query else raw_path).decode("latin-1")
-        environ["SERVER_PROTOCOL"] = "HTTP/" + scope["http_version"]
-        environ["wsgi.url_scheme"] = scope["scheme"]
-        environ["wsgi.input"] = content
-        environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = (
-            (client[0], str(client[1])) if client else ("", "")
-        )
-        about = scope["extensions"].get("pounce")
-        if about:
-            environ["pounce.worker"] = about["worker"]
-            environ["pounce.generation"] = about["generation"]
+        path = raw_path
+        if path == b"*":
+            path = b"/"
+        elif self._root_length:
+            path = path[self._root_length :]
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        # One display of all: this is made for every request.
+        environ: Environ = {
+            **self._base,
+            "REQUEST_METHOD": scope["method"],
+            "PATH_INFO": path.decode("latin-1"),
+            "QUERY_STRING": query.decode("latin-1"),
+            "REQUEST_URI": (raw_path + b"?" + query if query else raw_path).decode("latin-1"),
+            "SERVER_PROTOCOL": _PROTOCOLS[scope["http_version"]],
+            "REMOTE_ADDR": client[0] if client else "",
+            "REMOTE_PORT": str(client[1]) if client else "",
+            "wsgi.url_scheme": scope["scheme"],
+            "wsgi.input": content,
+        }
         self._add_fields(environ, scope["headers"])
         if content_length:
             environ["CONTENT_LENGTH"] = str(content_length)
@@ -105,6 +113,3 @@ def _own_name(environ: Environ) -> tuple[str, str]:
     if not port.isdigit():
         host, port = environ.get("HTTP_HOST", ""), ""
     return host or "localhost", port or _PORTS[environ["wsgi.url_scheme"]]
-
-
-MakeEnviron = Callable[[Scope, Any, int], Environ]
