@@ -123,6 +123,7 @@ class ServerConnection(QuicConnection):
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _MAX_UNIDIRECTIONAL
         self._streams_finished = _Finished(self._stream_ended)
         self._consumed: dict[int, int] = {}
+        self._has_buffers = True
         self._unsaid = 0  # bytes of the connection's window that the client was not told of
         self._ended_requests = self._ended_others = 0
 
@@ -286,7 +287,14 @@ class ServerConnection(QuicConnection):
         elif stream_id & 3 == 2:
             self._local_max_streams_uni.value += 1
 
+    def _drop_handshake(self) -> None:
+        """Give back the 48 KiB that a handshake's messages are made in; no more will come."""
+        self._crypto_buffers = {epoch: Buffer(capacity=0) for epoch in self._crypto_buffers}
+        self._has_buffers = False
+
     def _bound(self) -> None:
+        if self._has_buffers and self._handshake_complete:
+            self._drop_handshake()
         for space in self._spaces.values():
             while len(space.ack_queue) > _MAX_ACK_RANGES:
                 space.ack_queue.shift()
