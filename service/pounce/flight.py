@@ -26,8 +26,8 @@ class FlightRecord:
         # Shared with the parent of a forked worker (MAP_SHARED | MAP_ANONYMOUS, mmap(2)).
         self._memory = mmap.mmap(-1, _LAST.size + _SWEPT.size)
         self.begin: Callable[[bytes], None] = partial(_LAST.pack_into, self._memory, 0)
-        """Note the target of a request that begins. It is called for every one, and so is a
-        single call of C."""
+        """Note the path of a request for which the application is called. It is done for every
+        one, and so is a single call of C."""
 
     def sweep(self, lines: Sequence[str]) -> None:
         """Note a line for each request in flight."""

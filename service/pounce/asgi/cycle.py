@@ -172,6 +172,8 @@ class RequestCycle(Cycle):
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
+        # Here, and not where the request is read: before Python 3.12 others may be read between.
+        self._context.flight.begin(self._scope["raw_path"])
         try:
             await self._context.app(self._scope, self.receive, self.send)
         except BaseException as error:

@@ -99,6 +99,7 @@ class WebSocketCycle:
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
+        self._context.flight.begin(self._scope["raw_path"])
         try:
             await self._context.app(self._scope, self.receive, self.send)
         except BaseException as error:

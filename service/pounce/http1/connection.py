@@ -238,8 +238,7 @@ class HTTP1Connection(RequestStream):
     def _begin(self, head: RequestHead) -> None:
         context = self._context
         # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
-        method, target, _, version, keep_alive, expects, has_body, _, websocket = head
-        context.flight.begin(target)
+        method, _, _, version, keep_alive, expects, has_body, _, websocket = head
         if websocket and context.websocket is not None:
             self._upgrade(head, context.websocket)
             return

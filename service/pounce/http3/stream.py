@@ -256,7 +256,6 @@ class RequestStream:
         self._deadline = inf
         self._expects_continue = head.expects_continue and not self._ended
         self._response = Response(context.defaults, head.method)
-        context.flight.begin(head.target)
         make_cycle = context.make_cycle or RequestCycle
         self._cycle = cycle = make_cycle(self, self._carrier.scope(head), context)
         task = cycle.start()

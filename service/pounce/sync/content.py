@@ -39,13 +39,15 @@ async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> Content |
 
 async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | None) -> bool:
     while not stream.gone:
+        # Asked again before any wait: more may have come since a task that calls this was made.
+        piece = piece or stream.read_body()
         if piece is not None:
             file.write(piece[0])
             if not piece[1]:
                 return True
         elif stream.input_ended:
             stream.reset()
-        else:
+        elif not stream.gone:
             await stream.wait_input()
-        piece = None if stream.gone else stream.read_body()
+        piece = None
     return False

@@ -112,6 +112,7 @@ class Exchange(Cycle):
             if self._stream.gone:
                 post(self._log_once)
             else:
+                self._context.flight.begin(self._scope["raw_path"])
                 handler.answer(self)
                 if not self.finished:
                     post(self._take_end)
