@@ -79,7 +79,10 @@ def as_served(application: object, sync_app: SyncApp | None, config: ServerConfi
 
 
 def _as_sync_app(application: object) -> SyncApp | None:
-    return application if isinstance(application, SyncApp) else None
+    # Not by isinstance(), which in Python 3.12.0 and 3.12.1 keeps the class for ever, and with it
+    # the code of an old generation.
+    is_one = callable(getattr(application, "handle_sync", None))
+    return cast("SyncApp", application) if is_one else None
 
 
 def _by_interface(

@@ -5,7 +5,7 @@ environ and without coroutines.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -39,7 +39,6 @@ class RawResponse:
     body: bytes = b""
 
 
-@runtime_checkable
 class SyncApp(Protocol):
     """An application that pounce calls in a thread, with one complete request at a time."""
 
