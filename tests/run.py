@@ -21,10 +21,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("POUNCE_TEST_CACHE", Path.home() / ".cache" / "pounce"))
 SUITES = ["tests/unit", "tests/integration", "tests/conformance"]
-# The corpus of requests says the same on every interpreter; "systemd" runs it on Debian's.
+# The corpus of requests says the same on every interpreter; the newest and the one without a
+# global lock run it too ("systemd" on Debian's).
 SUITES_OF_OTHERS = SUITES[:2]
 # Most tests wait for something; a file's own tests stay in their order.
-SIDE_BY_SIDE = ["-n", "2", "--dist", "loadfile"]
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
 ON_FORKY = ["debian", "applications", "service", "reload"]
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -85,7 +86,8 @@ def others() -> Iterator[tuple[str, int]]:
         if interpreter is None:
             missing.append(version)
         else:
-            yield pytest(environment(version, interpreter), SUITES_OF_OTHERS, *SIDE_BY_SIDE)
+            suites = SUITES if version == FREE_THREADED else SUITES_OF_OTHERS
+            yield pytest(environment(version, interpreter), suites, *SIDE_BY_SIDE)
     if missing:
         print(f"== not on this machine, so not tested on it: Python {', '.join(missing)}")
 
