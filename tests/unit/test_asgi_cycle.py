@@ -75,7 +75,8 @@ def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) 
 def cycle_of(wire: Wire, app: ASGIApp) -> RequestCycle:
     loop = asyncio.get_running_loop()
     context = ServerContext(config=ServerConfig(), app=app, state={}, loop=loop)
-    return RequestCycle(wire, {"method": "GET", "path": "/p", "client": None}, context)
+    scope = {"method": "GET", "path": "/p", "raw_path": b"/p", "client": None}
+    return RequestCycle(wire, scope, context)
 
 
 def test_a_response() -> None:
