@@ -217,6 +217,19 @@ async def test_many_handshakes_at_once_have_to_show_their_address(tmp_path: Path
 
 
 @live
+async def test_handshakes_that_were_given_up_are_not_under_way(tmp_path: Path) -> None:
+    async with serve(hello, tmp_path, header_timeout=0.2) as server:
+        [worker] = server.workers
+        for _ in range(64):
+            begin(server)
+        await until(lambda: len(worker.context.connections) == 64)
+        await until(lambda: not worker.context.connections)
+        async with connected(server.address) as client:
+            assert (await client.get()).body == b"hello"
+            assert client.quic._retry_count == 0
+
+
+@live
 async def test_garbage_begins_nothing(tmp_path: Path) -> None:
     async with serve(hello, tmp_path) as server:
         [worker] = server.workers

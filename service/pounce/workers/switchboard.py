@@ -83,6 +83,8 @@ class Switchboard:
     def sweep(self) -> None:
         """Begin a new half second."""
         self._answers = _MAX_ANSWERS
+        # A client that has fallen silent brings no datagram after which it would be flushed.
+        self._handshakes = {each for each in self._handshakes if each.handshaking}
 
     # What a connection asks for; see pounce.http3.connection.Outlet.
 
