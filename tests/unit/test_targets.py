@@ -133,6 +133,16 @@ def test_a_process_runs_until_it_ends(fork: Start) -> None:
     assert target.outcome() == "was killed by SIGKILL"
 
 
+@pytest.mark.parametrize("number", [signal.SIGRTMIN, signal.SIGRTMIN + 3])
+def test_a_process_tells_the_signal_that_killed_it(fork: Start, number: int) -> None:
+    """Also one of the real-time signals, of which most have no name."""
+    target = fork(for_ever)
+    os.kill(target.id, number)
+    wait_for_end(target)
+    name = "SIGRTMIN" if number == signal.SIGRTMIN else f"signal {number}"
+    assert target.outcome() == f"was killed by {name}"
+
+
 def test_the_sentinel_tells_the_process_end_though_its_own_child_lives(
     fork: Start, stack: ExitStack
 ) -> None:

@@ -154,7 +154,7 @@ class ProcessTarget:
         code = self._process.exitcode
         if code is None or code >= 0:
             return f"exited with status {code}"
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by {_signal_name(-code)}"
 
     def join(self, timeout: float) -> None:
         """Wait for the process."""
@@ -174,6 +174,13 @@ class ProcessTarget:
         # Through the pidfd, so that a reused pid is never hit (pidfd_send_signal(2)).
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal: only the first and the last have names
+        return f"signal {number}"
 
 
 def _die_with(parent: int) -> None:
