@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -250,6 +250,21 @@ def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_pat
         os.kill(service.workers["1"], signal.SIGKILL)
         assert service.wait() == 1
         assert "the restart budget" in service.log
+
+
+def test_a_worker_ends_under_a_launcher_that_ignores_its_children(tmp_path: Path) -> None:
+    """An ignored SIGCHLD is inherited (execve(2)), and then nobody learns how a child ended."""
+    with ExitStack() as stack:
+        before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        try:
+            service = stack.enter_context(launched(tmp_path, *TWO_PROCESSES))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+        service.expect("generation 1 serves")
+        victim = service.workers["0"]
+        os.kill(victim, signal.SIGKILL)
+        service.expect_worker("0", victim)
+        service.expect("was killed by SIGKILL")
 
 
 def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:

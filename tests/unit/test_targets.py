@@ -143,6 +143,15 @@ def test_a_process_tells_the_signal_that_killed_it(fork: Start, number: int) -> 
     assert target.outcome() == f"was killed by {name}"
 
 
+def test_a_process_that_somebody_else_has_reaped(fork: Start) -> None:
+    """As a program does that waits for any child of its own."""
+    target = fork(for_ever)
+    target.kill()
+    os.waitpid(target.id, 0)
+    wait_for_end(target)
+    assert target.outcome() == "ended, and somebody else has taken its exit status (wait(2))"
+
+
 def test_the_sentinel_tells_the_process_end_though_its_own_child_lives(
     fork: Start, stack: ExitStack
 ) -> None:

@@ -15,7 +15,8 @@ class Signals:
 
     The interpreter writes each signal's number into a wakeup descriptor
     (signal.set_wakeup_fd), so nothing is lost between looking and waiting. Only the main
-    thread may install handlers; in another thread this does nothing.
+    thread may install handlers; in another thread this does nothing. An ignored SIGCHLD gets its
+    default meaning back, so that it can be told how workers end.
     """
 
     def __init__(self, loop: Loop, callbacks: Mapping[int, Callable[[], None]]) -> None:
@@ -33,6 +34,9 @@ class Signals:
             self._previous_wakeup = signal.set_wakeup_fd(self._writer.fileno())
             for number in self._callbacks:
                 self._previous[number] = signal.signal(number, _noted_by_the_wakeup_descriptor)
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                # Inherited (execve(2)): the kernel would keep no exit status (wait(2)).
+                self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_: object) -> None:

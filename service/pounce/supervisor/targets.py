@@ -152,7 +152,9 @@ class ProcessTarget:
         """Exit status or signal name."""
         self._process.join(timeout=0)
         code = self._process.exitcode
-        if code is None or code >= 0:
+        if code is None:
+            return "ended, and somebody else has taken its exit status (wait(2))"
+        if code >= 0:
             return f"exited with status {code}"
         return f"was killed by {_signal_name(-code)}"
 
@@ -166,7 +168,8 @@ class ProcessTarget:
 
     def close(self) -> None:
         """Reap the process, which has ended, and close all that was kept for it."""
-        self._process.close()
+        with contextlib.suppress(ValueError):  # somebody else has reaped it
+            self._process.close()
         os.close(self._pidfd)
         self._dump.close()
 
