@@ -1,5 +1,6 @@
 """UDP sockets, read and written in batches (udp(7), ip(7), ipv6(7))."""
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -74,9 +75,11 @@ class UDPPort:
                 self._sock.sendmsg(batch, [*ancillary, segment], 0, peer)
             except BlockingIOError:
                 return
-            except OSError:
-                # A device that cannot (EIO, udp(7)); or it is the address, which shows below.
-                self._segments = False
+            except OSError as error:
+                # A device that cannot (EIO, udp(7)). Anything else is about this peer's address
+                # or path, where a single datagram may still be possible.
+                if error.errno == errno.EIO:
+                    self._segments = False
             else:
                 return
         for datagram in batch:
