@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.errors import PounceError
+from pounce.endpoints import Endpoints
 from pounce.lifecycle import Collectors, GenerationReady, LifecycleEvent
-from pounce.listening import collect_listeners, describe
+from pounce.listening import Listeners, collect_listeners, describe
 from pounce.log import LogCollector
 from pounce.server import Server
 from pounce.supervisor import App, Supervisor
@@ -32,7 +32,7 @@ class Site:
     """An application that is being served by a thread of this program."""
 
     addresses: tuple[str, ...]
-    """Where: ``http://127.0.0.1:34567``, ``unix:/run/shop.sock``."""
+    """Where: ``http://127.0.0.1:34567``, ``https://[::1]:8443``, ``unix:/run/shop.sock``."""
     supervisor: Supervisor
 
     @property
@@ -53,36 +53,46 @@ def serving(
 
     Arguments are those of `run`. Port 0 is a free one. Workers are threads, unless *options* say
     otherwise: a process that has threads had better not be forked (fork(2)). Logging is
-    left to the program. Raises PounceError when it cannot start, and, at the end of the context,
-    if it could not go on.
+    left to the program. Raises PounceError, or OSError where descriptors run out, when it cannot
+    start, and, at the end of the context, if it could not go on.
     """
     config = _config(app, bind, {"worker_mode": "thread", **options})
-    listeners = collect_listeners(config.listen, [])
     watch = _Watch()
-    supervisor = Supervisor(
-        config, _object(app), lifecycle_collector=Collectors(LogCollector(), watch)
-    )
+    with closing(collect_listeners(config.listen, [], config.worker_count)) as listeners:
+        endpoints = Endpoints(listeners.entries)
+        supervisor = Supervisor(
+            config, _object(app), lifecycle_collector=Collectors(LogCollector(), watch)
+        )
 
-    def serve() -> None:
+        def serve() -> None:
+            try:
+                supervisor.run(
+                    listeners.stream,
+                    listeners.datagram,
+                    entries=endpoints.entries,
+                    ssl_contexts=endpoints.contexts,
+                )
+            except BaseException as error:  # whoever waits for this thread raises it
+                watch.error = error
+            finally:
+                watch.changed.set()
+
+        thread = threading.Thread(target=serve, name="pounce", daemon=True)
+        thread.start()
         try:
-            supervisor.run(listeners.stream, entries=listeners.entries)
-        except PounceError as error:
-            watch.error = error
+            watch.changed.wait()
+            if watch.error is None:
+                yield Site(tuple(_addresses(listeners, endpoints)), supervisor)
         finally:
-            watch.changed.set()
-
-    thread = threading.Thread(target=serve, name="pounce", daemon=True)
-    thread.start()
-    try:
-        watch.changed.wait()
-        if watch.error is None:
-            yield Site(tuple(describe(sock) for sock in listeners.stream), supervisor)
-    finally:
-        supervisor.shutdown()
-        thread.join()
-        listeners.close()
+            supervisor.shutdown()
+            thread.join()
     if watch.error is not None:
         raise watch.error
+
+
+def _addresses(listeners: Listeners, endpoints: Endpoints) -> Iterator[str]:
+    for sock in listeners.stream:
+        yield describe(sock, secure=sock.fileno() in endpoints.contexts)
 
 
 class _Watch:
@@ -90,7 +100,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.changed = threading.Event()
-        self.error: PounceError | None = None
+        self.error: BaseException | None = None
 
     def collect(self, event: LifecycleEvent) -> None:
         if isinstance(event, GenerationReady):

@@ -103,6 +103,8 @@ class Listen:
     def _problem_of_http3(self) -> str:
         if self.address.kind != "tcp":
             return f"http3: {self.address} has no UDP port"
+        if not self.address.port:
+            return "http3: a free port (0) is another one for UDP than for TCP; choose one"
         if not self.certificate:
             return "http3: it needs a certificate beside it"
         if self.client_ca:

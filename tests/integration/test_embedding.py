@@ -1,11 +1,15 @@
 """pounce inside a program: in both modes, from the main thread or another, and in a test."""
 
+import os
+import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +19,7 @@ import pytest
 import pounce
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.net.address import Address
+from tests.certificates import Authority
 from tests.service import Wire, wait_until
 
 PATIENCE = 20.0
@@ -124,6 +129,16 @@ def test_several_addresses(tmp_path: Path) -> None:
             assert client.get("http://localhost/").text == "1"
 
 
+def test_an_entry_with_a_certificate_is_served_with_tls(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("127.0.0.1").write(tmp_path, "site")
+    entry = {"address": "127.0.0.1:0", "certificate": str(certificate), "key": str(key)}
+    trust = ssl.create_default_context(cafile=authority.write(tmp_path))
+    with pounce.serving(Application(), listen=[entry]) as site:
+        assert site.url.startswith("https://127.0.0.1:")
+        assert httpx.get(site.url, verify=trust).text == "1"
+
+
 def test_a_path_is_imported_and_the_programs_own_modules_stay() -> None:
     before = sys.modules["tests.service"]
     with pounce.serving("tests.apps.load:app") as site:
@@ -136,6 +151,24 @@ def test_a_path_is_imported_and_the_programs_own_modules_stay() -> None:
 def test_a_start_that_fails_is_told() -> None:
     with pytest.raises(pounce.PounceError, match="no database"):
         enter(pounce.serving(Application(fails="no database")))
+
+
+def test_descriptors_that_run_out_are_told() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(8):  # enough to listen, and too few to serve
+            os.close(taken.pop())
+        with pytest.raises(OSError, match="Too many open files"):
+            enter(pounce.serving(Application()))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_wrong_options_are_told() -> None:

@@ -18,7 +18,15 @@ MAY_KNOW = {
     "__main__": {"cli"},
     "__init__": {"config", "embedding", "errors", "net", "server", "supervisor", "sync_app"},
     "pytest_plugin": {"embedding"},
-    "embedding": {"config", "errors", "lifecycle", "listening", "log", "server", "supervisor"},
+    "embedding": {
+        "config",
+        "endpoints",
+        "lifecycle",
+        "listening",
+        "log",
+        "server",
+        "supervisor",
+    },
     "cli": {
         "__version__",
         "application",

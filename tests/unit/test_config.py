@@ -115,6 +115,11 @@ REFUSED = [
     ),
     (
         "listen",
+        [{"address": ":0", "certificate": "a", "http3": True}],
+        "listen[0]: http3: a free port (0) is another one for UDP than for TCP; choose one",
+    ),
+    (
+        "listen",
         [{"address": ":443", "certificate": "a", "http3": True, "proxy_protocol": True}],
         "listen[0]: http3: no proxy's header introduces it (proxy_protocol); take out one of both",
     ),
