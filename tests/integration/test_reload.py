@@ -314,6 +314,23 @@ def test_a_reload_that_fails_leaves_the_old_generation_untouched(
     assert result.generations == {"1", "3"}
 
 
+def test_a_worker_of_the_old_generation_listens_as_the_others_after_a_failed_reload(
+    release: Release,
+) -> None:
+    with deployed(release, "--worker-mode", "process") as service:
+        file = release.directory / "service.toml"
+        file.write_text(f"{file.read_text()}proxy_protocol = true\n")
+        release.deploy(BROKEN["import"])
+        service.send_signal(signal.SIGHUP)
+        service.expect("reload failed, the old code still serves")
+        release.deploy_version("1")
+        victim = service.workers["0"]
+        os.kill(victim, signal.SIGKILL)
+        service.expect_worker("0", victim)
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+
+
 def test_a_release_that_was_given_up_is_not_served_later(release: Release) -> None:
     """A thread cannot be ended: its import goes on, beside the next generation's."""
     with deployed(release, "--worker-mode", "thread", "--startup-timeout", "3") as service:

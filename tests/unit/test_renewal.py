@@ -45,7 +45,7 @@ class Bench:
         self.crew = Crew()
         crew: Any = self.crew
         self.renewal = Renewal(crew, mode)
-        self.generation = _Generation(1, size, ServerConfig(**settings))
+        self.generation = _Generation(1, size, ServerConfig(**settings), {})
         self.generation.state = GenerationState.SERVING
         for slot in range(size):
             self.crew.spawn_worker(self.generation, slot)

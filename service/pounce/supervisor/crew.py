@@ -157,6 +157,11 @@ class Crew:
         """How many workers for HTTP/3 a generation has."""
         return self.h3.size(config) if self.h3 else 0
 
+    def endpoints(self) -> dict[int, Endpoint]:
+        """How each socket is to be served by a generation that begins now, by descriptor."""
+        groups = [*self.listeners, *(self.h3.groups if self.h3 else ())]
+        return {sock.fileno(): self._endpoint(sock) for group in groups for sock in group}
+
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
         now = time.monotonic()
@@ -256,7 +261,7 @@ class Crew:
                     theirs,
                     self.handover,
                     FlightRecord(),
-                    {sock.fileno(): self._endpoint(sock) for sock in listeners},
+                    generation.endpoints,
                     mail,
                 )
             )

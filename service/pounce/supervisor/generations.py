@@ -92,7 +92,11 @@ class Generations:
         """Start the next generation."""
         self.last_number += 1
         generation = _Generation(
-            self.last_number, config.worker_count, config, self._crew.h3_size(config)
+            self.last_number,
+            config.worker_count,
+            config,
+            self._crew.endpoints(),
+            self._crew.h3_size(config),
         )
         self.all.append(generation)
         if self._mode == "thread":

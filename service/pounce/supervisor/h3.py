@@ -25,9 +25,9 @@ class H3:
     def __init__(
         self, sockets: Sequence[socket.socket], secret: bytes, config: ServerConfig
     ) -> None:
-        self._groups = group_by_address(sockets)
+        self.groups = group_by_address(sockets)
         self._secret = secret
-        self._most = max(len(group) for group in self._groups)
+        self._most = max(len(group) for group in self.groups)
         # For those that serve, start, and drain; and for one that takes over from another.
         self._mailboxes = Mailboxes(self._most * (config.max_draining + 2) + 2)
 
@@ -37,7 +37,7 @@ class H3:
 
     def share(self, number: int, size: int) -> list[socket.socket]:
         """The sockets of one of *size* workers."""
-        return share(self._groups, number, size)
+        return share(self.groups, number, size)
 
     def open_mailbox(self) -> Mail:
         """A mailbox for a new worker; raises IndexError when all are in use."""

@@ -1,5 +1,6 @@
 """What the supervisor knows of its workers and generations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,7 +11,7 @@ from pounce.scoreboard import Row
 from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target, _target_id
-from pounce.workers import LifespanHost
+from pounce.workers import Endpoint, LifespanHost
 
 HOST_SLOT = -1
 
@@ -84,6 +85,7 @@ class _Generation:
     number: int
     size: int
     config: ServerConfig
+    endpoints: Mapping[int, Endpoint]  # by descriptor; a later worker listens as the others do
     h3_size: int = 0  # workers for HTTP/3, besides
     state: GenerationState = GenerationState.STARTING
     workers: dict[int, _WorkerHandle] = field(default_factory=dict)

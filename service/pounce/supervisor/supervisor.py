@@ -111,7 +111,7 @@ class Supervisor:
 
         The sockets listen already, stay the caller's and are never closed here. By descriptor,
         *entries* say how a socket is served and *ssl_contexts* by which TLS context; both are
-        looked at whenever a worker starts. Of *udp_sockets* those are served whose entry has
+        looked at whenever a generation begins. Of *udp_sockets* those are served whose entry has
         `http3`; the others are only held. Raises ApplicationError when the first generation does
         not start, with the reason and its exit code, and PounceError when no worker is left and
         the restart budget is spent.

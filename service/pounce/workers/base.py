@@ -55,7 +55,7 @@ class Mail:
 class Assignment:
     """What the supervisor hands to a worker.
 
-    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets*, by descriptor;
+    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets* at least, by descriptor;
     *mail* is for those of HTTP/3.
     """
 
