@@ -54,7 +54,10 @@ class Row:
         self._cells[_CONNECTIONS] = connections
 
     def serve(self, generation: int) -> None:
-        """Written when the worker starts to accept, as one of *generation*; 0 when it stops."""
+        """Written when the worker starts to accept, as one of *generation*; 0 when it stops.
+
+        The supervisor writes 0 for a thread that it has abandoned.
+        """
         self._cells[_SERVING] = generation
 
     @property
@@ -135,7 +138,7 @@ class Scoreboard:
         return row
 
     def release(self, row: Row) -> None:
-        """Give back the row of a worker that is gone (an abandoned thread keeps its row)."""
+        """Give back the row of a worker that is gone, as an abandoned thread may be in the end."""
         row.clear()
         heapq.heappush(self._free, self._rows.pop(row))
 

@@ -4,15 +4,16 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
-from pounce.lifecycle import GenerationReady, LifecycleEvent, ReloadStarted
+from pounce.lifecycle import GenerationReady, LifecycleEvent, ReloadStarted, WorkerHung
 from pounce.supervisor import Supervisor
+from tests.service import wait_until
 
 PATIENCE = 20.0
 
@@ -39,13 +40,16 @@ def ready(number: int) -> Callable[[LifecycleEvent], bool]:
 
 
 class Application:
-    """Its lifespan starts when the gate is open."""
+    """Its lifespan starts, and its requests let the loop go on, when the gate is open."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.gate.wait(PATIENCE)
+            return
         await receive()
         while not self.gate.is_set():
             await asyncio.sleep(0.01)
@@ -55,12 +59,14 @@ class Application:
 
 
 @contextmanager
-def running(application: Application) -> Iterator[tuple[Supervisor, Story]]:
+def running(
+    application: Application, listener: socket.socket | None = None
+) -> Iterator[tuple[Supervisor, Story]]:
     """A supervisor of one thread, in a thread of its own."""
     story = Story()
-    config = ServerConfig(workers=1, startup_timeout=PATIENCE)
+    config = ServerConfig(workers=1, startup_timeout=PATIENCE, worker_timeout=1.0)
     supervisor = Supervisor(config, application, mode="thread", lifecycle_collector=story)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with listener or socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         thread = threading.Thread(target=supervisor.run, args=([listener],))
         thread.start()
@@ -163,3 +169,27 @@ def test_it_runs_only_once() -> None:
         story.wait_for(ready(1))
         with pytest.raises(RuntimeError, match="only once"):
             supervisor.run([])
+
+
+def test_a_thread_that_hung_gives_back_what_it_had_when_it_ends_after_all() -> None:
+    application = Application()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with running(application, listener) as (supervisor, story), ExitStack() as stack:
+        story.wait_for(ready(1))
+        assert supervisor._service is not None
+        board = supervisor._service.crew.scoreboard
+        rows = len(board._rows)
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(listener.getsockname()))
+
+        application.gate.clear()
+        connect().sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        story.wait_for(lambda event: isinstance(event, WorkerHung))
+        for _ in range(3):
+            connect()
+        # Others compare themselves with those that accept, and it does not.
+        wait_until(lambda: board.least_connections(1) == 3, "the next worker to have accepted")
+        assert len(board._rows) == rows + 1
+        application.gate.set()
+        wait_until(lambda: len(board._rows) == rows, "its row")

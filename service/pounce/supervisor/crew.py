@@ -87,7 +87,7 @@ class Crew:
         self._loop = loop
         self._emit = emit
         self._ssl_context = ssl_context
-        self._abandoned: list[Target] = []
+        self._abandoned: list[_WorkerHandle] = []
         self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
         self._channels: set[Channel] = set()
@@ -176,15 +176,14 @@ class Crew:
 
     def stuck_threads(self) -> int:
         """How many abandoned threads still run."""
-        ended = [target for target in self._abandoned if not target.is_alive()]
-        for target in ended:
-            self._abandoned.remove(target)
-            target.close()
+        for worker in [each for each in self._abandoned if not each.target.is_alive()]:
+            self._abandoned.remove(worker)
+            self._give_back(worker)
         return len(self._abandoned)
 
     def close(self) -> None:
         """Give back what workers shared, and a last chance to threads that were abandoned."""
-        left = _parallel_join_targets(self._abandoned, _KILL_GRACE)
+        left = _parallel_join_targets([each.target for each in self._abandoned], _KILL_GRACE)
         if left:
             logger.warning(
                 "threads that still hang: %d; only the process's end ends them", len(left)
@@ -344,8 +343,10 @@ class Crew:
             self._abandon(worker)
 
     def _abandon(self, worker: _WorkerHandle) -> None:
-        """Go on without a thread that cannot be ended; its row stays its own."""
-        self._abandoned.append(worker.target)
+        """Go on without a thread that cannot be ended; what it has stays its own until it does."""
+        self._abandoned.append(worker)
+        # It accepts no more, and siblings are not to wait for it to.
+        worker.row.serve(0)
         self.feed(worker, WorkerInput.EXITED)
 
     def _lose(self, worker: _WorkerHandle) -> None:
@@ -369,8 +370,11 @@ class Crew:
 
     def _close(self, worker: _WorkerHandle) -> None:
         worker.channel.close()
-        if worker.target not in self._abandoned:
-            worker.target.close()
-            self.scoreboard.release(worker.row)
-            if self.h3 and isinstance(worker, _H3WorkerHandle):
-                self.h3.close_mailbox(worker.mailbox)
+        if worker not in self._abandoned:
+            self._give_back(worker)
+
+    def _give_back(self, worker: _WorkerHandle) -> None:
+        worker.target.close()
+        self.scoreboard.release(worker.row)
+        if self.h3 and isinstance(worker, _H3WorkerHandle):
+            self.h3.close_mailbox(worker.mailbox)

@@ -55,8 +55,8 @@ class Mail:
 class Assignment:
     """What the supervisor hands to a worker.
 
-    *slot* is its `worker_id`; *endpoints* has an item for each of *sockets* at least, by descriptor;
-    *mail* is for those of HTTP/3.
+    *slot* is its `worker_id`; *endpoints*, by descriptor, have an item for each of
+    *sockets* at least; *mail* is for those of HTTP/3.
     """
 
     config: ServerConfig
