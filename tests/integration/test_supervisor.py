@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -392,6 +393,29 @@ def test_a_supervisor_in_a_thread_of_another_program() -> None:
         assert life == [WorkerStarted, WorkerReady, WorkerStopped]
     story = [type(event) for event in listing.events if not isinstance(event, WorkerEvent)]
     assert story == [GenerationReady, Stopping, GenerationRetired, Stopped]
+
+
+class Mistaken(Listing):
+    """A collector that does what none may do."""
+
+    def collect(self, event: LifecycleEvent) -> None:
+        super().collect(event)
+        if isinstance(event, GenerationReady):
+            raise ZeroDivisionError
+
+
+@both_modes
+def test_no_worker_outlives_a_supervisor_that_fails(mode: Literal["process", "thread"]) -> None:
+    mistaken = Mistaken()
+    config = ServerConfig(workers=2)
+    supervisor = Supervisor(config, app, mode=mode, lifecycle_collector=mistaken)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(ZeroDivisionError):
+        supervisor.run([listener])
+    started = [event for event in mistaken.events if isinstance(event, WorkerStarted)]
+    assert len(started) == (2 if mode == "process" else 3)
+    for event in started:
+        assert not Path(f"/proc/self/task/{event.target_id}").exists()
+        assert not Path(f"/proc/{event.target_id}").exists()
 
 
 def is_about(slot: int, event: LifecycleEvent) -> bool:

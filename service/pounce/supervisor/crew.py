@@ -3,7 +3,7 @@
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from ssl import SSLContext
@@ -181,13 +181,23 @@ class Crew:
             self._give_back(worker)
         return len(self._abandoned)
 
-    def close(self) -> None:
-        """Give back what workers shared, and a last chance to threads that were abandoned."""
-        left = _parallel_join_targets([each.target for each in self._abandoned], _KILL_GRACE)
-        if left:
+    def close(self, left: Sequence[_WorkerHandle]) -> None:
+        """Give back what workers shared, and a last chance to threads that were abandoned.
+
+        Workers are *left* where the supervisor itself has failed: nobody watches them any more.
+        """
+        for worker in left:
+            worker.channel.close()  # this ends a thread
+            worker.target.kill()
+        targets = [each.target for each in (*left, *self._abandoned)]
+        hanging = _parallel_join_targets(targets, _KILL_GRACE)
+        if hanging:
             logger.warning(
-                "threads that still hang: %d; only the process's end ends them", len(left)
+                "threads that still hang: %d; only the process's end ends them", len(hanging)
             )
+        for target in targets:
+            if target not in hanging:
+                target.close()
         self.handover.close()
         if self.h3:
             self.h3.close()

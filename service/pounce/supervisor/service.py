@@ -129,6 +129,10 @@ class Service:
         self._generations.begin(self.config)
         self._watch()
 
+    def close(self) -> None:
+        """Give back everything; what still runs has lost its supervisor, and ends."""
+        self.crew.close([worker for each in self._generations.all for worker in each.handles])
+
     def request(self, what: ServiceInput, outcome: Outcome | None = None) -> None:
         """Let somebody outside (a signal, a caller) ask for *what*; *outcome* is answered."""
         if outcome is not None:

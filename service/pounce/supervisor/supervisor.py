@@ -135,7 +135,7 @@ class Supervisor:
                 self._loop.run(lambda: service.finished)
         finally:
             self._end()
-            service.crew.close()
+            service.close()
         if service.error is not None:
             raise service.error
 
