@@ -31,3 +31,13 @@ def _log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers, level, logger.propagate = before
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _applications_are_right(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What a test asserts within an application fails the test; the server only logs it."""
+    yield
+    for record in caplog.get_records("call"):
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, AssertionError):
+            pytest.fail(f"within the application: {error or record.getMessage()}")
