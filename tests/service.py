@@ -165,6 +165,11 @@ class Service:
         """Signal the supervisor."""
         self.process.send_signal(number)
 
+    def reload(self, generation: int) -> None:
+        """Reload, and wait until *generation* has taken over."""
+        self.send_signal(signal.SIGHUP)
+        self.expect(f"generation {generation} has taken over")
+
     def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; the exit status."""
         try:

@@ -1,17 +1,14 @@
 """Reloads behind proxies that keep connections to pounce: their clients notice nothing."""
 
 import itertools
-import signal
 from contextlib import ExitStack
 from pathlib import Path
-
-import pytest
 
 from tests.fronts.proxies import Front, haproxy, nginx
 from tests.fronts.upstream import running
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
 from tests.load.plan import Request, Work
-from tests.service import Service
+from tests.modes import both_modes
 
 RELOADS = 2
 WORKS: tuple[Work, ...] = (
@@ -46,13 +43,7 @@ def put_load(stack: ExitStack, fronts: list[Front]) -> dict[str, Background]:
     }
 
 
-def reload(service: Service, generation: int) -> None:
-    service.send_signal(signal.SIGHUP)
-    service.expect(f"generation {generation} has taken over")
-    service.expect(f"generation {generation - 1} is retired")
-
-
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_a_reload_behind_both(tmp_path: Path, mode: str) -> None:
     flags = ("--worker-mode", mode, "--workers", "2")
     with running(tmp_path, *flags, app="load:app") as upstream, ExitStack() as stack:
@@ -66,7 +57,8 @@ def test_a_reload_behind_both(tmp_path: Path, mode: str) -> None:
             for generation in range(2, RELOADS + 2):
                 for load in loads.values():
                     load.wait_for_more(20)
-                reload(service, generation)
+                service.reload(generation)
+                service.expect(f"generation {generation - 1} is retired")
             for load in loads.values():
                 load.wait_for_more(20)
     for name, load in loads.items():

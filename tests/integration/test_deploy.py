@@ -48,8 +48,7 @@ def test_upgraded_packages_are_seen_after_a_reload(tmp_path: Path, current: Path
         assert wire.get("/").headers[b"x-dependency"] == b"1"
         current.unlink()
         current.symlink_to("environment-2")
-        service.send_signal(signal.SIGHUP)
-        service.expect("generation 2 has taken over")
+        service.reload(2)
         assert wire.get("/").headers[b"x-dependency"] == b"2"
 
 

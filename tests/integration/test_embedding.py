@@ -20,10 +20,10 @@ import pounce
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.net.address import Address
 from tests.certificates import Authority
+from tests.modes import both_modes
 from tests.service import Wire, wait_until
 
 PATIENCE = 20.0
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 
 class Application:

@@ -12,11 +12,10 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.certificates import Authority
+from tests.modes import both_modes
 from tests.proxy_header import LOCAL, TCP6, addresses, block, line, summed
 from tests.proxy_header import ssl as tls_extension
 from tests.service import Service, Wire, serving
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 ENTRY = "proxy_protocol = true"
 CLIENT, SERVER = ("203.0.113.9", 56324), ("192.0.2.1", 443)
@@ -226,8 +225,7 @@ def test_a_reload_keeps_every_connection_and_its_client(tmp_path: Path, mode: st
         wires = [service.connect() for _ in situations]
         # The last one's answer tells that the worker has accepted those before it.
         rests = [begin(wire) for begin, wire in zip(situations, wires, strict=True)]
-        service.send_signal(signal.SIGHUP)
-        service.expect("generation 2 has taken over")
+        service.reload(2)
         for wire, rest in zip(wires, rests, strict=True):
             with wire:
                 told = ask(wire, rest)

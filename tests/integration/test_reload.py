@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import Background, Echo, Result, Slow, Stream, Upload
+from tests.load import Echo, Slow, Stream, Upload
+from tests.modes import MODES, both_modes
+from tests.reloads import assert_unnoticed, reload_under
 from tests.service import Service, launched, serving, wait_until
 
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 # Every pair of these three, though not every combination.
 everywhere = pytest.mark.parametrize(
     ("mode", "workers", "unix"),
@@ -27,6 +27,7 @@ everywhere = pytest.mark.parametrize(
 )
 
 RELOADS = 3
+reload_each_second = partial(reload_under, reloads=RELOADS, pace=1.0)
 VERSION = "from tests.apps.load import Load\napp = Load({!r})\n"
 LOOP_AS_VERSION = """
 import asyncio
@@ -79,31 +80,6 @@ def deployed(release: Release, *flags: str) -> Iterator[Service]:
         yield service
 
 
-def reload(service: Service, generation: int) -> None:
-    """Reload, and wait until *generation* has taken over."""
-    service.send_signal(signal.SIGHUP)
-    service.expect(rf"generation {generation} has taken over")
-
-
-def reload_under(service: Service, *loads: Background) -> None:
-    """Reload about once a second while each of *loads* goes on."""
-    for generation in range(2, RELOADS + 2):
-        next_one = time.monotonic() + 1
-        reload(service, generation)
-        for load in loads:
-            load.wait_for_more(1)
-        wait_until(partial(is_over, next_one), "the next second")
-
-
-def is_over(moment: float) -> bool:
-    return time.monotonic() > moment
-
-
-def noticed_nothing(result: Result, reloads: int = RELOADS) -> None:
-    result.assert_nothing_lost()
-    assert result.generations == {str(number) for number in range(1, reloads + 2)}, result.table()
-
-
 # Whatever clients do
 
 
@@ -112,8 +88,8 @@ def test_full_load(tmp_path: Path, mode: str, workers: str, unix: bool) -> None:
     flags = ("--worker-mode", mode, "--workers", workers)
     with serving(tmp_path, *flags, unix=unix) as service, service.load(connections=32) as load:
         load.wait_for_more(1000)
-        reload_under(service, load)
-    noticed_nothing(load.result())
+        reload_each_second(service, load)
+    assert_unnoticed(load.result(), RELOADS)
 
 
 @everywhere
@@ -130,11 +106,11 @@ def test_every_kind_of_client_at_once(tmp_path: Path, mode: str, workers: str, u
         loads = [stack.enter_context(service.load(**plan)) for plan in plans.values()]
         for load in loads:
             load.wait_for_more(10)
-        reload_under(service, *loads)
+        reload_each_second(service, *loads)
     for name, load in zip(plans, loads, strict=True):
         result = load.result()
         assert result.answered > 10, name
-        noticed_nothing(result)
+        assert_unnoticed(result, RELOADS)
 
 
 @both_modes
@@ -147,10 +123,10 @@ def test_generations_on_different_event_loops(release: Release, mode: str) -> No
         for generation, loop in enumerate(("asyncio", "uvloop", "asyncio"), 2):
             load.wait_for_more(100)
             file.write_text(f'loop = "{loop}"\n{rest}')
-            reload(service, generation)
+            service.reload(generation)
         load.wait_for_more(100)
     result = load.result()
-    noticed_nothing(result)
+    assert_unnoticed(result, RELOADS)
     assert {(each.generation, each.version) for each in result.served_by} == {
         ("1", "uvloop"),
         ("2", "asyncio.unix_events"),
@@ -168,8 +144,8 @@ def test_a_thousand_idle_connections(tmp_path: Path, mode: str, workers: str, un
         service.load(connections=50, think=0.5) as visiting,
     ):
         sitting.wait_until(lambda result: result.answered == 1000)
-        reload_under(service, visiting)
-    noticed_nothing(visiting.result())
+        reload_each_second(service, visiting)
+    assert_unnoticed(visiting.result(), RELOADS)
     result = sitting.result()
     result.assert_nothing_lost()
     assert result.answered == 2000
@@ -188,13 +164,13 @@ def test_new_code_serves_at_once_and_none_is_mixed(release: Release, mode: str) 
         load.wait_for_more(100)
         for version in range(2, 5):
             release.deploy_version(str(version))
-            reload(service, version)
+            service.reload(version)
             with service.connect() as wire:
                 served_by = wire.get("/").headers[b"x-served-by"].decode().split()
             assert (served_by[0], served_by[3]) == (str(version), str(version))
         load.wait_for_more(100)
     result = load.result()
-    noticed_nothing(result, reloads=3)
+    assert_unnoticed(result, reloads=3)
     assert {(each.generation, each.version) for each in result.served_by} == {
         (str(number), str(number)) for number in range(1, 5)
     }
@@ -209,7 +185,7 @@ def test_the_old_generation_goes_when_its_requests_are_done(tmp_path: Path, mode
     ):
         old = idle.get("/").headers[b"x-served-by"]
         slow.send("/slow?ms=1500")
-        reload(service, 2)
+        service.reload(2)
         assert idle.get("/").headers[b"x-served-by"] != old
         assert "generation 1 is retired" not in service.log
         answer = slow.receive()
@@ -220,49 +196,33 @@ def test_the_old_generation_goes_when_its_requests_are_done(tmp_path: Path, mode
 
 
 @both_modes
-def test_an_endless_response_is_told_to_end_at_reload_timeout(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("linger", "grace", "whole"),
+    [
+        pytest.param("0", "30", True, id="ends-at-once"),
+        pytest.param("2500", "8", True, id="ends-slowly"),
+        pytest.param("60000", "0.5", False, id="does-not-end"),
+    ],
+)
+def test_an_endless_response_is_told_to_end_at_reload_timeout(
+    tmp_path: Path, mode: str, linger: str, grace: str, whole: bool
+) -> None:
+    """Its handler then has the time that a stop gives."""
+    times = ("--reload-timeout", "1", "--shutdown-timeout", grace)
     with (
-        serving(tmp_path, "--worker-mode", mode, "--reload-timeout", "1") as service,
+        serving(tmp_path, "--worker-mode", mode, *times) as service,
         service.connect() as wire,
     ):
-        wire.send("/events")
+        wire.send(f"/events?linger={linger}")
+        # A loop that has answered this has read what was sent to it before.
         service.connect_to("0").sock.close()
-        reload(service, 2)
+        service.reload(2)
         answer = wire.receive()
-        assert answer is not None, "it was cut off"
+        service.expect("generation 1 is retired")
+    assert (answer is not None) is whole
+    if answer is not None:
         assert b"data: 5\n\n" in answer.body
         assert answer.body.endswith(b" 1\n")
-        service.expect("generation 1 is retired")
-
-
-@both_modes
-def test_handlers_that_end_slowly_have_the_time_of_a_stop(tmp_path: Path, mode: str) -> None:
-    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "8")
-    with (
-        serving(tmp_path, "--worker-mode", mode, *times) as service,
-        service.connect() as wire,
-    ):
-        wire.send("/events?linger=2500")
-        service.connect_to("0").sock.close()
-        reload(service, 2)
-        answer = wire.receive()
-        assert answer is not None, "it was cut off"
-        assert answer.body.endswith(b" 1\n")
-        service.expect("generation 1 is retired")
-
-
-@both_modes
-def test_handlers_that_do_not_end_are_cut_off(tmp_path: Path, mode: str) -> None:
-    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "1")
-    with (
-        serving(tmp_path, "--worker-mode", mode, *times) as service,
-        service.connect() as wire,
-    ):
-        wire.send("/events?linger=60000")
-        service.connect_to("0").sock.close()
-        reload(service, 2)
-        assert wire.receive() is None
-        service.expect("generation 1 is retired")
 
 
 # Reloads that fail
@@ -284,7 +244,7 @@ BROKEN = {
 OF_A_PROCESS = ("slow", "killed")
 FAILURES = [
     pytest.param(mode, code, id=f"{mode}-{name}")
-    for mode in ("process", "thread")
+    for mode in MODES
     for name, code in BROKEN.items()
     if mode == "process" or name not in OF_A_PROCESS
 ]
@@ -305,7 +265,7 @@ def test_a_reload_that_fails_leaves_the_old_generation_untouched(
             load.wait_for_more(200)
             assert (load.so_far().pids, service.workers) == before
             release.deploy_version("fixed")
-            reload(service, 3)
+            service.reload(3)
             load.wait_for_more(200)
         service.expect("generation 1 is retired")
     result = load.result()
@@ -339,7 +299,7 @@ def test_a_release_that_was_given_up_is_not_served_later(release: Release) -> No
         service.send_signal(signal.SIGHUP)
         service.expect("reload failed, the old code still serves: it was not ready within 3 s")
         release.deploy("from shop.parts import app", VERSION.format("fixed"))
-        reload(service, 3)
+        service.reload(3)
         with service.connect() as wire:
             assert wire.get("/").headers[b"x-served-by"].endswith(b" fixed")
 
@@ -355,10 +315,10 @@ def test_a_slow_import_stalls_nobody(release: Release, mode: str) -> None:
     ):
         load.wait_for_more(100)
         release.deploy_version("2", first="import time; time.sleep(2)")
-        reload(service, 2)
+        service.reload(2)
         load.wait_for_more(100)
     result = load.result()
-    noticed_nothing(result, reloads=1)
+    assert_unnoticed(result, reloads=1)
     assert result.longest_pause_ms < 500
 
 
@@ -396,13 +356,13 @@ def test_nothing_is_left_of_old_generations(tmp_path: Path, mode: str) -> None:
         service.load(connections=8, think=0.05) as load,
     ):
         load.wait_for_more(10)
-        reload(service, 2)
+        service.reload(2)
         service.expect("generation 1 is retired")
         # By then every connection has arrived, and its descriptors are counted.
         load.wait_for_more(50)
         before = census(service)
         for generation in range(3, 8):
-            reload(service, generation)
+            service.reload(generation)
             service.expect(f"generation {generation - 1} is retired")
         wait_until(lambda: fits(census(service), before), f"no more than {before}")
     load.result().assert_nothing_lost()

@@ -13,10 +13,8 @@ import pytest
 
 from tests.control import Controlled, controlled
 from tests.load import Echo, Slow, Stream
+from tests.modes import both_modes
 from tests.service import Service, Wire, serving, wait_until
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
-
 
 # Recycling
 

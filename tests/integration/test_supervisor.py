@@ -32,10 +32,8 @@ from pounce.net.address import Address
 from pounce.supervisor import Supervisor
 from tests.apps.load import app
 from tests.load import Plan, Result, Slow, run
+from tests.modes import both_modes
 from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
-
-MODES = ("process", "thread")
-both_modes = pytest.mark.parametrize("mode", MODES)
 
 TWO = ("--workers", "2")
 TWO_PROCESSES = ("--worker-mode", "process", *TWO)

@@ -2,35 +2,20 @@
 
 import math
 import signal
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.load import Echo, Result, Slow, Stream, Upload
+from tests.load import Echo, Slow, Stream, Upload
+from tests.modes import both_modes
+from tests.reloads import assert_unnoticed, reload_under
 from tests.service import Service, Wire, serving, wait_until
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 RELOADS = 2
 
 blocking = partial(serving, app="load_wsgi:app")
-
-
-def reload(service: Service, generation: int) -> None:
-    service.send_signal(signal.SIGHUP)
-    service.expect(rf"generation {generation} has taken over")
-
-
-def is_over(moment: float) -> bool:
-    return time.monotonic() > moment
-
-
-def noticed_nothing(result: Result) -> None:
-    result.assert_nothing_lost()
-    assert result.generations == {str(number) for number in range(1, RELOADS + 2)}, result.table()
 
 
 # Reloads and stops
@@ -50,16 +35,11 @@ def test_no_client_notices_a_reload(tmp_path: Path, mode: str) -> None:
         sitting = stack.enter_context(service.load(connections=200, think=math.inf))
         sitting.wait_until(lambda result: result.answered == 200)
         loads = [stack.enter_context(service.load(**plan)) for plan in plans.values()]
-        for generation in range(2, RELOADS + 2):
-            for load in loads:
-                load.wait_for_more(5)
-            next_one = time.monotonic() + 0.5
-            reload(service, generation)
-            for load in loads:
-                load.wait_for_more(1)
-            wait_until(partial(is_over, next_one), "the next one")
+        for load in loads:
+            load.wait_for_more(5)
+        reload_under(service, *loads, reloads=RELOADS, pace=0.5)
     for load in loads:
-        noticed_nothing(load.result())
+        assert_unnoticed(load.result(), RELOADS)
     result = sitting.result()
     result.assert_nothing_lost()
     assert result.answered == 400
@@ -74,7 +54,7 @@ def test_the_old_generation_finishes_what_blocks(tmp_path: Path, mode: str) -> N
     ):
         assert idle.get("/").headers[b"x-served-by"].startswith(b"1 ")
         slow.send("/slow?ms=500")
-        reload(service, 2)
+        service.reload(2)
         assert idle.get("/").headers[b"x-served-by"].startswith(b"2 ")
         assert "generation 1 is retired" not in service.log
         answer = slow.receive()
@@ -86,30 +66,24 @@ def test_the_old_generation_finishes_what_blocks(tmp_path: Path, mode: str) -> N
 
 
 @both_modes
-def test_a_stream_is_broken_off_at_reload_timeout(tmp_path: Path, mode: str) -> None:
-    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "30")
+@pytest.mark.parametrize(
+    ("target", "grace"),
+    [
+        pytest.param("/events", "30", id="a-stream"),  # between pieces it can be ended at once
+        pytest.param("/hang?how=deadlock", "0.5", id="a-hang"),
+    ],
+)
+def test_what_does_not_end_is_cut_off(tmp_path: Path, mode: str, target: str, grace: str) -> None:
+    times = ("--reload-timeout", "0.5", "--shutdown-timeout", grace)
     with (
         blocking(tmp_path, "--worker-mode", mode, *times) as service,
-        service.connect() as wire,
+        service.connect() as endless,
     ):
-        wire.send("/events")
+        endless.send(target)
+        # A loop that has answered this has read what was sent to it before.
         service.connect_to("0").sock.close()
-        reload(service, 2)
-        assert wire.receive() is None
-        service.expect("generation 1 is retired")
-
-
-@both_modes
-def test_what_does_not_end_is_cut_off(tmp_path: Path, mode: str) -> None:
-    times = ("--reload-timeout", "0.5", "--shutdown-timeout", "0.5")
-    with (
-        blocking(tmp_path, "--worker-mode", mode, *times) as service,
-        service.connect() as stuck,
-    ):
-        stuck.send("/hang?how=deadlock")
-        service.connect_to("0").sock.close()
-        reload(service, 2)
-        assert stuck.receive() is None
+        service.reload(2)
+        assert endless.receive() is None
         service.expect("generation 1 is retired")
         with service.connect() as wire:
             assert wire.get("/").status == 200
@@ -162,7 +136,7 @@ def test_threads_end_with_their_worker(tmp_path: Path) -> None:
     with blocking(tmp_path, "--worker-mode", "thread", "--threads", "16") as service:
         count = threads(service)
         for generation in (2, 3):
-            reload(service, generation)
+            service.reload(generation)
             service.expect(rf"generation {generation - 1} is retired")
         wait_until(lambda: threads(service) <= count, f"no more than {count} threads")
 

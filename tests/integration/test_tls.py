@@ -22,12 +22,11 @@ from pounce.supervisor import Supervisor
 from tests.apps.load import app
 from tests.certificates import Authority
 from tests.load import Result
+from tests.modes import both_modes
 from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
 
 AUTHORITY = Authority()
 HOST = "127.0.0.1"
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 
 @contextmanager
@@ -41,11 +40,6 @@ def secure(
     authority = AUTHORITY.write(directory)
     with serving(directory, *files, *workers, *flags, app=app, authority=authority) as service:
         yield service
-
-
-def reload(service: Service, generation: int) -> None:
-    service.send_signal(signal.SIGHUP)
-    service.expect(rf"generation {generation} has taken over")
 
 
 def serial(wire: Wire) -> str:
@@ -103,10 +97,10 @@ def test_every_worker_of_every_generation_resumes_a_session(tmp_path: Path, mode
 
         assert [client.connect()[2] for client in clients] == [False, False]
         all_meet("1")
-        reload(service, 2)
+        service.reload(2)
         all_meet("2")
         AUTHORITY.issue(HOST).write(tmp_path, "server")
-        reload(service, 3)
+        service.reload(3)
         all_meet("3")
         if mode == "process":
             before = service.workers["0"]
@@ -127,7 +121,7 @@ def test_a_reload_renews_the_certificate_and_touches_no_connection(
         AUTHORITY.issue(HOST).write(tmp_path, "server")
         with service.connect() as wire:
             assert serial(wire) == serial(old)
-        reload(service, 2)
+        service.reload(2)
         with service.connect() as wire:
             assert serial(wire) != serial(old)
         answer = old.get("/")
@@ -149,8 +143,7 @@ def test_a_reload_with_a_bad_certificate_changes_nothing(tmp_path: Path, mode: s
             assert wire.get("/").status == 200
         assert old.get("/").closes is False
         shutil.copy(tmp_path / "other.key", tmp_path / "server.key")
-        service.send_signal(signal.SIGHUP)
-        service.expect("generation 3 has taken over")
+        service.reload(3)
         with service.connect() as wire:
             assert serial(wire) != before
 
@@ -193,7 +186,7 @@ def test_reloads_under_load(tmp_path: Path, mode: str) -> None:
     ):
         for generation in (1, 2, 3):
             if generation > 1:
-                reload(service, generation)
+                service.reload(generation)
             busy.wait_for_more(300)
             thinking.wait_for_more(100)
     for load in (busy, thinking):
@@ -226,7 +219,7 @@ def test_websockets_go_on_and_then_end_politely(tmp_path: Path, mode: str) -> No
     with secure(tmp_path, "--reload-timeout", "1", mode=mode, app="websocket:app") as service:
         url = f"wss://{service.address}/"
         with websockets.sync.client.connect(url, ssl=service.trust, proxy=None) as ws:
-            reload(service, 2)
+            service.reload(2)
             for message in ("still here", "x" * 1_000_000):
                 ws.send(message)
                 assert ws.recv(PATIENCE) == message

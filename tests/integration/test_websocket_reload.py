@@ -12,9 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.modes import both_modes
 from tests.service import Service, serving
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 MANY = 60
 RELOAD_TIMEOUT = 4.0

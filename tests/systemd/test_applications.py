@@ -1,12 +1,9 @@
 """Real applications, served to real clients."""
 
-import pytest
-
+from tests.modes import both_modes
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
 from tests.systemd.rootfs import VIRTUALENV
-
-both_modes = pytest.mark.parametrize("mode", ["process", "thread"])
 
 
 @both_modes

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.modes import both_modes
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
 
@@ -57,7 +58,7 @@ def clients(instance: Instance) -> Iterator[Callable[[int], list[Client]]]:
 Clients = Callable[[int], list[Client]]
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_a_reload_keeps_idle_connections(
     machine: Machine, instance: Instance, clients: Clients, mode: str
 ) -> None:
@@ -70,7 +71,7 @@ def test_a_reload_keeps_idle_connections(
     assert instance.show("StatusText").startswith("Serving generation 2, 2 workers")
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_a_restart_keeps_idle_connections(
     machine: Machine, instance: Instance, clients: Clients, mode: str
 ) -> None:

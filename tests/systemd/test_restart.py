@@ -4,10 +4,9 @@ import json
 import math
 from contextlib import ExitStack
 
-import pytest
-
 from pounce.net.address import Address
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
+from tests.modes import both_modes
 from tests.proxy_header import line
 from tests.service import Wire
 from tests.systemd.instance import Instance
@@ -16,7 +15,7 @@ from tests.systemd.machine import Machine
 PAIRS = 2
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_restarts_upon_each_other_lose_nothing(
     machine: Machine, instance: Instance, mode: str
 ) -> None:

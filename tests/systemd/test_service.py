@@ -3,8 +3,7 @@
 import json
 import time
 
-import pytest
-
+from tests.modes import both_modes
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
 
@@ -39,7 +38,7 @@ def test_a_start_is_given_up_at_the_configured_timeout(
     assert instance.show("Result") == "exit-code"
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_status(instance: Instance, mode: str) -> None:
     instance.configure(workers=3, worker_mode=mode)
     instance.start()
@@ -93,7 +92,7 @@ def test_a_healthy_service_is_left_alone_by_its_watchdog(
     assert instance.show("NRestarts") == "0"
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
+@both_modes
 def test_a_stop_finishes_the_request_in_flight(
     machine: Machine, instance: Instance, mode: str
 ) -> None:
