@@ -123,22 +123,26 @@ class Request:
                 continue
 
     async def hang(self) -> None:
-        seconds = self.number("ms", FOREVER_MS) / 1000
-        match self.query.get("how", "busy"):
-            case "busy":
-                spin(seconds)
-            case "sleep":
-                time.sleep(seconds)
-            case "deadlock":
-                lock = threading.Lock()
-                lock.acquire()
-                lock.acquire()
-            case "native":
-                deadlock_in_c()
+        block(self.query.get("how", "busy"), self.number("ms", FOREVER_MS) / 1000)
         await self.answer()
 
     async def crash(self) -> None:
         os.abort()
+
+
+def block(how: str, seconds: float) -> None:
+    """Keep the thread for *seconds*, or for ever if it cannot be told."""
+    match how:
+        case "busy":
+            spin(seconds)
+        case "sleep":
+            time.sleep(seconds)
+        case "deadlock":
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
+        case "native":
+            deadlock_in_c()
 
 
 def deadlock_in_c() -> None:

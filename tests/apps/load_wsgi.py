@@ -6,31 +6,22 @@
 /stream?chunks=10&size=100&ms=20    chunks made of the nonce, a pause after each
 /events                             an event every 100 ms for ever
 /raise                              an exception before the response
-/hang?how=busy|sleep|deadlock       does not return (for `ms`, where it can be told to)
+/hang?how=busy|sleep|deadlock|native
+                                    does not return (for `ms`, where it can be told to)
 /crash                              abort(3)
 """
 
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
-FOREVER_MS = 10**9
+from tests.apps.load import FOREVER_MS, block, chunk, signature
 
 Environ = dict[str, Any]
 Fields = list[tuple[str, str]]
-
-
-def signature(nonce: bytes, served_by: bytes) -> bytes:
-    return b"%b %b\n" % (nonce, served_by)
-
-
-def chunk(nonce: bytes, number: int, size: int) -> bytes:
-    unit = b"%b:%d " % (nonce, number)
-    return (unit * (size // len(unit) + 1))[:size]
 
 
 class Request:
@@ -84,26 +75,11 @@ class Request:
         raise RuntimeError("this request was asked to raise")
 
     def hang(self) -> Iterable[bytes]:
-        seconds = self.number("ms", FOREVER_MS) / 1000
-        match self.query.get("how", "busy"):
-            case "busy":
-                spin(seconds)
-            case "sleep":
-                time.sleep(seconds)
-            case "deadlock":
-                lock = threading.Lock()
-                lock.acquire()
-                lock.acquire()
+        block(self.query.get("how", "busy"), self.number("ms", FOREVER_MS) / 1000)
         return self.answer()
 
     def crash(self) -> Iterable[bytes]:
         os.abort()
-
-
-def spin(seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        pass
 
 
 ROUTES: dict[str, Callable[[Request], Iterable[bytes]]] = {
