@@ -219,6 +219,12 @@ class Client(QuicConnectionProtocol):
         assert old is not None
         old.close()
 
+    async def move(self) -> None:
+        """Go on from another port, and be heard from there at once."""
+        await self.rebind()
+        self.quic.send_ping(1)
+        self.transmit()
+
     async def until(self, condition: Any) -> None:
         """Wait until *condition* holds, which a datagram may change."""
         while not condition():
