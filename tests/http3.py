@@ -38,12 +38,6 @@ from tests.certificates import Authority
 from tests.live import SWEEP, until
 
 
-def make_certificate(directory: Path, *names: str) -> tuple[str, str]:
-    """A certificate for *names* and its key, as paths of PEM files."""
-    certificate, key = Authority().issue(*names).write(directory, names[0])
-    return str(certificate), str(key)
-
-
 @dataclass
 class Response:
     """What came on one stream."""
@@ -345,9 +339,8 @@ class Server:
         self.config = ServerConfig(**options)
         self.secret = os.urandom(SECRET_SIZE)
         self.mailboxes = CountingMailboxes(8)
-        self.certificates = Certificates(
-            *([path] for path in make_certificate(directory, "a.example"))
-        )
+        certificate, key = Authority().issue("a.example").write(directory, "a.example")
+        self.certificates = Certificates([str(certificate)], [str(key)])
         self.address = ("127.0.0.1", 0)
         self.workers: list[Worker] = []
 

@@ -214,6 +214,27 @@ def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
 
 
 @contextmanager
+def binding(
+    directory: Path, *flags: str, app: str = "load:app", authority: Path | None = None
+) -> Iterator[Service]:
+    """As `serving`, on a port that the service opens itself, for whatever protocols."""
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["serve", app, "--directory", str(APPS), "--bind", address, *flags]
+    log = directory / "log"
+    with running([str(PYTHON), "-m", "pounce", *arguments], log) as process:
+        service = Service(process, Address.parse(address), log, authority)
+        service.expect("generation 1 serves")
+        yield service
+
+
+def free_port() -> int:
+    """A port that nobody has now, for those that cannot be given a socket."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
 def running(command: list[str], log: Path, *descriptors: int) -> Iterator[subprocess.Popen[bytes]]:
     """The process of *command*, which inherits *descriptors*; its output is in *log*."""
     with log.open("wb") as output:

@@ -16,6 +16,7 @@ from typing import Any
 from tests import run
 from tests.benchmarks.journal import journal
 from tests.certificates import Authority
+from tests.service import free_port
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
@@ -139,7 +140,7 @@ class Server:
 @contextmanager
 def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
     """Start the server *name* on its core; its output goes to a file in *directory*."""
-    port = _free_port()
+    port = free_port()
     if "HTTP/3" in name:
         Authority().issue("localhost").write(directory, "localhost")
     log = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log"
@@ -189,12 +190,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def _wait_until_it_accepts(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

@@ -2,17 +2,14 @@
 
 import base64
 import hashlib
-import socket
-import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pounce.net.address import Address
 from tests.browser.test_demo import dump
 from tests.certificates import Authority
-from tests.service import APPS, Service, running
+from tests.service import binding
 
 pytest.importorskip("aioquic")
 
@@ -25,16 +22,10 @@ def test_a_browser_moves_to_http3(tmp_path: Path) -> None:
     public = issued.certificate.public_key()
     information = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     fingerprint = base64.b64encode(hashlib.sha256(information).digest()).decode()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pounce", "serve", "protocol:app", "--directory", str(APPS)]
-    command += ["--bind", f"127.0.0.1:{port}", "--http3"]
-    command += ["--certificate", str(certificate), "--key", str(key)]
-    with running(command, tmp_path / "log") as process:
-        service = Service(process, Address.parse(f"127.0.0.1:{port}"), tmp_path / "log")
-        service.expect("generation 1 serves")
+    flags = ("--http3", "--certificate", str(certificate), "--key", str(key))
+    with binding(tmp_path, *flags, app="protocol:app") as service:
         page = dump(
-            f"https://{HOST}:{port}/",
+            f"https://{HOST}:{service.address.port}/",
             tmp_path / "profile",
             f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
             f"--ignore-certificate-errors-spki-list={fingerprint}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pounce.net.address import Address
 from tests.fronts.upstream import Upstream
-from tests.service import Wire, wait_until
+from tests.service import Wire, free_port, wait_until
 
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
@@ -216,13 +216,6 @@ def command(name: str) -> str:
     if found is None:
         raise FileNotFoundError(f"no {name} here; `python -m tests.fronts.prepare` installs it")
     return found
-
-
-def free_port() -> int:
-    """A port that nobody has now; nginx cannot be given a socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

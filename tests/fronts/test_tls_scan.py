@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 from pounce.net.address import Address
 from tests.certificates import Authority, rsa_key
-from tests.fronts.proxies import command, free_port, listens, running
-from tests.service import serving, wait_until
+from tests.fronts.proxies import command, listens, running
+from tests.service import free_port, serving, wait_until
 
 HOST = "127.0.0.1"
 

@@ -2,22 +2,19 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
-import socket
-import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pounce.net.address import Address
-from tests.http3 import Client, ConnectionGone, connected, make_certificate
-from tests.service import APPS, PATIENCE, PYTHON, Service, running, wait_until
+from tests.certificates import Authority
+from tests.control import Controlled
+from tests.http3 import Client, ConnectionGone, connected
+from tests.live import until
+from tests.service import PATIENCE, Service, binding
 
 STEP = 0.05
 
@@ -25,16 +22,11 @@ STEP = 0.05
 @contextmanager
 def serving(directory: Path, workers: int, *flags: str) -> Iterator[Service]:
     """A service that listens on TCP and UDP."""
-    certificate, key = make_certificate(directory, "a.example")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [str(PYTHON), "-m", "pounce"]
-    command += ["serve", "load:app", "--directory", str(APPS), "--bind", f"127.0.0.1:{port}"]
-    command += ["--http3", "--certificate", certificate, "--key", key]
-    command += ["--workers", str(workers), "--control", str(directory / "control"), *flags]
-    with running(command, directory / "log") as process:
-        service = Service(process, Address.parse(f"127.0.0.1:{port}"), directory / "log")
-        service.expect("generation 1 serves")
+    authority = Authority()
+    certificate, key = authority.issue("127.0.0.1").write(directory, "server")
+    files = ("--certificate", str(certificate), "--key", str(key))
+    flags = ("--http3", *files, "--workers", str(workers), *flags)
+    with binding(directory, *flags, authority=authority.write(directory)) as service:
         yield service
 
 
@@ -69,6 +61,16 @@ class Roamer:
             self.failures.append(response)
 
 
+async def wait_for_more(roamers: list[Roamer], answers: int = 40) -> None:
+    """Return once so many more requests have been answered."""
+    before = answered(roamers)
+    await until(lambda: answered(roamers) >= before + answers)
+
+
+def answered(roamers: list[Roamer]) -> int:
+    return sum(each.answered for each in roamers)
+
+
 def test_reloads_lose_no_request(tmp_path: Path) -> None:
     async def main() -> list[Roamer]:
         over = asyncio.Event()
@@ -77,14 +79,9 @@ def test_reloads_lose_no_request(tmp_path: Path) -> None:
             for each in roamers:
                 group.create_task(each.run(over))
             for generation in range(2, 5):
-                asked = sum(each.answered for each in roamers)
-                while sum(each.answered for each in roamers) < asked + 40:
-                    await asyncio.sleep(STEP)
-                service.send_signal(signal.SIGHUP)
-                await asyncio.to_thread(service.expect, f"generation {generation} has taken over")
-            asked = sum(each.answered for each in roamers)
-            while sum(each.answered for each in roamers) < asked + 40:
-                await asyncio.sleep(STEP)
+                await wait_for_more(roamers)
+                await asyncio.to_thread(service.reload, generation)
+            await wait_for_more(roamers)
             over.set()
         return roamers
 
@@ -100,28 +97,23 @@ def test_a_worker_that_dies_is_replaced_and_its_clients_learn_it(tmp_path: Path)
         address = (service.address.host, service.address.port)
         async with connected(address) as client:
             await client.get()
-            pid = workers()["h3-0"]
+            pid = service.workers["h3-0"]
             os.kill(pid, signal.SIGKILL)
-            await asyncio.to_thread(wait_until, lambda: workers()["h3-0"] != pid, "a replacement")
+            await asyncio.to_thread(service.expect_worker, "h3-0", pid)
             with pytest.raises(ConnectionGone, match="stateless reset"):
                 await asyncio.wait_for(client.get(), PATIENCE)
         async with connected(address) as client:
             assert (await client.get()).status == 200
-
-    def workers() -> dict[str, int]:
-        return service.workers
 
     with serving(tmp_path, 1) as service:
         asyncio.run(asyncio.wait_for(main(), 40))
 
 
 def test_the_status_tells_the_kinds_apart(tmp_path: Path) -> None:
-    with serving(tmp_path, 2) as service:
-        control = f"{tmp_path}/control"
-        command = [sys.executable, "-m", "pounce", "status", "--control", control]
-        told = subprocess.run([*command, "--json"], capture_output=True, check=True).stdout
-        [generation] = json.loads(told)["generations"]
-        assert [(each["kind"], each["slot"], each["state"]) for each in generation["workers"]] == [
+    control = tmp_path / "control"
+    with serving(tmp_path, 2, "--control", str(control)) as service:
+        told = Controlled(service, control).workers()
+        assert [(each["kind"], each["slot"], each["state"]) for each in told] == [
             ("http", 0, "ready"),
             ("http", 1, "ready"),
             ("http3", 0, "ready"),
@@ -132,18 +124,9 @@ def test_the_status_tells_the_kinds_apart(tmp_path: Path) -> None:
 
 
 def test_responses_over_tls_tell_of_it(tmp_path: Path) -> None:
-    with serving(tmp_path, 1) as service:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        host, port = service.address.host, service.address.port
-        with (
-            socket.create_connection((host, port)) as sock,
-            context.wrap_socket(sock, server_hostname="a.example") as wire,
-        ):
-            wire.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
-            head = wire.recv(65_536)
-        assert f'\r\nalt-svc: h3=":{port}"; ma=86400\r\n'.encode() in head
+    with serving(tmp_path, 1) as service, service.connect() as wire:
+        offered = wire.get("/").headers[b"alt-svc"]
+        assert offered == b'h3=":%d"; ma=86400' % service.address.port
 
 
 def test_threads(tmp_path: Path) -> None:

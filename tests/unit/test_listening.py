@@ -14,6 +14,7 @@ from pounce.errors import ListenError
 from pounce.listening import Listeners, collect_listeners, describe
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
+from tests.service import free_port
 
 Logged = pytest.LogCaptureFixture
 
@@ -50,12 +51,6 @@ def port_of(inherited: InheritedSocket) -> int:
 
 def entry(address: str, name: str = "") -> Listen:
     return Listen(address=Address.parse(address), name=name)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def collected(
