@@ -79,9 +79,14 @@ class Client:
     async def send(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.sock, data)
 
-    async def get(self, target: str = "/", *fields: str) -> bytes:
+    async def ask(self, target: str = "/", *fields: str) -> None:
+        """Send a GET request."""
         lines = [f"GET {target} HTTP/1.1", "host: a.example", *fields]
         await self.send("\r\n".join([*lines, "", ""]).encode())
+
+    async def get(self, target: str = "/", *fields: str) -> bytes:
+        """Send a GET request; the response."""
+        await self.ask(target, *fields)
         return await self.response()
 
     async def read_until(self, end: bytes) -> bytes:

@@ -60,8 +60,8 @@ async def test_no_scope_is_another_requests() -> None:
 @live
 async def test_nothing_of_a_request_is_kept_for_an_idle_client() -> None:
     async with serve(hello) as server, await server.connect() as client:
-        await client.send(GET)
-        await client.send(GET)
+        await client.ask()
+        await client.ask()
         await client.response()
         await client.response()
         (connection,) = server.context.connections
@@ -178,7 +178,7 @@ async def test_a_chunk_does_not_wait_for_the_next() -> None:
         await send({"type": "http.response.body"})
 
     async with serve(app) as server, await server.connect() as client:
-        await client.send(GET)
+        await client.ask()
         chunks = b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n"
         assert (await client.read_until(b"three\r\n")).endswith(chunks)
         read.set()
@@ -310,7 +310,7 @@ async def test_receive_and_send_learn_that_the_client_is_gone() -> None:
 
     async with serve(app) as server:
         async with await server.connect() as client:
-            await client.send(GET)
+            await client.ask()
             await server.connection()
         await until(lambda: len(outcome) == 2)
         assert outcome == ["http.disconnect", "raised"]
@@ -330,7 +330,7 @@ async def test_a_slow_reader_holds_up_the_application() -> None:
         await send({"type": "http.response.body"})
 
     async with serve(app) as server, await server.connect(receive_buffer=4096) as client:
-        await client.send(GET)
+        await client.ask()
         connection = await server.connection()
         await until(lambda: connection.write_paused)
         stalled = sent

@@ -107,7 +107,7 @@ async def test_a_client_that_stops_reading_is_dropped() -> None:
         serve(app, write_timeout=0.2) as server,
         await server.connect(receive_buffer=4096) as client,
     ):
-        await client.send(GET)
+        await client.ask()
         await until(lambda: bool(failures))
         assert await client.is_reset()
 
@@ -243,7 +243,7 @@ async def test_a_failure_after_the_head_is_a_reset(
     app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve(app) as server, await server.connect() as client:
-        await client.send(GET)
+        await client.ask()
         assert await client.is_reset()
         assert b"0\r\n\r\n" not in client.received
         await server.departures()
@@ -264,7 +264,7 @@ async def test_an_application_that_leaves_with_its_client_is_no_error(
 
     async with serve(app) as server:
         async with await server.connect() as client:
-            await client.send(GET)
+            await client.ask()
             await started.wait()
         await server.departures()
     assert not caplog.records
@@ -282,7 +282,7 @@ async def test_abort_cancels_the_application(caplog: pytest.LogCaptureFixture) -
             raise
 
     async with serve(app) as server, await server.connect() as client:
-        await client.send(GET)
+        await client.ask()
         connection = await server.connection()
         await until(lambda: connection.busy)
         connection.abort()
@@ -342,7 +342,7 @@ async def test_drain_finishes_a_response_that_promised_to_keep_alive() -> None:
         await send({"type": "http.response.body"})
 
     async with serve(app) as server, await server.connect() as client:
-        await client.send(GET)
+        await client.ask()
         await client.read_until(b"part\r\n")
         await _drain(server)
         goes_on.set()

@@ -43,8 +43,8 @@ async def test_responses_that_nobody_reads_hold_up_the_next_request() -> None:
         connection = await held_up(server, client, 300)
         answered = server.context.requests
         for _ in range(5):
-            await client.send(GET)  # what comes later must not make it go on, either
-            await asyncio.sleep(0.01)
+            await client.ask()  # what comes later must not make it go on, either
+            await swept(server)
         assert server.context.requests == answered < 300
         assert connection._transport.get_write_buffer_size() < 3 * SIZE
         for _ in range(305):
@@ -60,7 +60,8 @@ async def test_who_reads_slowly_is_not_idle() -> None:
     ):
         requests = 300
         await held_up(server, client, requests)
-        await asyncio.sleep(0.3)
+        late = server.context.swept + 0.3
+        await until(lambda: server.context.swept > late)
         for _ in range(requests):
             assert len(await client.response()) > SIZE
         # From now on it is.
@@ -105,7 +106,7 @@ async def test_one_connection_too_many_is_refused(caplog: pytest.LogCaptureFixtu
         serve(wait_for_ever, max_connections=1) as server,
         await server.connect() as first,
     ):
-        await first.send(GET)
+        await first.ask()
         await until(lambda: any(each.busy for each in server.context.connections))
         for _ in range(3):
             async with await server.connect() as second:
@@ -150,7 +151,7 @@ async def test_a_connection_that_is_refused_takes_no_place() -> None:
     async with serve(wait_for_ever, max_connections=4) as server:
         busy = [await server.connect() for _ in range(4)]
         for each in busy:
-            await each.send(GET)
+            await each.ask()
         await until(lambda: sum(each.busy for each in server.context.connections) == 4)
         # None of them closes its side, so the server has to wait a while.
         refused = [await server.connect() for _ in range(12)]
@@ -160,7 +161,7 @@ async def test_a_connection_that_is_refused_takes_no_place() -> None:
         busy.pop().sock.close()
         await until(lambda: len(server.context.connections) == 3)
         async with await server.connect() as newcomer:
-            await newcomer.send(GET)
+            await newcomer.ask()
             await until(lambda: sum(each.busy for each in server.context.connections) == 4)
         for each in busy + refused:
             each.sock.close()

@@ -17,7 +17,7 @@ async def test_each_request_is_told_with_its_age() -> None:
     async with serve(wait) as server, await server.connect() as idle, await server.connect() as one:
         context = server.context
         await idle.send(b"GET / HT")
-        await one.send(b"GET /a%0a?b HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await one.ask("/a%0a?b")
         await until(lambda: "for 0.1 s" in context.in_flight())
         host, port = one.sock.getsockname()
         assert context.in_flight() == f"GET /a%0a from {host}:{port}, for 0.1 s\n"
@@ -42,7 +42,7 @@ async def test_the_one_that_holds_the_loop_is_marked() -> None:
         await respond(send, b"")
 
     async with serve(tell) as server, await server.connect() as one, await server.connect() as two:
-        await one.send(b"GET /waits HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await one.ask("/waits")
         await until(lambda: "/waits" in server.context.in_flight())
         await two.get("/tells")
         await one.response()

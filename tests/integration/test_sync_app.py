@@ -193,7 +193,7 @@ async def test_the_application_of_a_pool_is_cancelled_with_its_client() -> None:
         serve_in_threads(handler, pool) as server,
         await server.connect() as client,
     ):
-        await client.send(b"GET /left HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask("/left")
         await until(begun.is_set)
         server.context.abort()
         await until(cancelled.is_set)
@@ -259,7 +259,7 @@ async def test_a_stream_does_not_keep_others_from_their_threads() -> None:
     async with serve_in_threads(ASGIHandler(app), threads=1) as server:
         streams = [await server.connect() for _ in range(5)]
         for stream in streams:
-            await stream.send(b"GET /stream HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await stream.ask("/stream")
             await stream.read_until(b"begun")
         async with await server.connect() as client:
             assert (await client.get("/")).endswith(b"hello")
@@ -280,7 +280,7 @@ async def test_receive_tells_when_the_client_has_gone() -> None:
 
     async with serve_in_threads(ASGIHandler(app)) as server:
         async with await server.connect() as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
             await until(lambda: "in thread" in server.context.in_flight())
         await until(told.is_set)
         await server.departures()

@@ -53,8 +53,8 @@ async def scope(scope: Scope, receive: Receive, send: Send) -> None:
     await respond(send, repr((scope["scheme"], extension)).encode())
 
 
-async def ask(client: Client) -> tuple[str, Any]:
-    """What `scope` answers."""
+async def scope_of(client: Client) -> tuple[str, Any]:
+    """What `scope` answers: the scheme, and the extension for TLS."""
     answer = await client.get()
     told: tuple[str, Any] = eval(answer.partition(b"\r\n\r\n")[2])
     return told
@@ -69,7 +69,7 @@ async def test_the_scope(directory: Path, tls: ssl.SSLContext) -> None:
         serve(scope, tls=tls) as server,
         await server.connect_securely(trusting(directory)) as client,
     ):
-        scheme, extension = await ask(client)
+        scheme, extension = await scope_of(client)
         assert scheme == "https"
         assert extension == {
             "server_cert": (directory / "a.pem").read_text(),
@@ -94,7 +94,7 @@ async def test_the_certificate_for_the_name_and_an_older_version(
         serve(scope, tls=tls) as server,
         await server.connect_securely(trusted, "b.example") as client,
     ):
-        _, extension = await ask(client)
+        _, extension = await scope_of(client)
         assert extension["server_cert"] == (directory / "b.pem").read_text()
         assert extension["tls_version"] == 0x0303
         assert extension["cipher_suite"] == 0xC02B  # RFC 5289 section 3.2
@@ -104,7 +104,7 @@ async def test_the_certificate_for_the_name_and_an_older_version(
 @live
 async def test_without_tls_there_is_no_extension() -> None:
     async with serve(scope) as server, await server.connect() as client:
-        assert await ask(client) == ("http", None)
+        assert await scope_of(client) == ("http", None)
 
 
 @live
@@ -113,11 +113,11 @@ async def test_client_certificates(directory: Path) -> None:
     tls = context(directory, client_certificates="optional", client_ca=ca)
     async with serve(scope, tls=tls) as server:
         async with await server.connect_securely(trusting(directory, "client")) as client:
-            _, extension = await ask(client)
+            _, extension = await scope_of(client)
             assert extension["client_cert_chain"] == [(directory / "client.pem").read_text()]
             assert extension["client_cert_name"] == "CN=client"
         async with await server.connect_securely(trusting(directory)) as client:
-            _, extension = await ask(client)
+            _, extension = await scope_of(client)
             assert extension["client_cert_chain"] == []
             assert extension["client_cert_name"] is None
         await refused(server, trusting(directory, "stranger"))
@@ -129,7 +129,7 @@ async def test_required_client_certificates(directory: Path) -> None:
     tls = context(directory, client_certificates="required", client_ca=ca)
     async with serve(scope, tls=tls) as server:
         async with await server.connect_securely(trusting(directory, "client")) as client:
-            _, extension = await ask(client)
+            _, extension = await scope_of(client)
             assert extension["client_cert_name"] == "CN=client"
         for certificate in ("", "stranger"):
             await refused(server, trusting(directory, certificate))
@@ -143,6 +143,10 @@ async def refused(server: LiveServer, trusted: ssl.SSLContext) -> None:
 
 
 # Content
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    await respond(send, bytes(12_000_000))
 
 
 async def count(client: Client) -> int:
@@ -186,7 +190,7 @@ async def test_a_client_that_reads_slowly_pauses_the_application(
     async with serve(stream, tls=tls) as server:
         trusted = trusting(directory)
         async with await server.connect_securely(trusted, receive_buffer=65536) as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+            await client.ask("/", "connection: close")
             connection = await server.connection()
             await until(lambda: connection.write_paused)
             assert sent < 200 * 65536
@@ -197,14 +201,11 @@ async def test_a_client_that_reads_slowly_pauses_the_application(
 async def test_a_slow_reader_is_no_stopped_one(directory: Path, tls: ssl.SSLContext) -> None:
     """One large piece leaves the transport little by little; that counts as progress."""
 
-    async def large(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, bytes(12_000_000))
-
     counted = 0
     async with serve(large, tls=tls, write_timeout=0.8) as server:
         trusted = trusting(directory)
         async with await server.connect_securely(trusted, receive_buffer=65536) as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+            await client.ask("/", "connection: close")
             while await client.more():
                 counted += len(client.received)
                 client.received = b""
@@ -216,13 +217,12 @@ async def test_a_slow_reader_is_no_stopped_one(directory: Path, tls: ssl.SSLCont
 
 @live
 async def test_a_reader_that_stops_is_given_up(directory: Path, tls: ssl.SSLContext) -> None:
-    async def large(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, bytes(8_000_000))
-
     async with serve(large, tls=tls, write_timeout=0.3) as server:
         trusted = trusting(directory)
         async with await server.connect_securely(trusted, receive_buffer=65536) as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
+            connection = await server.connection()
+            await until(lambda: connection.write_paused)
             await server.departures()
 
 
@@ -277,7 +277,7 @@ async def test_a_client_may_close_its_side_alone(directory: Path, tls: ssl.SSLCo
     for close in (SecureClient.notify, SecureClient.half_close):
         async with serve(slow, tls=tls) as server:
             async with await server.connect_securely(trusting(directory)) as client:
-                await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+                await client.ask()
                 closing = close(client)
                 if closing is not None:
                     await closing
@@ -289,17 +289,14 @@ async def test_a_client_may_close_its_side_alone(directory: Path, tls: ssl.SSLCo
 async def test_a_client_may_close_its_side_while_it_reads_the_last_response(
     directory: Path, tls: ssl.SSLContext
 ) -> None:
-    async def large(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, bytes(8_000_000))
-
     async with serve(large, tls=tls) as server:
         trusted = trusting(directory)
         async with await server.connect_securely(trusted, receive_buffer=65536) as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+            await client.ask("/", "connection: close")
             await until(lambda: bool(server.context.ending))
             await client.notify()
             await asyncio.sleep(0)
-            assert await count(client) > 8_000_000
+            assert await count(client) > 12_000_000
             assert client.ended
 
 

@@ -100,7 +100,7 @@ async def test_content_arrives_framed(app: Any, content: bytes, framing: bytes) 
     async with serving(app) as server, await server.connect() as client:
         for _ in range(2):
             no_body = b"204" in framing
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
             response = await client.response(no_body=no_body)
             head, _, body = response.partition(b"\r\n\r\n")
             assert (body, framing in head) == (content, True)
@@ -139,7 +139,7 @@ async def test_each_piece_leaves_before_the_next_is_asked_for() -> None:
         yield b"second"
 
     async with serving(app) as server, await server.connect() as client:
-        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask()
         await client.read_until(b"first")
         seen.set()
         assert await client.read_until(b"0\r\n\r\n") == b"\r\n6\r\nsecond\r\n0\r\n\r\n"
@@ -174,7 +174,7 @@ async def test_close_is_called_however_it_ends(
         return content
 
     async with serving(app) as server, await server.connect() as client:
-        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask()
         if error:
             assert await client.is_reset()
             assert "in the middle" in caplog.text
@@ -198,7 +198,7 @@ async def test_close_is_called_when_the_client_has_gone() -> None:
 
     async with serving(app) as server:
         async with await server.connect() as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
             await client.read_until(b"x")
         await until(content.closed.is_set)
         await server.departures()
@@ -243,7 +243,7 @@ def late_start(environ: Environ, start: Start) -> Iterator[bytes]:
 @live
 async def test_exc_info_is_raised_when_the_head_was_sent(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(late_start) as server, await server.connect() as client:
-        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask()
         assert await client.is_reset()
     assert "KeyError: 'too late'" in caplog.text
 
@@ -293,7 +293,7 @@ async def test_too_much_or_too_little_in_pieces_is_no_whole_response(
     for pieces in ([b"a", b"bcd"], [b"a"]):
         app = generates(*pieces, fields=[("content-length", "3")])
         async with serving(app) as server, await server.connect() as client:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
             assert await client.is_reset()
     assert "the body is 1 bytes longer" in caplog.text
     assert "the body is 2 bytes shorter" in caplog.text
@@ -430,7 +430,7 @@ async def test_as_many_requests_run_as_there_are_threads() -> None:
     async with serving(app, threads=3) as server:
         clients = [await server.connect() for _ in range(12)]
         for client in clients:
-            await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await client.ask()
         for client in clients:
             await client.response()
             client.sock.close()
@@ -454,7 +454,7 @@ async def test_a_reader_slower_than_its_response_gives_the_thread_free(
         await server.connect(receive_buffer=4096) as slow,
         await server.connect() as quick,
     ):
-        await slow.send(b"GET /much HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+        await slow.ask("/much", "connection: close")
         await slow.read_until(b"\r\n\r\n")
         for _ in range(3):
             assert (await quick.get()).endswith(b"hello")
@@ -479,7 +479,7 @@ async def test_a_reader_that_stops_is_given_up(caplog: pytest.LogCaptureFixture)
         serving(app, write_timeout=0.2) as server,
         await server.connect(receive_buffer=4096) as client,
     ):
-        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask()
         await until(closed.is_set)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -501,7 +501,7 @@ async def test_a_thread_that_is_stuck_is_told_and_replaced(
         await server.connect() as stuck,
         await server.connect() as client,
     ):
-        await stuck.send(b"GET /stuck HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await stuck.ask("/stuck")
         assert (await client.get()).endswith(b"hello")
         assert "a thread is stuck, and another takes its place: GET /stuck" in caplog.text
         assert "assert go.wait(10)" in caplog.text
@@ -526,7 +526,7 @@ async def test_a_response_that_goes_on_for_long_is_not_stuck(
     async with serving(app, threads=1, patience=0.1) as server:
         streams = [await server.connect() for _ in range(3)]
         for stream in streams:
-            await stream.send(b"GET /events HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await stream.ask("/events")
         async with await server.connect() as client:
             assert b"begun" in await client.get()
         go.set()
@@ -550,9 +550,9 @@ async def test_a_request_in_flight_is_told_with_its_thread() -> None:
         await server.connect() as first,
         await server.connect() as second,
     ):
-        await first.send(b"GET /a HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await first.ask("/a")
         await until(lambda: " s <- in thread test-1\n" in server.context.in_flight())
-        await second.send(b"GET /b HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await second.ask("/b")
         await until(lambda: "waits for a thread" in server.context.in_flight())
         go.set()
         await first.response()
@@ -663,7 +663,7 @@ async def test_no_thread_waits_for_who_reads_a_file_slowly(tmp_path: Path) -> No
     async with serving(app, threads=1, write_timeout=0.5) as server:
         readers = [await server.connect(receive_buffer=4096) for _ in range(5)]
         for reader in readers:
-            await reader.send(b"GET /file HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            await reader.ask("/file")
             await reader.read_until(b"\r\n\r\n")
         async with await server.connect() as client:
             assert (await client.get()).endswith(b"hello")
@@ -686,7 +686,7 @@ async def test_a_file_that_shrinks_is_no_whole_response(
         return environ["wsgi.file_wrapper"](path.open("rb"))
 
     async with serving(app) as server, await server.connect(receive_buffer=4096) as client:
-        await client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        await client.ask()
         await client.read_until(b"\r\n\r\n")
         path.write_bytes(b"")
         assert await client.is_reset()
