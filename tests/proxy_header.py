@@ -8,6 +8,10 @@ LOCAL, PROXY = 0x20, 0x21
 TCP4, TCP6, UDP4, UNIX = 0x11, 0x21, 0x12, 0x31
 CRC32C, NOOP, SSL = 0x03, 0x04, 0x20
 
+# Whom the headers of tests name.
+CLIENT, SERVER = ("203.0.113.9", 56324), ("192.0.2.1", 443)
+CLIENT6, SERVER6 = ("2001:db8::9", 56324), ("2001:db8::1", 443)
+
 
 def line(client: tuple[str, int], server: tuple[str, int]) -> bytes:
     """Version 1."""

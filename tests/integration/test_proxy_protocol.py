@@ -13,13 +13,22 @@ from websockets.sync.client import connect
 
 from tests.certificates import Authority
 from tests.modes import both_modes
-from tests.proxy_header import LOCAL, TCP6, addresses, block, line, summed
+from tests.proxy_header import (
+    CLIENT,
+    CLIENT6,
+    LOCAL,
+    SERVER,
+    SERVER6,
+    TCP6,
+    addresses,
+    block,
+    line,
+    summed,
+)
 from tests.proxy_header import ssl as tls_extension
 from tests.service import Service, Wire, serving
 
 ENTRY = "proxy_protocol = true"
-CLIENT, SERVER = ("203.0.113.9", 56324), ("192.0.2.1", 443)
-CLIENT6, SERVER6 = ("2001:db8::9", 56324), ("2001:db8::1", 443)
 FOUR = addresses(CLIENT, SERVER)
 GET = b"GET / HTTP/1.1\r\nHost: shop.example\r\n%b\r\n"
 FORWARDED = b"X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n"

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from pounce.net.proxy_protocol import MAX_HEADER, BadHeader, ProxyHeader, crc32c, read_header
 from tests import proxy_header
 from tests.proxy_header import (
+    CLIENT,
+    CLIENT6,
     LOCAL,
     NOOP,
+    SERVER,
+    SERVER6,
     SIGNATURE,
     SSL,
     TCP4,
@@ -28,8 +32,6 @@ from tests.proxy_header import (
     summed,
 )
 
-CLIENT, SERVER = ("203.0.113.9", 56324), ("192.0.2.1", 443)
-CLIENT6, SERVER6 = ("2001:db8::9", 56324), ("2001:db8::1", 443)
 FOUR, SIX = addresses(CLIENT, SERVER), addresses(CLIENT6, SERVER6)
 LONGEST = b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n"
 
