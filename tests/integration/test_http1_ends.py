@@ -9,6 +9,7 @@ import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import connection as connection_module
+from pounce.http1 import linger
 from tests.live import Client, LiveServer, echo, hello, live, read_body, serve, until
 
 GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
@@ -364,10 +365,12 @@ async def test_drain_waits_a_little_for_a_first_request(
 
 
 @live
-async def test_lingering_ends_by_itself() -> None:
+async def test_lingering_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linger, "LINGER", 0.2)
     async with serve(hello) as server, await server.connect() as client:
         await client.get("/", "connection: close")
-        # The client keeps its side open; the server waits LINGER for it and no longer.
+        # The client keeps its side open; the server waits so long for it and no longer.
+        assert server.context.ending
         await server.departures()
 
 

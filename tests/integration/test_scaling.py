@@ -213,10 +213,9 @@ def test_stop_draining_ends_what_drains_and_nothing_else(tmp_path: Path, mode: s
         old = busy_with(it.service, stack, "/events")
         it.reload(2)
         current = busy_with(it.service, stack, "/events")
-        began = time.monotonic()
         assert it.pounce("stop-draining") == "workers stopped: 1\n"
+        # It had a minute left (reload_timeout).
         wait_until(lambda: is_over(old), "the old one to end")
-        assert time.monotonic() - began < 3
         it.service.expect("generation 1 is retired")
         assert not is_over(current)
         assert it.pounce("stop-draining") == "workers stopped: 0\n"

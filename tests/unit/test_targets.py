@@ -430,11 +430,16 @@ def test_which_requests_a_thread_is_on(thread: Threads, gate: threading.Event) -
 # Joining
 
 
-def test_joining_side_by_side_takes_no_longer_than_one(fork: Start) -> None:
-    targets = [fork(for_ever) for _ in range(3)]
+def test_joining_side_by_side_takes_no_longer_than_one(
+    thread: Threads, gate: threading.Event
+) -> None:
+    targets = [thread(lambda: int(gate.wait(PATIENCE))) for _ in range(30)]
     began = time.monotonic()
     assert _parallel_join_targets(targets, 0.2) == targets
-    assert 0.2 <= time.monotonic() - began < 0.5
+    taken = time.monotonic() - began
+    gate.set()
+    assert 0.2 <= taken < 3, "one after the other they would have taken 6 s"
+    assert _parallel_join_targets(targets, PATIENCE) == []
 
 
 def test_each_has_its_own_full_timeout(
