@@ -22,7 +22,7 @@ from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.events import RequestHead
 from pounce.http1.fast_reader import FastReader
-from pounce.http1.response import ResponseWriter
+from pounce.http1.plain_head import plain_head
 from tests.benchmarks.applications import HELLO, app
 
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAccept: */*\r\nUser-Agent: wrk\r\n\r\n"
@@ -61,7 +61,7 @@ class Profile:
         self._part("reading a head of known lines", self._other_heads)
         self._part("the scope of a head that came before", lambda: connection._scope(self.head))
         self._part("the scope of another", lambda: connection._make_scope(self.head))
-        self._part("a cycle and a response writer", self._objects)
+        self._part("a cycle", lambda: RequestCycle(connection, self.scope, self.context))
         self._part("the response's head and its bytes", self._response)
         self._part("the end of a request", lambda: connection._finish(True))
 
@@ -87,14 +87,10 @@ class Profile:
         self.reader.receive(OTHER)
         self.reader.receive(REQUEST)
 
-    def _objects(self) -> None:
-        RequestCycle(self.connection, self.scope, self.context)
-        ResponseWriter(self.context.defaults, "GET", "1.1", True)
-
     def _response(self) -> None:
-        writer = ResponseWriter(self.context.defaults, "GET", "1.1", True)
-        writer.start(200, HEADERS)
-        writer.body(HELLO, False)
+        head = plain_head(200, HEADERS, self.context.defaults.lines)
+        assert head is not None
+        b"".join((*head.lines, head.length_line, self.context.defaults.tail, HELLO))
 
     def _part(self, name: str, work: Callable[[], object]) -> None:
         took = self._time(work) - self._empty

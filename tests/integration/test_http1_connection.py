@@ -59,7 +59,11 @@ async def test_no_scope_is_another_requests() -> None:
 
 @live
 async def test_nothing_of_a_request_is_kept_for_an_idle_client() -> None:
-    async with serve(hello) as server, await server.connect() as client:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)
+        await hello(scope, receive, send)
+
+    async with serve(app) as server, await server.connect() as client:
         await client.ask()
         await client.ask()
         await client.response()
@@ -67,6 +71,7 @@ async def test_nothing_of_a_request_is_kept_for_an_idle_client() -> None:
         (connection,) = server.context.connections
         assert isinstance(connection, HTTP1Connection)
         await until(lambda: connection._pristine is None and connection._reader._head is None)
+        assert connection._task is None
         assert await client.get()
 
 

@@ -53,9 +53,6 @@ class Wire:
         self.log.append("reset")
         self.gone = True
 
-    def released(self) -> None:
-        self.log.append("released")
-
 
 def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) -> list[Any]:
     """What happens to the wire when *app* serves one request."""
@@ -89,7 +86,7 @@ def test_a_response() -> None:
         assert await receive() == {"type": "http.disconnect"}
         assert await receive() == {"type": "http.disconnect"}
 
-    assert run(app, b"a", b"b") == [200, (b"y", True), (b"", False), "released"]
+    assert run(app, b"a", b"b") == [200, (b"y", True), (b"", False)]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +155,7 @@ def test_send_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
         assert isinstance(caught.value, OSError)
         raise caught.value
 
-    assert run(app) == [200, "released"]
+    assert run(app) == [200]
     assert not caplog.records
 
 
@@ -174,7 +171,7 @@ def test_send_waits_while_enough_is_unsent() -> None:
         await sending
         await send(BODY)
 
-    assert run(app)[-1] == "released"
+    assert run(app)[-1] == (b"x", False)
 
 
 @pytest.mark.parametrize("body", [b"", b"x" * 10_000])
@@ -188,7 +185,7 @@ def test_send_leaves_others_their_turn(body: bytes) -> None:
         assert turn.is_set()
         await send(BODY)
 
-    assert run(app)[-2:] == [(b"x", False), "released"]
+    assert run(app)[-1] == (b"x", False)
 
 
 ERRORS = [ValueError("why"), SystemExit(1), ExceptionGroup("group", [ValueError()])]
@@ -215,7 +212,7 @@ def test_an_application_that_fails(
             await send(message)
         raise error
 
-    assert run(app) == [*outcome, "released"]
+    assert run(app) == outcome
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("pounce.error", logging.ERROR)
     assert record.getMessage() == "the application failed on GET '/p' from a local peer"
@@ -237,7 +234,7 @@ def test_an_application_that_returns_early(
         for message in messages:
             await send(message)
 
-    assert run(app) == [*outcome, "released"]
+    assert run(app) == outcome
     assert complaint in caplog.text
 
 
@@ -247,7 +244,7 @@ def test_an_application_that_stops_when_told(caplog: pytest.LogCaptureFixture) -
         wire.input_ended = True
         assert await receive() == {"type": "http.disconnect"}
 
-    assert run(app) == ["reset", "released"]
+    assert run(app) == ["reset"]
     assert not caplog.records
 
 
@@ -269,5 +266,5 @@ def test_cancellation_ends_the_task(*, gone: bool, caplog: pytest.LogCaptureFixt
 
     # Cancelled by itself while its client waits, the application has failed.
     answer = [] if gone else [500, (b"500 Internal Server Error\n", False)]
-    assert asyncio.run(main()) == [*answer, "released"]
+    assert asyncio.run(main()) == answer
     assert bool(caplog.records) is not gone

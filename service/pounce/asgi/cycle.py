@@ -48,9 +48,6 @@ class Stream(Protocol):
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""
 
-    def released(self) -> None:
-        """The application has returned."""
-
 
 class _Phase(Enum):
     IDLE = auto()  # nothing was sent
@@ -59,8 +56,16 @@ class _Phase(Enum):
     COMPLETE = auto()
 
 
+class _Input(Enum):
+    MORE = auto()  # the next piece of content is due
+    FED = auto()  # so it is, but others have their turn first
+    READ = auto()  # all content was taken
+    ENDED = auto()  # the application was told that the client is gone
+
+
 # Looked up once, not once a message.
 IDLE, STARTED, SENDING, COMPLETE = _Phase
+MORE, FED, READ, ENDED = _Input
 
 
 # A client that reads fast enough never makes a sender wait; without a pause after so many bytes,
@@ -73,16 +78,14 @@ class Cycle(ABC):
     """One request and its response, however it is that the application is called."""
 
     __slots__ = (
-        "_body_read",
         "_burst",
         "_context",
-        "_fed",
+        "_input",
         "_phase",
         "_scope",
         "_size",
         "_status",
         "_stream",
-        "_told_gone",
         "began",
     )
 
@@ -94,9 +97,7 @@ class Cycle(ABC):
         self._scope = scope
         self._context = context
         self._phase = IDLE
-        self._body_read = False
-        self._fed = False
-        self._told_gone = False
+        self._input = MORE
         self._burst = self._status = self._size = 0
         # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
         self.began = context.access_log.clock() if context.access_log else 0.0
@@ -189,23 +190,23 @@ class RequestCycle(Cycle):
                 # Nothing has logged it: it was answered 500, was reset, or nobody is left.
                 self._phase = COMPLETE
                 self._log()
-            self._stream.released()
 
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
         stream = self._stream
-        if self._fed:
-            # The last piece was here already: others have their turn before the next one.
-            self._fed = False
+        if self._input is FED:
+            self._input = MORE
             await asyncio.sleep(0)
         waited = False
         while self._phase is not COMPLETE and not stream.gone:
-            if not self._body_read:
+            if self._input is MORE:
                 piece = stream.read_body()
                 if piece is not None:
                     body, more = piece
-                    self._body_read = not more
-                    self._fed = more and not waited
+                    if not more:
+                        self._input = READ
+                    elif not waited:
+                        self._input = FED
                     return {"type": "http.request", "body": body, "more_body": more}
                 if stream.gone:
                     break
@@ -213,7 +214,7 @@ class RequestCycle(Cycle):
                 break
             await stream.wait_input()
             waited = True
-        self._told_gone = True
+        self._input = ENDED
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -226,19 +227,25 @@ class RequestCycle(Cycle):
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = as_bytes(body)
-            more = bool(message.get("more_body", False))
-            stream.send_body(body, more)
-            self._size += len(body)
-            self._phase = SENDING if more else COMPLETE
-            if not more and self._context.access_log is not None:
-                self._log()
-            self._burst += len(body) + _LEAST
-            if stream.write_paused or (more and self._burst > _BURST):
+            if message.get("more_body"):
+                stream.send_body(body, True)
+                self._phase = SENDING
+                self._size += len(body)
+                self._burst += len(body) + _LEAST
+            else:
+                stream.send_body(body, False)
+                self._phase = COMPLETE
+                self._size += len(body)
+                if self._context.access_log is not None:
+                    self._log()
+            if stream.write_paused or self._burst > _BURST:
                 await self._pause()
         elif kind == "http.response.start":
             if self._phase is not IDLE or stream.gone:
                 raise self._untimely(kind)
-            status = as_status(message.get("status"))
+            status = message.get("status")
+            if type(status) is not int:
+                status = as_status(status)
             stream.start_response(status, message.get("headers", ()))
             self._status = status
             self._phase = STARTED
@@ -265,7 +272,7 @@ class RequestCycle(Cycle):
         return ClientDisconnected("the client is gone")
 
     def _incomplete(self) -> None:
-        if self._told_gone:
+        if self._input is ENDED:
             # A client that only closed its sending side still waits, but the application was
             # right to stop.
             self._stream.reset()

@@ -1,9 +1,7 @@
 """The fields every response has unless the application sets them or an option turns them off."""
 
 import time
-from collections.abc import Callable
 from email.utils import formatdate
-from functools import lru_cache
 
 from pounce.asgi.headers import checked_field
 from pounce.asgi.types import MessageError
@@ -28,9 +26,7 @@ class DefaultHeaders:
     *alt_svc* given. *tail* is all three and the head's end, and *fields* are both as pairs;
     `refresh` brings up to date what has the date in it.
 
-    *field* makes a line of any other field, checked (MessageError, TypeError). Before it, it
-    says what concerns the server in the field: nothing, the length, or a name. Applications
-    send the same few fields again and again, so it remembers the latest.
+    *lines* are those of all other fields, by the field; see `FieldLines`.
     """
 
     __slots__ = (
@@ -39,13 +35,11 @@ class DefaultHeaders:
         "alternative",
         "both",
         "date",
-        "field",
         "fields",
+        "lines",
         "server",
         "tail",
     )
-
-    field: Callable[[bytes, bytes], tuple[int | bytes | None, bytes]]
 
     def __init__(self, config: ServerConfig, alt_svc: bytes = b"") -> None:
         self.alternative = b"alt-svc: %b\r\n" % alt_svc if alt_svc else b""
@@ -55,7 +49,7 @@ class DefaultHeaders:
         self.date = b""
         self._join()
         # One for each worker: threads that share one would wait for each other.
-        self.field = lru_cache(_REMEMBERED)(_field)
+        self.lines = FieldLines()
         self.refresh()
 
     def refresh(self) -> None:
@@ -74,7 +68,25 @@ class DefaultHeaders:
         self.fields = [(name, value) for name, _, value in pairs]
 
 
-def _field(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
+class FieldLines(dict[tuple[bytes, bytes], tuple[int | bytes | None, bytes]]):
+    """The lines of applications' fields, checked; any pair of bytes has one.
+
+    Before the line is what concerns the server in the field: nothing, the length, or a name.
+    Applications send the same few fields again and again, so some are remembered. To look a field
+    up raises MessageError, and TypeError, ValueError or AttributeError where it is no such pair.
+    """
+
+    __slots__ = ()
+
+    def __missing__(self, field: tuple[bytes, bytes]) -> tuple[int | bytes | None, bytes]:
+        """Make the line, and remember it."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[field] = made = _made(*field)
+        return made
+
+
+def _made(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
     name, value = checked_field(name, value)
     line = b"%b: %b\r\n" % (name, value)
     if name == b"content-length":

@@ -37,7 +37,7 @@ from pounce.http1.events import (
     RequestHead,
 )
 from pounce.http1.linger import LingeringClose
-from pounce.http1.response import ResponseWriter, error_response
+from pounce.http1.response import error_response
 from pounce.http1.rules import scheme_of, to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
 from pounce.net.forwarded import Origin
@@ -62,7 +62,6 @@ class HTTP1Connection(RequestStream):
 
     __slots__ = (
         "_asked",
-        "_defaults",
         "_droppable",
         "_extensions",
         "_head_begun",
@@ -81,8 +80,7 @@ class HTTP1Connection(RequestStream):
         passage: Passage | None = None,
         defaults: DefaultHeaders | None = None,
     ) -> None:
-        super().__init__(context, scheme, server)
-        self._defaults = defaults or context.defaults
+        super().__init__(context, scheme, server, defaults or context.defaults)
         self._passage = passage
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
@@ -242,16 +240,16 @@ class HTTP1Connection(RequestStream):
         if websocket and context.websocket is not None:
             self._upgrade(head, context.websocket)
             return
-        limit = context.config.max_requests_per_connection
         self._requests += 1
         self.deadline = inf
         self._head_begun = False
         self._expects_continue = expects and has_body
-        self._response = ResponseWriter(
-            self._defaults, method, version, keep_alive and self._requests != limit
-        )
+        self._method, self._http_version = method, version
+        limit = context.config.max_requests_per_connection
+        self._persists = keep_alive and self._requests != limit
         if self._task is not None:
             context.adopt(self._task)
+            self._task = None
         make_cycle = context.make_cycle or RequestCycle
         self._cycle = cycle = make_cycle(self, self._scope(head), context)
         # Before the application starts, for it may wait for more at once.

@@ -105,6 +105,8 @@ class FastReader(StrictReader):
         if self._buffer or self._skipped or self.in_body:
             return super().receive(data)
         self._body = None
+        if data == self._block and self._head is not None and not self._fields.length:
+            return self._head
         # Straight from what was received: nearly every request comes whole and alone.
         end = data.find(b"\r\n\r\n") + 4
         head = self._plain_head(data if end == len(data) else data[:end])

@@ -7,15 +7,7 @@ from typing import Any
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.headers import not_bytes
 from pounce.asgi.types import MessageError
-
-_STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
-    for status in HTTPStatus
-}
-
-
-# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
-_NO_CONTENT = frozenset((204, 205, 304))
+from pounce.http1.plain_head import NO_CONTENT, STATUS_LINES, PlainHead
 
 MUCH = 16_384
 """So many bytes are rather written by themselves than copied to be written with others."""
@@ -37,9 +29,7 @@ class ResponseWriter:
         "_http11",
         "_is_head",
         "_length",
-        "_length_line",
         "_lines",
-        "_plain",
         "_remaining",
         "_status",
         "chunks",
@@ -56,7 +46,6 @@ class ResponseWriter:
         self._defaults = defaults
         self._is_head = method == "HEAD"
         self._http11 = http_version == "1.1"
-        self._plain = False
         self.keep_alive = keep_alive
         self.chunks = False
         self.head_sent = False
@@ -68,25 +57,23 @@ class ResponseWriter:
             raise MessageError(f"{status} is not the status of a final response (200 to 599)")
         self._status = status
         # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
-        self._has_no_content = self._is_head or status in _NO_CONTENT
+        self._has_no_content = self._is_head or status in NO_CONTENT
         self._length: int | None = None
-        self._length_line = b""
         self._connection: tuple[bytes, ...] = ()
         self._given: tuple[bytes, ...] = ()
-        # Nearly every response, if it is sent whole and is not the connection's last.
-        self._plain = self._http11 and not self._has_no_content
-        lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        self._lines = lines
-        field_of = self._defaults.field
+        self._lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         try:
             for name, value in headers:
-                concern, line = field_of(name, value)
-                if concern is None:
-                    lines.append(line)
-                else:
-                    self._learn(concern, value, line)
+                # Whatever pairs these are, tuples can be looked up.
+                self._learn(*self._defaults.lines[name, value], value)
         except (TypeError, ValueError, AttributeError) as error:
             raise not_bytes(error) from error
+
+    def start_plain(self, head: PlainHead) -> None:
+        """Take a response's head that has been found to be plain."""
+        self._status, self._lines, self._length, _ = head
+        self._has_no_content = self._is_head
+        self._connection = self._given = ()
 
     def body(self, data: bytes, more: bool) -> list[bytes]:
         """What to send for *data*, the head before it where it is still due.
@@ -97,13 +84,8 @@ class ResponseWriter:
             content = self._content(data, more)
             self.complete = not more
             return [content] if content else []
-        length = self._length
-        if self._plain and self.keep_alive and not more and (length is None or length == len(data)):
-            framing = self._length_line or b"content-length: %d\r\n" % len(data)
-            content, tail = data, self._defaults.tail
-        else:
-            framing = self._frame(len(data), more)
-            content, tail = self._content(data, more), self._tail()
+        framing = self._frame(len(data), more)
+        content, tail = self._content(data, more), self._tail()
         self.head_sent = True
         self.complete = not more
         lines = self._lines
@@ -114,18 +96,17 @@ class ResponseWriter:
         lines += (framing, tail)
         return [b"".join(lines), content]
 
-    def _learn(self, concern: int | bytes, value: bytes, line: bytes) -> None:
-        """Take a field that concerns the writer, which makes some of them itself."""
-        if isinstance(concern, int):
+    def _learn(self, concern: int | bytes | None, line: bytes, value: bytes) -> None:
+        """Take a field; those that concern the writer it makes itself, some of them."""
+        if concern is None:
+            self._lines.append(line)
+        elif isinstance(concern, int):
             if self._length is not None:
                 raise MessageError("there is more than one content-length")
             self._length = concern
-            self._length_line = line
         elif concern == b"connection":
-            self._plain = False
             self._take_options(value)
         elif concern != b"transfer-encoding":
-            self._plain = False
             self._given += (concern,)
             self._lines.append(line)
         # The transfer coding is the server's own: the ASGI specification has applications' dropped.

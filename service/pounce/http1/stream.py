@@ -7,11 +7,13 @@ from typing import Any
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import Cycle
+from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.gate import Gate
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.linger import reset
+from pounce.http1.plain_head import PlainHead, plain_head
 from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
 
 RECEIVE_BUFFER = 65_536
@@ -23,29 +25,42 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class RequestStream(BaseConnection):
     """A connection as pounce.asgi.cycle.Stream: one request and its response at a time.
 
-    `_cycle` and `_response` are there together, while a response is due; `_task` also when the
-    application goes on after its response.
+    `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
+    also when the application goes on after its response. Of the request, `_method`,
+    `_http_version` and `_persists`, whether the connection may outlive it, are kept for them.
     """
 
     __slots__ = (
         "_collected",
         "_collected_size",
         "_cycle",
+        "_defaults",
         "_ending",
         "_expects_continue",
+        "_http_version",
         "_input",
+        "_method",
+        "_persists",
+        "_plain",
         "_reader",
         "_response",
         "_task",
     )
 
     def __init__(
-        self, context: ServerContext, scheme: str, server: tuple[str, int | None] | None
+        self,
+        context: ServerContext,
+        scheme: str,
+        server: tuple[str, int | None] | None,
+        defaults: DefaultHeaders,
     ) -> None:
         super().__init__(context, scheme, server)
+        self._defaults = defaults
         self._reader = FastReader(context.config)
         self._input = Gate(context.loop)
         self._cycle: Cycle | None = None
+        self._method, self._http_version, self._persists = "GET", "1.1", False
+        self._plain: PlainHead | None = None
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending = self._expects_continue = False
@@ -63,6 +78,8 @@ class RequestStream(BaseConnection):
         """Enforce the timeouts, and time the request; *now* is the loop's time."""
         if self._cycle is not None:
             self._cycle.seen(now)
+        if self._task is not None and self._task.done():
+            self._task = None
         super().sweep(now)
 
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
@@ -126,13 +143,28 @@ class RequestStream(BaseConnection):
 
     def start_response(self, status: int, headers: Any) -> None:
         """Take a response's head."""
-        assert self._response is not None  # noqa: S101 - a cycle has one
+        if self._persists and self._method != "HEAD" and self._http_version == "1.1":
+            self._plain = plain_head(status, headers, self._defaults.lines)
+            if self._plain is not None:
+                return
+        self._response = self._writer()
         self._response.start(status, headers)
 
     def send_body(self, data: bytes, more: bool) -> None:
         """Write content, its head before it."""
+        if self._plain is not None:
+            _, lines, length, length_line = plain = self._plain
+            self._plain = None
+            told = not (self._expects_continue or self._context.draining)
+            if told and not more and (length is None or length == len(data)):
+                lines.append(length_line or b"content-length: %d\r\n" % len(data))
+                lines.append(self._defaults.tail)
+                self._send_whole(lines, data)
+                return
+            self._response = self._writer()
+            self._response.start_plain(plain)
         response = self._response
-        assert response is not None  # noqa: S101 - a cycle has one
+        assert response is not None  # noqa: S101 - the cycle keeps the order
         if response.chunks and more and len(data) < MUCH:
             if data:
                 self._collect(chunk(data))
@@ -151,14 +183,27 @@ class RequestStream(BaseConnection):
         if not more:
             self._finish(response.keep_alive)
 
+    def _writer(self) -> ResponseWriter:
+        return ResponseWriter(self._defaults, self._method, self._http_version, self._persists)
+
+    def _send_whole(self, head: list[bytes], content: bytes) -> None:
+        # One piece is one system call on any loop; but copying much costs more than that.
+        if len(content) < MUCH:
+            head.append(content)
+            self._transport.write(b"".join(head))
+        else:
+            self._transport.write(b"".join(head))
+            self._transport.write(content)
+        self._finish(True)
+
     async def send_file(self, file: int, offset: int, count: int) -> bool:
         """Send *count* bytes of descriptor *file*, which are the content; false if it fails.
 
         The head has their number in its content-length.
         """
-        response = self._response
-        assert response is not None  # noqa: S101 - a cycle has one
         self.send_body(b"", True)
+        response = self._response
+        assert response is not None  # noqa: S101 - the cycle keeps the order
         whole = await self.send_from_file(file, offset, offset + count)
         if whole:
             self._finish(response.keep_alive)
@@ -169,12 +214,6 @@ class RequestStream(BaseConnection):
         self._cycle = cycle
         task = cycle.start()
         self._task = None if task is None or task.done() else task
-
-    def released(self) -> None:
-        """The application has returned; nothing of its task needs to be kept."""
-        # In its first, eager step a task is not known here yet.
-        if self._task is not None and self._task is asyncio.current_task():
-            self._task = None
 
     # What is up to those who know when a request begins.
 
@@ -220,8 +259,7 @@ class RequestStream(BaseConnection):
 
     def _fail(self, error: BadRequest) -> None:
         """The request in flight cannot be read to its end."""
-        assert self._response is not None  # noqa: S101 - a cycle has one
-        if self._response.head_sent:
+        if self._response is not None and self._response.head_sent:
             self.reset()
         else:
             self._answer(error.status, error.reason)
@@ -244,7 +282,7 @@ class RequestStream(BaseConnection):
 
     def _retire(self) -> None:
         self._cycle = None
-        self._response = None
+        self._plain = self._response = None
         super()._retire()
         self._input.wake()
 

@@ -244,11 +244,6 @@ class RequestStream:
         task = cycle.start()
         self._task = None if task is None or task.done() else task
 
-    def released(self) -> None:
-        """The application has returned; nothing of its task needs to be kept."""
-        if self._task is not None and self._task is asyncio.current_task():
-            self._task = None
-
     # Steps.
 
     def _begin(self, head: RequestHead) -> None:

@@ -90,8 +90,6 @@ class Exchange(Cycle):
                 self._hand_out(content)
         except Exception as error:
             self._take_failure(error)
-        finally:
-            self._stream.released()
 
     def _hand_out(self, content: Content) -> None:
         self.content = content

@@ -13,7 +13,6 @@ class Replay:
         self.start_response = stream.start_response
         self.send_body = stream.send_body
         self.reset = stream.reset
-        self.released = stream.released
         self._stream = stream
 
     @property

@@ -1,0 +1,67 @@
+"""The heads of plain responses, which is nearly all of them; the rest is left to the writer.
+
+A head is plain if nothing in it is more than data for the client, but for its length: then nothing
+has to be decided about it, and no object is needed for the response.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple
+
+from pounce.asgi.defaults import FieldLines
+
+STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+    if status.value >= 200
+}
+
+# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+NO_CONTENT = frozenset((204, 205, 304))
+
+_PLAIN = {status: line for status, line in STATUS_LINES.items() if status not in NO_CONTENT}
+
+
+class PlainHead(NamedTuple):
+    """A head as an application gives it.
+
+    *lines* begin with the status line, and are without that of the content's length, which is
+    *length_line* and says *length*, or is empty.
+    """
+
+    status: int
+    lines: list[bytes]
+    length: int | None
+    length_line: bytes
+
+
+# The constructor that NamedTuple makes is written in Python, and takes three times as long.
+_made: Callable[[tuple[object, ...]], PlainHead] = partial(tuple.__new__, PlainHead)
+
+
+def plain_head(
+    status: int, headers: Iterable[Iterable[bytes]], line_of: FieldLines
+) -> PlainHead | None:
+    """The head of *status* and *headers*, or nothing where it is for the writer to judge.
+
+    Raises MessageError if it could not be sent as it is.
+    """
+    first = _PLAIN.get(status)
+    # What is neither a list nor a tuple could perhaps not be looked at a second time.
+    if first is None or (type(headers) is not list and type(headers) is not tuple):
+        return None
+    lines, length, length_line = [first], None, b""
+    try:
+        for field in headers:
+            # The specification allows lists as well, which cannot be looked up.
+            concern, line = line_of[field if type(field) is tuple else tuple(field)]
+            if concern is None:
+                lines.append(line)
+            elif type(concern) is int and length is None:
+                length, length_line = concern, line
+            else:
+                return None
+    except (TypeError, ValueError, AttributeError):
+        return None
+    return _made((status, lines, length, length_line))
