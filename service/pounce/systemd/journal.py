@@ -27,8 +27,7 @@ _PRIORITIES = {  # syslog(3) levels
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 # An unresponsive journal delays an entry, and the event loop that writes it, by no more than
-# this; then the entry is dropped. A socket timeout would do it by spinning: poll(2) calls an
-# unconnected datagram socket writable even while the receiver's queue is full.
+# this; then the entry is dropped. A socket timeout would cost every entry a poll(2).
 _SEND_TIMEOUT = struct.pack("ll", 0, 100_000)
 
 
@@ -45,9 +44,10 @@ class JournalHandler(logging.Handler):
     """Sends each record as one journal entry.
 
     Besides the message, the entry has the record's origin and the journal fields of
-    ``extra={"pounce": {"POUNCE_WORKER": 3, ...}}``. The socket is unconnected: it survives a
-    restart of the journal and is safe to share among threads and forked children, because
-    every entry is one datagram.
+    ``extra={"pounce": {"POUNCE_WORKER": 3, ...}}``. The socket is safe to share among threads and
+    forked children, because every entry is one datagram. It is connected, for otherwise each entry
+    looks the path up, which takes longer than the rest of sending it; and again when a socket that
+    has taken the place of the first one's peer is there.
     """
 
     def __init__(self, path: Path = JOURNAL_SOCKET, *, identifier: str = "pounce") -> None:
@@ -60,7 +60,7 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send *record*; a failure is told on standard error and never raised."""
         try:
-            self._send(encode_entry(self._fields(record)))
+            self._send(self._entry(record))
         except Exception:  # logging.Handler leaves no error to its caller
             self.handleError(record)
 
@@ -69,18 +69,18 @@ class JournalHandler(logging.Handler):
         self._socket.close()
         super().close()
 
-    def _fields(self, record: logging.LogRecord) -> dict[str, object]:
-        extra = getattr(record, "pounce", None) or {}
-        return {
-            **extra,
-            "MESSAGE": record.getMessage() if self._is_plain(record) else self.format(record),
-            "PRIORITY": _priority(record.levelno),
-            "SYSLOG_IDENTIFIER": self._identifier,
-            "LOGGER": record.name,
-            "CODE_FILE": record.pathname,
-            "CODE_LINE": record.lineno,
-            "CODE_FUNC": record.funcName or "",
-        }
+    def _entry(self, record: logging.LogRecord) -> bytes:
+        extra: Mapping[str, object] = getattr(record, "pounce", None) or {}
+        message = record.getMessage() if self._is_plain(record) else self.format(record)
+        origin = _origin(
+            record.levelno,
+            self._identifier,
+            record.name,
+            record.pathname,
+            record.lineno,
+            record.funcName,
+        )
+        return encode_entry(extra) + _encode_field("MESSAGE", message) + origin
 
     def _is_plain(self, record: logging.LogRecord) -> bool:
         """Whether there is nothing to format but the message, as in nearly every record."""
@@ -88,11 +88,15 @@ class JournalHandler(logging.Handler):
 
     def _send(self, entry: bytes) -> None:
         try:
-            self._socket.sendto(entry, self._path)
+            self._socket.send(entry)
         except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+            if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
+                self._send_sealed(entry)
+            elif error.errno in (errno.ENOTCONN, errno.ECONNREFUSED):
+                self._socket.connect(self._path)
+                self._send(entry)
+            else:
                 raise
-            self._send_sealed(entry)
 
     def _send_sealed(self, entry: bytes) -> None:
         """Pass an entry too large for a datagram in a memory file that cannot change any more."""
@@ -106,13 +110,24 @@ class JournalHandler(logging.Handler):
 
 
 def encode_entry(fields: Mapping[str, object]) -> bytes:
-    """The fields as one datagram of the native journal protocol."""
-    return b"".join(
-        [
-            _encode_field(name, str(value)) if name == "MESSAGE" else _short_field(name, str(value))
-            for name, value in fields.items()
-        ]
-    )
+    """The fields as one datagram of the native journal protocol, or as part of one."""
+    return b"".join([_short_field(name, str(value)) for name, value in fields.items()])
+
+
+@lru_cache(maxsize=64)
+def _origin(
+    level: int, identifier: str, name: str, file: str, line: int, function: str | None
+) -> bytes:
+    """What an entry says of the place it comes from: many come from the same."""
+    fields = {
+        "PRIORITY": _priority(level),
+        "SYSLOG_IDENTIFIER": identifier,
+        "LOGGER": name,
+        "CODE_FILE": file,
+        "CODE_LINE": line,
+        "CODE_FUNC": function or "",
+    }
+    return encode_entry(fields)
 
 
 def _encode_field(name: str, value: str) -> bytes:
@@ -122,11 +137,10 @@ def _encode_field(name: str, value: str) -> bytes:
     return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(data)), data)
 
 
-# All but the message is nearly always what it was in entries before.
+# These are nearly always what they were in entries before.
 _short_field = lru_cache(maxsize=256)(_encode_field)
 
 
-@lru_cache(maxsize=64)
 def _priority(level: int) -> int:
     """The syslog level of a logging level; custom ones count as the standard one below."""
     standard = max((known for known in _PRIORITIES if known <= level), default=logging.DEBUG)
