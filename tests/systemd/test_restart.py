@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pounce.net.address import Address
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
 from tests.modes import both_modes
-from tests.proxy_header import line
+from tests.proxy_header import CLIENT, SERVER, line
 from tests.service import Wire
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
@@ -47,10 +47,9 @@ def test_a_kept_connection_is_still_the_client_that_its_proxy_named(
     entry = {"address": f"unix:{instance.path}", "proxy_protocol": True}
     instance.configure("mirror:app", listen=[entry])
     instance.start()
-    client, server = ("203.0.113.9", 56324), ("192.0.2.1", 443)
     with Wire(Address(kind="unix", path=str(machine.path(instance.path)))) as wire:
-        wire.sock.sendall(line(client, server))
+        wire.sock.sendall(line(CLIENT, SERVER))
         for _ in range(2):
             told = json.loads(wire.get("/").body)
-            assert (told["client"], told["server"]) == (list(client), list(server))
+            assert (told["client"], told["server"]) == (list(CLIENT), list(SERVER))
             machine.systemctl("restart", instance.service)

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,12 +57,6 @@ class Manager:
     def hand_out(self) -> list[tuple[str, int]]:
         """Descriptors for the next run, as LISTEN_FDS has them; the store keeps its own."""
         return [(name, os.dup(descriptor)) for name, descriptor in self.stored]
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -43,19 +43,6 @@ class Shelf:
 
     def finish(self) -> None:
         self.finished = True
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def loop(stack: ExitStack) -> Loop:
-    loop = Loop()
-    stack.callback(loop.close)
-    return loop
 
 
 @pytest.fixture

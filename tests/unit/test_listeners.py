@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,12 +10,6 @@ import pytest
 from pounce.errors import ListenError
 from pounce.net.address import Address
 from pounce.net.listeners import adopt, close_listener, open_listeners
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def opened(stack: ExitStack, address: Address) -> list[socket.socket]:

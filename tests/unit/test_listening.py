@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from pounce.net.listeners import InheritedSocket
 from tests.service import free_port
 
 Logged = pytest.LogCaptureFixture
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def given(stack: ExitStack, host: str = "127.0.0.1", name: str = "") -> InheritedSocket:

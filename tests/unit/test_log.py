@@ -5,7 +5,6 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,15 +33,6 @@ from pounce.lifecycle import (
 
 Captured = pytest.CaptureFixture[str]
 Logged = pytest.LogCaptureFixture
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    logger = logging.getLogger("pounce")
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    logger.handlers, level, logger.propagate = before
-    logger.setLevel(level)
 
 
 def emit(message: str, level: int = logging.INFO, **fields: Any) -> None:

@@ -5,28 +5,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-
-import pytest
 
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.signals import Signals
 
 PATIENCE = 10.0
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def loop(stack: ExitStack) -> Loop:
-    loop = Loop()
-    stack.callback(loop.close)
-    return loop
 
 
 def pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

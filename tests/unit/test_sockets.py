@@ -1,20 +1,12 @@
 """Which worker gets which listeners."""
 
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pounce.supervisor.sockets import Groups, group_by_address, share
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def bound(stack: ExitStack, port: int = 0) -> socket.socket:

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,6 @@ variables = [name for name in os.environ if name.startswith("LISTEN_")]
 print(json.dumps({"sockets": described, "second call": len(inherited_descriptors().sockets),
                   "variables": variables}))
 """
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def start(
