@@ -22,8 +22,7 @@ from pounce.net.address import Address
 from tests.certificates import Authority
 from tests.modes import both_modes
 from tests.service import Wire, wait_until
-
-PATIENCE = 20.0
+from tests.supervised import PATIENCE, supervised
 
 
 class Application:
@@ -80,21 +79,12 @@ def test_applications_that_block_are_served() -> None:
 
 @both_modes
 def test_a_sync_app_stands_before_an_application(mode: Any) -> None:
-    application = Application()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
+    config = pounce.ServerConfig(threads=2)
+    supervisor = pounce.Supervisor(config, Application(), mode=mode, sync_app=Raw())
+    with socket.create_server(("127.0.0.1", 0)) as listener, supervised(supervisor, listener):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = pounce.ServerConfig(threads=2)
-        supervisor = pounce.Supervisor(config, application, mode=mode, sync_app=Raw())
-        thread = threading.Thread(target=supervisor.run, args=([listener],))
-        thread.start()
-        try:
-            assert httpx.get(url, timeout=PATIENCE).text == "raw"
-            assert httpx.get(f"{url}/left", timeout=PATIENCE).text == "1"
-        finally:
-            supervisor.shutdown()
-            thread.join(PATIENCE)
-    assert not thread.is_alive()
+        assert httpx.get(url, timeout=PATIENCE).text == "raw"
+        assert httpx.get(f"{url}/left", timeout=PATIENCE).text == "1"
 
 
 # In a context

@@ -24,6 +24,7 @@ from pounce.scoreboard import Scoreboard
 from pounce.supervisor import Supervisor
 from tests.live import hello
 from tests.service import wait_until
+from tests.supervised import supervised
 
 SECONDS = 1.0
 PATIENCE = 30.0
@@ -222,14 +223,12 @@ def test_collectors_hear_from_the_supervisors_thread_alone() -> None:
     witness = Witness()
     config = pounce.ServerConfig(workers=3, worker_mode="thread", lifespan="off")
     supervisor = Supervisor(config, hello, lifecycle_collector=witness)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        thread = threading.Thread(target=supervisor.run, args=([listener],))
-        thread.start()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        supervised(supervisor, listener) as thread,
+    ):
         for _ in range(3):
             supervisor.graceful_reload()
-        supervisor.shutdown()
-        thread.join(PATIENCE)
     assert witness.threads == {thread.ident}
 
 

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +33,7 @@ from tests.apps.load import app
 from tests.load import Plan, Result, Slow, run
 from tests.modes import both_modes
 from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
+from tests.supervised import supervised
 
 TWO = ("--workers", "2")
 TWO_PROCESSES = ("--worker-mode", "process", *TWO)
@@ -374,17 +374,10 @@ def test_a_supervisor_in_a_thread_of_another_program() -> None:
     supervisor = Supervisor(config, app, mode="thread", lifecycle_collector=listing)
     assert (supervisor.mode, supervisor.worker_count) == ("thread", 2)
     before = signal.getsignal(signal.SIGTERM)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=supervisor.run, args=[[listener]])
-        thread.start()
-        try:
-            wait_until(lambda: listing.has(GenerationReady), "ready")
-            address = Address.parse("{}:{}".format(*listener.getsockname()))
-            run(Plan(address=address, requests=200)).assert_nothing_lost()
-        finally:
-            supervisor.shutdown()
-            thread.join(PATIENCE)
-    assert not thread.is_alive()
+    with socket.create_server(("127.0.0.1", 0)) as listener, supervised(supervisor, listener):
+        wait_until(lambda: listing.has(GenerationReady), "ready")
+        address = Address.parse("{}:{}".format(*listener.getsockname()))
+        run(Plan(address=address, requests=200)).assert_nothing_lost()
     assert signal.getsignal(signal.SIGTERM) is before
     for slot in (0, 1):
         life = [type(event) for event in listing.events if is_about(slot, event)]

@@ -6,7 +6,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ import websockets.sync.client
 from websockets.exceptions import ConnectionClosed
 
 from pounce.config import DEFAULT_LISTEN, ServerConfig
-from pounce.lifecycle import GenerationReady, LifecycleEvent
 from pounce.net.address import Address
 from pounce.supervisor import Supervisor
 from tests.apps.load import app
@@ -24,6 +22,7 @@ from tests.certificates import Authority
 from tests.load import Result
 from tests.modes import both_modes
 from tests.service import PATIENCE, Service, Wire, launched, serving, wait_until
+from tests.supervised import supervised
 
 AUTHORITY = Authority()
 HOST = "127.0.0.1"
@@ -296,37 +295,17 @@ def test_another_client_agrees(tmp_path: Path) -> None:
 # Inside another program
 
 
-class Ready:
-    """A collector that knows whether a generation serves."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-
-    def collect(self, event: LifecycleEvent) -> None:
-        if isinstance(event, GenerationReady):
-            self.event.set()
-
-
 def test_a_context_of_the_embedders_own(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*AUTHORITY.issue(HOST).write(tmp_path, "server"))
     trust = ssl.create_default_context(cafile=AUTHORITY.write(tmp_path))
-    ready = Ready()
-    supervisor = Supervisor(
-        ServerConfig(), app, mode="thread", ssl_context=context, lifecycle_collector=ready
-    )
-    with socket.create_server((HOST, 0)) as secured, socket.create_server((HOST, 0)) as plain:
-        entries = {plain.fileno(): DEFAULT_LISTEN}
-        thread = threading.Thread(
-            target=supervisor.run, args=[[secured, plain]], kwargs={"entries": entries}
-        )
-        thread.start()
-        try:
-            assert ready.event.wait(PATIENCE)
-            for listener, trusted in ((secured, trust), (plain, None)):
-                address = Address.parse("{}:{}".format(*listener.getsockname()))
-                with Wire(address, trusted) as wire:
-                    assert wire.get("/").status == 200
-        finally:
-            supervisor.shutdown()
-            thread.join(PATIENCE)
+    supervisor = Supervisor(ServerConfig(), app, mode="thread", ssl_context=context)
+    with (
+        socket.create_server((HOST, 0)) as secured,
+        socket.create_server((HOST, 0)) as plain,
+        supervised(supervisor, secured, plain, entries={plain.fileno(): DEFAULT_LISTEN}),
+    ):
+        for listener, trusted in ((secured, trust), (plain, None)):
+            address = Address.parse("{}:{}".format(*listener.getsockname()))
+            with Wire(address, trusted) as wire:
+                assert wire.get("/").status == 200

@@ -14,8 +14,7 @@ from pounce.errors import PounceError
 from pounce.lifecycle import GenerationReady, LifecycleEvent, ReloadStarted, WorkerHung
 from pounce.supervisor import Supervisor
 from tests.service import wait_until
-
-PATIENCE = 20.0
+from tests.supervised import PATIENCE, supervised
 
 
 class Story:
@@ -66,17 +65,14 @@ def running(
     story = Story()
     config = ServerConfig(workers=1, startup_timeout=PATIENCE, worker_timeout=1.0)
     supervisor = Supervisor(config, application, mode="thread", lifecycle_collector=story)
-    with listener or socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        thread = threading.Thread(target=supervisor.run, args=([listener],))
-        thread.start()
+    with (
+        listener or socket.create_server(("127.0.0.1", 0)) as listener,
+        supervised(supervisor, listener),
+    ):
         try:
             yield supervisor, story
         finally:
             application.gate.set()
-            supervisor.shutdown()
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
 
 
 class Call:
