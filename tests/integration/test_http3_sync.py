@@ -4,21 +4,19 @@ from pathlib import Path
 
 from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest
-from pounce.wsgi.environ import EnvironMaker
-from pounce.wsgi.handler import WSGIHandler
 from tests import http3
 from tests.apps.transports_wsgi import FILE, app
 from tests.live import echo, live, threads_for
+from tests.wsgi import handler
 
 
 @live
 async def test_over_http3(tmp_path: Path) -> None:
-    handler = WSGIHandler(app, EnvironMaker("", multithread=True, multiprocess=False))
     file = tmp_path / "file"
     file.write_bytes(FILE)
     async with (
         http3.serve(echo, tmp_path) as server,
-        threads_for(server.workers[0].context, handler),
+        threads_for(server.workers[0].context, handler(app)),
         http3.connected(server.address) as client,
     ):
         for _ in range(2):
@@ -35,10 +33,9 @@ async def test_what_a_sync_app_leaves_over_http3(tmp_path: Path) -> None:
         def handle_sync(self, request: RawRequest) -> None:
             assert request.http_version == "3"
 
-    handler = SyncAppHandler(Leaving(), falls_through=True)
     async with (
         http3.serve(echo, tmp_path) as server,
-        threads_for(server.workers[0].context, handler),
+        threads_for(server.workers[0].context, SyncAppHandler(Leaving(), falls_through=True)),
         http3.connected(server.address) as client,
     ):
         for _ in range(2):

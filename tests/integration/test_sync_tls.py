@@ -4,16 +4,14 @@ import ssl
 from pathlib import Path
 
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
-from pounce.wsgi.environ import EnvironMaker
-from pounce.wsgi.handler import WSGIHandler
 from tests.apps.transports_wsgi import FILE, app
 from tests.certificates import Authority
-from tests.live import live, serve_in_threads
+from tests.live import live
+from tests.wsgi import serving
 
 
 @live
 async def test_over_tls(tmp_path: Path) -> None:
-    handler = WSGIHandler(app, EnvironMaker("", multithread=True, multiprocess=False))
     file = tmp_path / "file"
     file.write_bytes(FILE)
     authority = Authority()
@@ -23,7 +21,7 @@ async def test_over_tls(tmp_path: Path) -> None:
     tls = ListenerTLS(Certificates(TLSFiles([pair]))).context
     trusted = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
     async with (
-        serve_in_threads(handler, tls=tls) as server,
+        serving(app, tls=tls) as server,
         await server.connect_securely(trusted) as client,
     ):
         for _ in range(2):
