@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
 
 
 def build(kind: str, suite: str, directory: Path) -> list[Path]:
+    """Build packages of *kind*, ``deb`` or ``rpm``, into *directory*; their paths."""
     command = [sys.executable, "packaging/build.py", kind, suite, str(directory)]
     # The project's tests run elsewhere.
     environment = os.environ | {"DEB_BUILD_OPTIONS": "nocheck"}
@@ -29,6 +31,7 @@ def boot(suite: str, more: Sequence[str] = ()) -> Iterator[Machine]:
 
 
 def install(machine: Machine, packages: list[Path]) -> None:
+    """Install *packages* as an administrator does who has the files."""
     for package in packages:
         shutil.copy(package, machine.path("/root"))
     paths = [f"/root/{package.name}" for package in packages]
@@ -48,6 +51,9 @@ def newer(packages: list[Path], directory: Path) -> list[Path]:
         content = directory / package.stem
         subprocess.run(["dpkg-deb", "--raw-extract", package, content], check=True)
         control = content / "DEBIAN/control"
-        control.write_text(control.read_text().replace("0.1.0-1", "0.1.0-2"))
+        text = control.read_text()
+        [version] = re.findall(r"^Version: (\S+)$", text, re.MULTILINE)
+        # Also where one of them depends on exactly this version of another.
+        control.write_text(text.replace(version, f"{version}+newer"))
         subprocess.run(["dpkg-deb", "--build", content, directory], check=True)
     return sorted(directory.glob("*.deb"))

@@ -164,7 +164,8 @@ def test_an_upgrade_restarts_what_runs_and_no_client_notices(
         requests.wait_for_more(100)
         install(plain, newer(packages, tmp_path))
         requests.wait_for_more(100)
-    assert plain.run("dpkg-query", "-Wf", "${Version}", "pounce").stdout == "0.1.0-2"
+    version = plain.run("dpkg-query", "-Wf", "${Version}", "pounce").stdout
+    assert version.endswith("+newer")
     assert running.show("ActiveState") == "active"
     assert running.show("MainPID") != supervisor
     assert stopped.show("ActiveState") == "inactive"
