@@ -16,6 +16,7 @@ collect_ignore_glob = [] if importlib.util.find_spec("aioquic") else ["*/test_ht
 
 
 def pytest_configure() -> None:
+    """Raise the limit of descriptors, as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < DESCRIPTORS:

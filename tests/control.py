@@ -42,6 +42,7 @@ class Controlled:
 
 @contextmanager
 def controlled(directory: Path, mode: str, *flags: str, **how: Any) -> Iterator[Controlled]:
+    """As `serving`, with a control socket."""
     path = directory / "control"
     flags = ("--worker-mode", mode, "--control", str(path), *flags)
     with serving(directory, *flags, **how) as service:

@@ -199,9 +199,11 @@ class Client(QuicConnectionProtocol):
         return exchange
 
     async def get(self, path: str = "/", *fields: tuple[bytes, bytes]) -> Response:
+        """Send a GET request; the whole response."""
         return await self.start(path, *fields).result()
 
     async def post(self, path: str, body: bytes, *fields: tuple[bytes, bytes]) -> Response:
+        """Send *body*; the whole response."""
         exchange = self.start(path, *fields, method="POST", ended=False)
         exchange.send(body, ended=True)
         return await exchange.result()

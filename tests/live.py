@@ -125,6 +125,7 @@ class Client:
         return False
 
     def half_close(self) -> None:
+        """Say that nothing more will be sent, and go on reading."""
         self.sock.shutdown(socket.SHUT_WR)
 
     async def more(self) -> bool:
@@ -144,6 +145,7 @@ class SecureClient(Client):
         self.ended = False  # by close_notify, before the end of the TCP connection
 
     async def shake_hands(self) -> None:
+        """Begin TLS; raises ssl.SSLError or ConnectionResetError where the server does not."""
         while True:
             try:
                 self.connection.do_handshake()
@@ -212,6 +214,7 @@ class LiveServer:
         return client
 
     async def connect(self, *, receive_buffer: int = 0) -> Client:
+        """A client; with *receive_buffer*, of so many bytes, it is soon full."""
         sock = socket.socket(self._family)
         sock.setblocking(False)
         if receive_buffer:

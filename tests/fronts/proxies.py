@@ -212,6 +212,7 @@ def haproxy(directory: Path, upstream: Upstream) -> Iterator[Front]:
 
 
 def command(name: str) -> str:
+    """The path of a program that an administrator's PATH has."""
     found = shutil.which(name) or shutil.which(name, path=_PATH)
     if found is None:
         raise FileNotFoundError(f"no {name} here; `python -m tests.fronts.prepare` installs it")
@@ -220,6 +221,7 @@ def command(name: str) -> str:
 
 @contextmanager
 def running(arguments: list[str], output: Path, descriptors: list[int]) -> Iterator[None]:
+    """A proxy's process, which inherits *descriptors*; AssertionError if it ends by itself."""
     with output.open("wb") as log:
         process = subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=descriptors
@@ -233,6 +235,7 @@ def running(arguments: list[str], output: Path, descriptors: list[int]) -> Itera
 
 
 def listens(address: Address) -> bool:
+    """Whether a connection can be made."""
     try:
         Wire(address).sock.close()
     except ConnectionRefusedError:

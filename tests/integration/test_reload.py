@@ -319,7 +319,7 @@ def test_a_slow_import_stalls_nobody(release: Release, mode: str) -> None:
         load.wait_for_more(100)
     result = load.result()
     assert_unnoticed(result, reloads=1)
-    assert result.longest_pause_ms < 500
+    assert result.longest_pause_ms < 1500, "shorter than the import"
 
 
 @both_modes

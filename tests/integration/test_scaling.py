@@ -196,15 +196,15 @@ def test_too_many_draining_generations_are_cut_the_oldest_first(tmp_path: Path, 
 
 
 def test_a_later_reload_gives_a_draining_generation_no_more_time(tmp_path: Path) -> None:
-    with controlled(tmp_path, "thread", "--reload-timeout", "2") as it, ExitStack() as stack:
+    with controlled(tmp_path, "thread", "--reload-timeout", "3") as it, ExitStack() as stack:
         wire = busy_with(it.service, stack, "/events")
         it.reload(2)
         began = time.monotonic()
-        wait_until(lambda: time.monotonic() > began + 1.5, "most of its time to be over")
+        wait_until(lambda: time.monotonic() > began + 2.5, "most of its time to be over")
         assert not is_over(wire)
         it.reload(3)
         wait_until(lambda: is_over(wire), "http.disconnect")
-        assert 1.8 < time.monotonic() - began < 3.3
+        assert 2.8 < time.monotonic() - began < 5, "counted from the later one it is 5.5"
 
 
 @both_modes
