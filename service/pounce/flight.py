@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+# Both end with the first NUL, or where they are full; together they are four pages.
 _LAST: Final = struct.Struct("512s")
-_SWEPT: Final = struct.Struct("15872s")  # with _LAST four pages
+_SWEPT: Final = struct.Struct("15872s")
 
 MOST_LINES: Final = 100
 """How many lines `FlightRecord.sweep` should be given at most."""
@@ -25,13 +26,18 @@ class FlightRecord:
     def __init__(self) -> None:
         # Shared with the parent of a forked worker (MAP_SHARED | MAP_ANONYMOUS, mmap(2)).
         self._memory = mmap.mmap(-1, _LAST.size + _SWEPT.size)
+        self._noted = b""
         self.begin: Callable[[bytes], None] = partial(_LAST.pack_into, self._memory, 0)
         """Note the path of a request for which the application is called. It is done for every
         one, and so is a single call of C."""
 
     def sweep(self, lines: Sequence[str]) -> None:
         """Note a line for each request in flight."""
-        _SWEPT.pack_into(self._memory, _LAST.size, "\n".join(lines).encode())
+        text = "\n".join(lines).encode()[: _SWEPT.size - 1]
+        if text != self._noted:  # most sweeps of a worker that has little to do find nothing
+            self._noted = text
+            end = _LAST.size + len(text) + 1
+            self._memory[_LAST.size : end] = text + b"\0"
 
     def read(self) -> str:
         """What is noted, for a person; empty before the first request."""
