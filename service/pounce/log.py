@@ -43,15 +43,16 @@ def identify(generation: int, slot: int) -> None:
 def configure(
     level: str, style: Literal["text", "json"], handler: logging.Handler | None = None
 ) -> None:
-    """Send the "pounce" loggers to *handler*, or to standard error in *style*."""
+    """Send the "pounce" loggers to *handler*, or to standard error in *style*.
+
+    Called again with the same *handler*, it misses no record of the threads that log meanwhile.
+    """
     logger = logging.getLogger("pounce")
-    for old in logger.handlers:
-        old.close()
     if handler is None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JSONFormatter() if style == "json" else _TextFormatter())
     handler.addFilter(_add_identity)
-    logger.handlers = [handler]
+    _replace(logger, [handler])
     logger.setLevel(level.upper())
     # The application's own logging configuration must neither repeat nor silence ours.
     logger.propagate = False
@@ -60,10 +61,16 @@ def configure(
 def configure_access_log(handler: logging.Handler | None) -> None:
     """Send the access log to *handler* alone, or with everything else."""
     access = logging.getLogger("pounce.access")
-    for old in access.handlers:
-        old.close()
-    access.handlers = [handler] if handler is not None else []
+    _replace(access, [handler] if handler is not None else [])
     access.propagate = handler is None
+
+
+def _replace(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
+    # In this order, because other threads log all the while.
+    old, logger.handlers = logger.handlers, handlers
+    for each in old:
+        if each not in handlers:
+            each.close()
 
 
 def _add_identity(record: logging.LogRecord) -> bool:

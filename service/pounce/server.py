@@ -81,6 +81,8 @@ class Server:
 
     def serve(self) -> None:
         """Serve; raises PounceError when it cannot start or go on."""
+        # One for as long as it serves: threads use it while a reload configures the log anew.
+        self._journal = JournalHandler() if stderr_is_journal() else None
         self._configure_log()
         notifier = SystemdNotifier()
         inherited = inherited_descriptors()
@@ -119,8 +121,7 @@ class Server:
 
     def _configure_log(self) -> None:
         config = self._config
-        handler = JournalHandler() if stderr_is_journal() else None
-        log.configure(config.log_level, config.log_format, handler)
+        log.configure(config.log_level, config.log_format, self._journal)
         if config.access_log not in ("off", "on"):
             log.configure_access_log(_access_log(config.access_log))
         else:

@@ -47,6 +47,24 @@ def as_worker(generation: int, slot: int, message: str, **fields: Any) -> None:
     contextvars.Context().run(main)
 
 
+def test_a_handler_that_stays_is_not_closed_and_one_that_goes_is_after_its_successor_came() -> None:
+    logger = logging.getLogger("pounce")
+    closed: list[logging.Handler] = []
+
+    class Handler(logging.NullHandler):
+        def close(self) -> None:
+            assert self not in logger.handlers
+            closed.append(self)
+            super().close()
+
+    first, second = Handler(), Handler()
+    log.configure("info", "text", first)
+    log.configure("debug", "text", first)
+    assert closed == []
+    log.configure("info", "text", second)
+    assert closed == [first]
+
+
 def test_text(capsys: Captured) -> None:
     log.configure("info", "text")
     emit("hello")
