@@ -11,10 +11,13 @@ only net.unix.max_dgram_qlen messages, 10 by default, whatever their size (unix(
 
 import errno
 import json
+import logging
 import os
 import socket
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
+
+logger = logging.getLogger("pounce.worker")
 
 # What a message may be at most: what a connection had received and not yet parsed (64 KiB, when
 # one more read of 256 KiB came), and a few hundred bytes about it. It has to fit the sender's
@@ -117,8 +120,12 @@ class Handover:
             message, descriptors, _, _ = socket.recv_fds(self._reader, _MAX_MESSAGE, 1)
         except BlockingIOError:
             return None
-        if not descriptors:
-            return None  # the receiver was out of descriptors, and the kernel has closed it
+        if not descriptors:  # the kernel has closed it (unix(7))
+            logger.warning(
+                "a connection is lost in the handover, no descriptor was left for it: "
+                "raise LimitNOFILE= or lower max_connections"
+            )
+            return None
         os.set_inheritable(descriptors[0], False)
         return socket.socket(fileno=descriptors[0]), Passage.decode(message)
 

@@ -1,5 +1,6 @@
 """Open connections on their way through the handover, as descriptors."""
 
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -94,6 +95,20 @@ def test_what_cannot_be_passed_on_is_an_error(handover: Handover, pair: Pair) ->
     with pytest.raises(OSError, match="too long"):
         handover.give(ours.fileno(), Passage("http", None, None, 1, b"x" * 1_000_000))
     assert handover.take() is None
+
+
+def test_a_connection_that_no_descriptor_is_left_for_is_told_of(
+    handover: Handover, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, _ = pair
+    assert handover.give(ours.fileno(), PASSAGE)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert handover.take() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "a connection is lost" in caplog.text
 
 
 def test_closing_closes_what_waits(handover: Handover, pair: Pair) -> None:
