@@ -143,3 +143,25 @@ def test_threads_end_with_their_worker(tmp_path: Path) -> None:
 
 def threads(service: Service) -> int:
     return len(list((Path("/proc") / str(service.process.pid) / "task").iterdir()))
+
+
+ENDING = """
+import asyncio
+import sys
+
+async def app(scope, receive, send):
+    await receive()
+    asyncio.get_running_loop().call_soon(sys.exit)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+"""
+
+
+def test_a_worker_whose_application_ends_its_own_loop_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text(ENDING)
+    flags = ("--worker-mode", "process", "--execution", "sync", "--worker-timeout", "1")
+    with serving(tmp_path, *flags, app="ending:app", apps=tmp_path) as service:
+        first = service.workers["0"]
+        service.expect("the loop of the ASGI application has ended; it has to be replaced")
+        service.expect_worker("0", first)
+        assert "RuntimeError" not in service.log

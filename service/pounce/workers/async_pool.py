@@ -8,6 +8,7 @@ there, or blocks, would keep all clients and threads waiting meanwhile.
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
@@ -38,7 +39,8 @@ class AsyncPool:
 
     def stop(self) -> None:
         """End the loop, with what it still runs. Returns at once."""
-        self._loop.call_soon_threadsafe(self._ended.set)
+        with suppress(RuntimeError):  # the application has ended it itself
+            self._loop.call_soon_threadsafe(self._ended.set)
 
     def stuck_for(self, now: float) -> float:
         """For how many seconds the loop has not turned; ask regularly, for asking makes it tell."""

@@ -209,8 +209,9 @@ class LoopWorker(ABC):
             self._drain()
 
     def _tick(self) -> None:
-        self.tick(self.loop.time())
+        # First the next one: an error in this one, which the loop tells of, is no hang.
         self.loop.call_later(TICK, self._tick)
+        self.tick(self.loop.time())
 
     def _fail(self, reason: str, exit_code: int) -> int:
         with contextlib.suppress(ChannelClosed):  # nobody may be left to be told

@@ -152,6 +152,8 @@ class ServingWorker(LoopWorker):
         stuck = ""
         if distributor.exhausted:
             stuck = "as many threads are stuck as this worker has"
+        elif self._pool is not None and not self._pool.alive:
+            stuck = "the loop of the ASGI application has ended"
         elif self._pool is not None and self._pool.stuck_for(now) > self.config.worker_timeout:
             stuck = "the loop of the ASGI application is stuck"
         if self.draining:
