@@ -35,6 +35,14 @@ def test_a_certificate_that_names_no_host(tmp_path: Path) -> None:
     assert read(tmp_path, AUTHORITY.issue().pem).names == ()
 
 
+def test_a_certificate_with_a_malformed_name(tmp_path: Path) -> None:
+    """OpenSSL does not mind that an address has five bytes."""
+    der = ssl.PEM_cert_to_DER_cert(AUTHORITY.issue("abcde").pem.decode())
+    pem = ssl.DER_cert_to_PEM_cert(der.replace(b"\x82\x05abcde", b"\x87\x05abcde"))
+    with pytest.raises(ConfigError, match=r"some\.pem: the certificate does not say its names"):
+        read(tmp_path, pem.encode())
+
+
 @pytest.mark.parametrize(
     ("host", "covered"),
     [

@@ -53,6 +53,17 @@ class Certificate:
     def read(cls, path: str) -> "Certificate":
         """Read the first certificate of a PEM file; raises ConfigError."""
         pem = _first_certificate(path, read_pem(path, "CERTIFICATE"))
+        try:
+            return cls._parse(pem)
+        except (IndexError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: the certificate does not say its names and its time as RFC 5280 has it: "
+                f"{error}",
+                hint="have a new one issued",
+            ) from None
+
+    @classmethod
+    def _parse(cls, pem: str) -> "Certificate":
         tbs = _items(_items(_items(ssl.PEM_cert_to_DER_cert(pem))[0][1])[0][1])
         if tbs[0][0] == _VERSION:
             tbs = tbs[1:]
