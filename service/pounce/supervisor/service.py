@@ -28,6 +28,7 @@ from pounce.supervisor.loop import Loop
 from pounce.supervisor.sockets import Groups
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
+from pounce.varlink import MOST_WORKERS
 from pounce.workers import Application, check
 
 # Four looks within the shortest watchdog interval that makes sense (2 s).
@@ -159,7 +160,7 @@ class Service:
             raise PounceError(f"the service is {self._phase.value}; try again later")
         if size == generation.size:
             return
-        most = max(len(group) for group in self.crew.listeners)
+        most = max(map(len, self.crew.listeners), default=1)  # there may be UDP sockets alone
         if most > 1:
             # The sockets of a group are dealt out when workers start (SO_REUSEPORT).
             raise PounceError(f"a listener has {most} sockets; set `workers` and reload")
@@ -167,11 +168,11 @@ class Service:
         self._generations.renewal.resize(generation, size)
 
     def scale_by(self, difference: int) -> None:
-        """One worker more or less (SIGTTIN, SIGTTOU); at least one stays."""
+        """One worker more or less (SIGTTIN, SIGTTOU), within 1 and MOST_WORKERS."""
         current = self._generations.current
         if current is not None:
             try:
-                self.scale(max(1, current.size + difference))
+                self.scale(min(max(1, current.size + difference), MOST_WORKERS))
             except PounceError as error:
                 logger.warning("the number of workers stays as it is: %s", error)
 
