@@ -9,6 +9,7 @@ import pytest
 from aioquic.buffer import encode_uint_var
 
 from pounce.asgi.types import Receive, Scope, Send
+from pounce.http3.engine import RequestReader
 from pounce.http3.errors import Code
 from pounce.http3.frames import Type, encode_frame
 from pounce.http3.quic import MAX_REQUESTS
@@ -151,3 +152,23 @@ async def test_packets_with_holes(tmp_path: Path) -> None:
         assert (await client.get()).body == b"hello"
         spaces = connection._quic._spaces.values()
         assert max(len(space.ack_queue) for space in spaces) <= 32
+
+
+@on_uvloop
+async def test_a_mistake_of_the_server_ends_one_connection_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def mistake() -> RequestReader:
+        raise ZeroDivisionError
+
+    async with serve(hello, tmp_path) as server, connected(server.address) as client:
+        await client.get()
+        [connection] = server.workers[0].connections
+        connection.engine.request_reader = mistake  # type: ignore[method-assign]
+        client.start()
+        await until(lambda: connections(server) == 0)
+        await others_are_served(server)
+    [record] = [each for each in caplog.records if each.name == "pounce.worker"]
+    assert record.getMessage().startswith("the HTTP/3 connection of 127.0.0.1:")
+    assert record.levelname == "ERROR"
+    assert "ZeroDivisionError" in caplog.text

@@ -169,7 +169,7 @@ class HTTP3Connection:
             # Of connection ids that the client may use as soon as these have arrived.
             self._handle_events()
         except Exception:
-            logger.debug("the connection of %s failed", self.client, exc_info=True)
+            logger.exception("the HTTP/3 connection of %s:%s is dropped for an error", *self.client)
             self._vanish()
             return
         finally:
