@@ -232,14 +232,15 @@ class RequestCycle(Cycle):
                 self._phase = SENDING
                 self._size += len(body)
                 self._burst += len(body) + _LEAST
+                if stream.write_paused or self._burst > _BURST:
+                    await self._pause()
             else:
                 stream.send_body(body, False)
                 self._phase = COMPLETE
                 self._size += len(body)
+                # Nothing follows that would have to wait until the client has read this.
                 if self._context.access_log is not None:
                     self._log()
-            if stream.write_paused or self._burst > _BURST:
-                await self._pause()
         elif kind == "http.response.start":
             if self._phase is not IDLE or stream.gone:
                 raise self._untimely(kind)
