@@ -90,7 +90,8 @@ class Profile:
     def _response(self) -> None:
         head = plain_head(200, HEADERS, self.context.defaults.lines)
         assert head is not None
-        b"".join((*head.lines, head.length_line, self.context.defaults.tail, HELLO))
+        _, lines, _, length_line = head
+        b"".join((*lines, length_line, self.context.defaults.tail, HELLO))
 
     def _part(self, name: str, work: Callable[[], object]) -> None:
         took = self._time(work) - self._empty

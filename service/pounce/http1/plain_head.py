@@ -4,10 +4,9 @@ A head is plain if nothing in it is more than data for the client, but for its l
 has to be decided about it, and no object is needed for the response.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TypeAlias
 
 from pounce.asgi.defaults import FieldLines
 
@@ -23,21 +22,12 @@ NO_CONTENT = frozenset((204, 205, 304))
 _PLAIN = {status: line for status, line in STATUS_LINES.items() if status not in NO_CONTENT}
 
 
-class PlainHead(NamedTuple):
-    """A head as an application gives it.
+PlainHead: TypeAlias = tuple[int, list[bytes], int | None, bytes]
+"""A head as an application gives it: its status, its lines, and the length of its content.
 
-    *lines* begin with the status line, and are without that of the content's length, which is
-    *length_line* and says *length*, or is empty.
-    """
-
-    status: int
-    lines: list[bytes]
-    length: int | None
-    length_line: bytes
-
-
-# The constructor that NamedTuple makes is written in Python, and takes three times as long.
-_made: Callable[[tuple[object, ...]], PlainHead] = partial(tuple.__new__, PlainHead)
+The lines begin with the status line. That of the length is not among them but the last member,
+and empty where the length is None.
+"""
 
 
 def plain_head(
@@ -64,4 +54,4 @@ def plain_head(
                 return None
     except (TypeError, ValueError, AttributeError):
         return None
-    return _made((status, lines, length, length_line))
+    return status, lines, length, length_line
