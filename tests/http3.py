@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ from pounce.mailboxes import Mailboxes
 from pounce.workers.base import Mail
 from pounce.workers.switchboard import Listener, Switchboard
 from tests.certificates import Authority
-from tests.live import SWEEP, until
+from tests.live import SWEEP, live, until
+
+# What requests mean is alike on every loop; where datagrams go is tested on both.
+on_uvloop = partial(live, loops=["uvloop"])
 
 
 @dataclass

@@ -28,6 +28,8 @@ PATIENCE = 10.0
 
 SWEEP = 0.02
 
+GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
+
 
 _LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 

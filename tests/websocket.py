@@ -45,8 +45,7 @@ class Peer:
 
     async def open(self, target: str = "/", *fields: str) -> bytes:
         """Ask for the WebSocket; the head of the answer."""
-        lines = [f"GET {target} HTTP/1.1", "host: a.example", *HANDSHAKE, *fields]
-        await self.client.send("\r\n".join([*lines, "", ""]).encode())
+        await self.client.ask(target, *HANDSHAKE, *fields)
         return await self.client.read_until(b"\r\n\r\n")
 
     async def send(self, opcode: int, data: bytes = b"", *, fin: bool = True) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from pounce.config import ServerConfig
 from tests.conformance import corpus, echo
 from tests.conformance.client import Client
 from tests.conformance.corpus import Case, ExpectedRequest
 from tests.conformance.servers import LiveServer, serve_in_process, serve_in_thread
+from tests.conformance.verdict import CONFIG
 
-CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
 SERVERS: dict[str, Callable[[], AbstractContextManager[LiveServer]]] = {
     "asyncio": partial(serve_in_thread, echo.app, CONFIG, asyncio.new_event_loop),
     "uvloop": partial(serve_in_thread, echo.app, CONFIG, uvloop.new_event_loop),

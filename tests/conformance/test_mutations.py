@@ -13,17 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pounce.config import ServerConfig
 from pounce.http1.events import RequestHead
-from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
 from pounce.http1.strict_reader import StrictReader
 from tests.conformance import corpus, echo
 from tests.conformance.servers import LiveServer, serve_in_thread
-from tests.conformance.verdict import Verdict, judge
-
-CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
-READERS = [StrictReader, FastReader]
+from tests.conformance.verdict import CONFIG, READERS, Verdict, judge
 
 Change: TypeAlias = Callable[[bytes], bytes]
 

@@ -5,16 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from pounce.config import ServerConfig
-from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
-from pounce.http1.strict_reader import StrictReader
 from tests.conformance import corpus
 from tests.conformance.corpus import Case, ExpectedRequest
-from tests.conformance.verdict import Seen, Verdict, judge
-
-CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
-READERS = [StrictReader, FastReader]
+from tests.conformance.verdict import CONFIG, READERS, Seen, Verdict, judge
 
 Split = Callable[[bytes], Iterable[bytes]]
 

@@ -3,8 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pounce.config import ServerConfig
 from pounce.http1.events import NEED_DATA, BadRequest, Body, Event, RequestHead
+from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader
+from pounce.http1.strict_reader import StrictReader
+from tests.conformance import corpus
+
+CONFIG = ServerConfig(max_body_size=corpus.MAX_BODY_SIZE)
+READERS = [StrictReader, FastReader]
 
 
 @dataclass(slots=True)

@@ -9,9 +9,8 @@ import pytest
 from pounce.asgi.types import ClientDisconnected, Receive, Scope, Send
 from pounce.http1.connection import UNREAD_BODY, HTTP1Connection
 from pounce.http1.stream import RECEIVE_BUFFER
-from tests.live import echo, hello, live, read_body, respond, serve, until
+from tests.live import GET, echo, hello, live, read_body, respond, serve, until
 
-GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n%b\r\n"
 
 

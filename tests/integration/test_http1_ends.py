@@ -10,9 +10,8 @@ import pytest
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import connection as connection_module
 from pounce.http1 import linger
-from tests.live import Client, LiveServer, echo, hello, live, read_body, serve, until
+from tests.live import GET, Client, LiveServer, echo, hello, live, read_body, serve, until
 
-GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 5\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -13,9 +13,8 @@ from pounce.http1 import body
 from pounce.http1 import connection as connection_module
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.stream import RECEIVE_BUFFER
-from tests.live import Client, LiveServer, echo, hello, live, respond, serve, until
+from tests.live import GET, Client, LiveServer, echo, hello, live, respond, serve, until
 
-GET = b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\n%b\r\n\r\n"
 SIZE = 100_000
 

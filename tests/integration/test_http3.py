@@ -1,7 +1,6 @@
 """Requests and responses over HTTP/3, with a client on a real socket."""
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,8 @@ import pytest
 from pounce.asgi.types import ClientDisconnected, Receive, Scope, Send
 from pounce.http3.errors import Code
 from pounce.http3.qpack import Fields
-from tests.http3 import StreamError, connected, serve
-from tests.live import echo, hello, live, read_body, respond, until
-
-# What is asked here is alike on every loop; where datagrams go is tested on both.
-on_uvloop = partial(live, loops=["uvloop"])
+from tests.http3 import StreamError, connected, on_uvloop, serve
+from tests.live import echo, hello, read_body, respond, until
 
 
 async def tell(scope: Scope, receive: Receive, send: Send) -> None:

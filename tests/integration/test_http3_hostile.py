@@ -13,10 +13,8 @@ from pounce.http3.engine import RequestReader
 from pounce.http3.errors import Code
 from pounce.http3.frames import Type, encode_frame
 from pounce.http3.quic import MAX_REQUESTS
-from tests.http3 import Server, connected, serve
-from tests.live import hello, live, until
-
-on_uvloop = partial(live, loops=["uvloop"])
+from tests.http3 import Server, connected, on_uvloop, serve
+from tests.live import hello, until
 
 
 async def others_are_served(server: Server) -> None:

@@ -14,11 +14,7 @@ from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest, RawResponse
 from pounce.workers.async_pool import AsyncPool
 from tests.live import Client, echo, live, read_body, respond, serve_in_threads, until
-
-UPGRADE = (
-    b"GET /chat HTTP/1.1\r\nhost: a.example\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
+from tests.websocket import Peer
 
 
 class Told:
@@ -152,8 +148,7 @@ async def test_websockets_are_the_pool_s() -> None:
     handler = SyncAppHandler(Told(), falls_through=True)
     async with pooled(asgi) as pool, serve_in_threads(handler, pool) as server:
         async with await server.connect() as client:
-            await client.send(UPGRADE)
-            assert b" 101 Switching Protocols\r\n" in await client.read_until(b"\r\n\r\n")
+            assert b" 101 Switching Protocols\r\n" in await Peer(client).open()
         await server.departures()
 
 
