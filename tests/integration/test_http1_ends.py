@@ -54,10 +54,10 @@ async def test_a_head_sent_slowly_is_late_as_a_whole() -> None:
 
 @live
 async def test_a_body_sent_slowly_is_not_late() -> None:
-    async with serve(echo, body_timeout=0.3) as server, await server.connect() as client:
+    async with serve(echo, body_timeout=0.5) as server, await server.connect() as client:
         await client.send(POST)
         for byte in b"hello":
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.15)
             await client.send(bytes([byte]))
         assert (await client.response()).endswith(b"hello")
 
@@ -82,10 +82,10 @@ async def test_an_application_that_stopped_waiting_is_not_cut() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(receive(), 0.05)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.6)
         await hello(scope, receive, send)
 
-    async with serve(app, body_timeout=0.15) as server, await server.connect() as client:
+    async with serve(app, body_timeout=0.4) as server, await server.connect() as client:
         await client.send(POST)
         assert (await client.response()).startswith(b"HTTP/1.1 200 ")
 
