@@ -40,5 +40,5 @@ def _applications_are_right(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     for record in caplog.get_records("call"):
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, AssertionError):
+        if isinstance(error, (AssertionError, pytest.fail.Exception)):
             pytest.fail(f"within the application: {error or record.getMessage()}")
