@@ -26,7 +26,7 @@ from tests.proxy_header import (
     summed,
 )
 from tests.proxy_header import ssl as tls_extension
-from tests.service import Service, Wire, serving
+from tests.service import Service, Wire, serving, wait_until
 
 ENTRY = "proxy_protocol = true"
 FOUR = addresses(CLIENT, SERVER)
@@ -124,10 +124,14 @@ def test_a_connection_without_a_header_is_closed_and_logged(
 
 def test_one_that_says_nothing_at_all_is_not_worth_a_line(service: Service) -> None:
     before = service.log
-    with service.connect() as wire:
-        wire.sock.shutdown(socket.SHUT_WR)
-        assert wire.receive() is None
-    assert service.log == before
+    with service.connect() as silent, service.connect() as other:
+        silent.sock.shutdown(socket.SHUT_WR)
+        assert silent.receive() is None
+        other.sock.sendall(GET % b"")
+        assert other.receive() is None
+    wait_until(lambda: service.log.count("\n") > before.count("\n"), "a line of the other one")
+    [told] = service.log.removeprefix(before).splitlines()
+    assert "it does not begin with a PROXY header" in told
 
 
 def test_a_second_header_is_no_request(service: Service) -> None:
