@@ -69,11 +69,6 @@ class RequestReader:
         self._trailers = False
         self._ended = False
 
-    @property
-    def has_head(self) -> bool:
-        """Whether the request itself has come, with or without its content."""
-        return self._head is not None
-
     def receive(self, data: bytes, ended: bool) -> Iterator[Event]:
         """What *data* brings. Raises RequestFailed, after which nothing more may be fed, or
         ConnectionFailed.
@@ -205,12 +200,12 @@ class Engine:
         payload = b"".join(encode_varint(k) + encode_varint(v) for k, v in settings.items())
         return encode_varint(_StreamType.CONTROL) + encode_frame(Type.SETTINGS, payload)
 
-    def goaway(self, first_refused: int = MAX_VARINT - 3) -> bytes:
-        """For the control stream: requests from this stream on will not be served.
+    def goaway(self) -> bytes:
+        """For the control stream: some later request will be the first not to be served.
 
-        The highest possible id of a request stream only announces that (RFC 9114 section 5.2).
+        The highest possible id of a request stream announces that (RFC 9114 section 5.2).
         """
-        return encode_frame(Type.GOAWAY, encode_varint(first_refused))
+        return encode_frame(Type.GOAWAY, encode_varint(MAX_VARINT - 3))
 
     def fields(self, fields: Fields) -> bytes:
         """A HEADERS frame."""

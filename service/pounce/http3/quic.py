@@ -125,7 +125,7 @@ class ServerConnection(QuicConnection):
         self._consumed: dict[int, int] = {}
         self._has_buffers = True
         self._unsaid = 0  # bytes of the connection's window that the client was not told of
-        self._ended_requests = self._ended_others = 0
+        self._ended_requests = 0
 
     @property
     def begun(self) -> bool:
