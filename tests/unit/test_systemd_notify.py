@@ -207,9 +207,20 @@ def test_a_full_queue_delays_and_never_raises(manager: socket.socket) -> None:
     notifier.close()
 
 
-@pytest.mark.parametrize("address", [None, "", "/nonexistent/notify", "vsock:2:1"])
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (None, ""),
+        ("", ""),
+        ("/nonexistent/notify", "No such file or directory"),
+        ("vsock:2:1", "is no unix socket"),
+    ],
+)
 def test_without_a_listening_manager_it_is_silent(
-    address: str | None, monkeypatch: pytest.MonkeyPatch
+    address: str | None,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if address is not None:
@@ -218,6 +229,22 @@ def test_without_a_listening_manager_it_is_silent(
     notifier.collect(READY)
     notifier.collect(STOPPING)
     notifier.close()
+    assert len(caplog.messages) == bool(why)
+    assert why in caplog.text
+    assert f"NOTIFY_SOCKET={address}" in caplog.text or not why
+
+
+def test_a_manager_that_is_gone_is_warned_of_once(
+    manager: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    notifier = SystemdNotifier()
+    notifier.collect(READY)
+    manager.close()
+    notifier.collect(health(ready=3))
+    notifier.collect(STOPPING)
+    notifier.close()
+    [message] = caplog.messages
+    assert message.startswith("the service manager cannot be told how the service fares: ")
 
 
 @pytest.mark.parametrize(

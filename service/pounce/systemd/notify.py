@@ -1,6 +1,6 @@
 """Telling systemd how the service fares: sd_notify(3), from lifecycle events."""
 
-import contextlib
+import logging
 import os
 import socket
 import struct
@@ -20,6 +20,8 @@ from pounce.lifecycle import (
     WorkerFailed,
 )
 
+logger = logging.getLogger("pounce.server")
+
 # How long one message keeps a slow start or stop alive. Well above any health interval, so a
 # supervisor that turns is never cut off; short enough that one that froze soon is.
 _EXTENSION = "EXTEND_TIMEOUT_USEC=30000000"
@@ -35,7 +37,7 @@ class SystemdNotifier:
 
     It takes its variables out of the environment, so that no child speaks for the service,
     and without them says nothing. It never raises: a service manager that does not listen is
-    no reason to stop serving.
+    no reason to stop serving, but one for a warning.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,7 @@ class SystemdNotifier:
         self._reload_failed = ""
         self._starting = ""  # the generation that a reload starts
         self._status = ""  # as sent last
+        self._heard = True
 
     def collect(self, event: LifecycleEvent) -> None:
         """Tell systemd what *event* means to it, if anything."""
@@ -72,8 +75,14 @@ class SystemdNotifier:
     def send(self, states: str, descriptors: Sequence[int] = ()) -> None:
         """Send *states*, lines of NAME=value, with *descriptors* (FDSTORE=1, BARRIER=1)."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):
-                socket.send_fds(self._socket, [states.encode()], descriptors)
+            try:
+                socket.send_fds(
+                    self._socket, [states.encode("utf-8", "backslashreplace")], descriptors
+                )
+            except OSError as error:
+                self._not_heard(error)
+            else:
+                self._heard = True
 
     def close(self) -> None:
         """Close the socket; nothing is sent afterwards."""
@@ -164,21 +173,32 @@ class SystemdNotifier:
         if status != self._status:
             self._status = status
             lines.append(f"STATUS={status}")
-        if lines and self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.send("\n".join(lines).encode("utf-8", "backslashreplace"))
+        if lines:
+            self.send("\n".join(lines))
+
+    def _not_heard(self, error: OSError) -> None:
+        # Once: it is told something many times a minute.
+        if self._heard:
+            logger.warning("the service manager cannot be told how the service fares: %s", error)
+        self._heard = False
 
 
 def _notify_socket() -> socket.socket | None:
     address = os.environ.pop("NOTIFY_SOCKET", "")
+    if not address:
+        return None
     if not address.startswith(("/", "@")):
+        logger.warning(
+            "NOTIFY_SOCKET=%s is no unix socket: the service manager hears nothing", address
+        )
         return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
     try:
         # "@" stands for the NUL byte that begins an abstract address (unix(7)).
         sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
-    except OSError:
+    except OSError as error:
+        logger.warning("NOTIFY_SOCKET=%s: the service manager hears nothing: %s", address, error)
         sock.close()
         return None
     return sock
