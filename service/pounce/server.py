@@ -83,7 +83,7 @@ class Server:
         """Serve; raises PounceError when it cannot start or go on."""
         # One for as long as it serves: threads use it while a reload configures the log anew.
         self._journal = JournalHandler() if stderr_is_journal() else None
-        self._configure_log()
+        self._configure_log(self._config)
         notifier = SystemdNotifier()
         inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
@@ -119,13 +119,10 @@ class Server:
                 supervisor.shutdown()
         return supervisor
 
-    def _configure_log(self) -> None:
-        config = self._config
+    def _configure_log(self, config: ServerConfig) -> None:
+        access = None if config.access_log in ("off", "on") else _access_log(config.access_log)
         log.configure(config.log_level, config.log_format, self._journal)
-        if config.access_log not in ("off", "on"):
-            log.configure_access_log(_access_log(config.access_log))
-        else:
-            log.configure_access_log(None)
+        log.configure_access_log(access)
 
     def _announce(self, listeners: Listeners) -> None:
         for sock in listeners.stream:
@@ -151,8 +148,8 @@ class Server:
         for key, value in _fixed(config).items():
             if value != _fixed(self._config)[key]:
                 logger.warning("reload: a changed %s takes effect at the next restart", key)
+        self._configure_log(config)
         self._config = config
-        self._configure_log()
         return config
 
 

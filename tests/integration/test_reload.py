@@ -274,6 +274,17 @@ def test_a_reload_that_fails_leaves_the_old_generation_untouched(
     assert result.generations == {"1", "3"}
 
 
+def test_a_reload_that_cannot_write_its_access_log_changes_nothing(release: Release) -> None:
+    with deployed(release) as service:
+        file = release.directory / "service.toml"
+        options = 'log_level = "error"\naccess_log = "/nonexistent/log"\n'
+        file.write_text(options + file.read_text())
+        service.send_signal(signal.SIGHUP)
+        service.expect("reload failed, .*: the access log '/nonexistent/log' cannot be written")
+        service.send_signal(signal.SIGTTIN)
+        service.expect("INFO .* from 1 to 2 workers")
+
+
 def test_a_worker_of_the_old_generation_listens_as_the_others_after_a_failed_reload(
     release: Release,
 ) -> None:
