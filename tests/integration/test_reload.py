@@ -302,6 +302,20 @@ def test_a_worker_of_the_old_generation_listens_as_the_others_after_a_failed_rel
             assert wire.get("/").status == 200
 
 
+def test_releases_that_hang_while_they_are_imported_do_not_end_the_service(
+    release: Release,
+) -> None:
+    with deployed(release, "--worker-mode", "thread", "--startup-timeout", "0.5") as service:
+        release.deploy("import time; time.sleep(60)")
+        for failures in (1, 2):
+            service.send_signal(signal.SIGHUP)
+            service.expect(rf"(reload failed, [\s\S]*){{{failures}}}")
+        with pytest.raises(TimeoutError):
+            service.wait(1.5)  # some looks at what hangs
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+
+
 def test_a_release_that_was_given_up_is_not_served_later(release: Release) -> None:
     """A thread cannot be ended: its import goes on, beside the next generation's."""
     with deployed(release, "--worker-mode", "thread", "--startup-timeout", "3") as service:

@@ -175,11 +175,15 @@ class Crew:
                 self.feed(worker, WorkerInput.SILENT)
 
     def stuck_threads(self) -> int:
-        """How many abandoned threads still run."""
+        """How many workers that were abandoned still run.
+
+        An import that hangs is not counted: the service does without that generation, and might
+        after a new start have to do without any.
+        """
         for worker in [each for each in self._abandoned if not each.target.is_alive()]:
             self._abandoned.remove(worker)
             self._give_back(worker)
-        return len(self._abandoned)
+        return sum(not worker.is_host for worker in self._abandoned)
 
     def close(self, left: Sequence[_WorkerHandle]) -> None:
         """Give back what workers shared, and a last chance to threads that were abandoned.
