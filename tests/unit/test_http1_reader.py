@@ -196,7 +196,7 @@ def test_what_is_left_over() -> None:
     assert reader.next_event() == Body(b"a")
     assert not reader.in_body
     assert reader.next_event() is END_OF_REQUEST
-    assert reader.buffered == 3
+    assert reader.buffer == b"GET"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,6 @@ class HTTP1Connection(RequestStream):
     """
 
     __slots__ = (
-        "_asked",
         "_droppable",
         "_extensions",
         "_head_begun",
@@ -85,7 +84,6 @@ class HTTP1Connection(RequestStream):
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
         self._head_begun = False
-        self._asked: RequestHead | None = None
         self._pristine: Scope | None = None
 
     # What the worker asks for.
@@ -93,7 +91,7 @@ class HTTP1Connection(RequestStream):
     def sweep(self, now: float) -> None:
         """Enforce the timeouts, and keep nothing for a client that is idle."""
         if self.spare_since < inf:
-            self._asked = self._pristine = None
+            self._head = self._pristine = None
             self._reader.forget()
         super().sweep(now)
 
@@ -103,7 +101,7 @@ class HTTP1Connection(RequestStream):
             return  # the response in flight will say that it is the last, unless it need not be
         if self._context.hand_over is not None:
             self._next_request()
-        elif self._reader.buffered:
+        elif self._reader.buffer:
             return  # the same goes for the response that is due
         elif self._requests:
             self._close()
@@ -244,16 +242,16 @@ class HTTP1Connection(RequestStream):
         self.deadline = inf
         self._head_begun = False
         self._expects_continue = expects and has_body
-        self._method, self._http_version = method, version
         limit = context.config.max_requests_per_connection
-        self._persists = keep_alive and self._requests != limit
+        self._persists = persists = keep_alive and self._requests != limit
+        self._plainly = persists and version == "1.1" and method != "HEAD"
         if self._task is not None:
             context.adopt(self._task)
             self._task = None
         make_cycle = context.make_cycle or RequestCycle
         self._cycle = cycle = make_cycle(self, self._scope(head), context)
         # Before the application starts, for it may wait for more at once.
-        if self._reading_paused or self._reader.buffered > RECEIVE_BUFFER:
+        if self._reading_paused or len(self._reader.buffer) > RECEIVE_BUFFER:
             self._throttle()
         task = cycle.start()
         self._task = None if task is None or task.done() else task
@@ -267,8 +265,8 @@ class HTTP1Connection(RequestStream):
     def _scope(self, head: RequestHead) -> Scope:
         # The reader makes one event of the same bytes; only where they do come again is it worth
         # the memory to keep their scope.
-        if head is not self._asked:
-            self._asked, self._pristine = head, None
+        if head is not self._head:
+            self._head, self._pristine = head, None
             return self._make_scope(head)
         if self._pristine is None:
             self._pristine = self._make_scope(head)
@@ -302,7 +300,7 @@ class HTTP1Connection(RequestStream):
         # the connection could be read as either (RFC 9110 section 10.1.1).
         if self._expects_continue:
             return True
-        return self._context.draining and not self._reader.buffered and not self._may_leave()
+        return self._context.draining and not self._reader.buffer and not self._may_leave()
 
     def _finish(self, keep_alive: bool) -> None:
         context = self._context
@@ -333,7 +331,7 @@ class HTTP1Connection(RequestStream):
             self._linger()
         elif self._reader.in_body:
             return
-        elif self._reader.buffered:
+        elif self._reader.buffer:
             if not self._head_begun:
                 self._head_begun = True
                 self.deadline = -self._context.config.header_timeout
@@ -379,7 +377,7 @@ class HTTP1Connection(RequestStream):
             self.deadline = inf
         elif self._reader.in_body:
             self._linger()
-        elif self._reader.buffered:
+        elif self._reader.buffer:
             self._answer(408, "the request's head came too slowly")
         else:
             self._close()

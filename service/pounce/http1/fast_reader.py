@@ -102,7 +102,8 @@ class FastReader(StrictReader):
 
     def receive(self, data: bytes) -> Event | NeedData:
         """Take bytes as they were received, and return the next event; raises BadRequest."""
-        if self._buffer or self._skipped or self.in_body:
+        body = self._body
+        if self.buffer or self._skipped or (body is not None and not body.complete):
             return super().receive(data)
         self._body = None
         if data == self._block and self._head is not None and not self._fields.length:
@@ -111,7 +112,7 @@ class FastReader(StrictReader):
         end = data.find(b"\r\n\r\n") + 4
         head = self._plain_head(data if end == len(data) else data[:end])
         if head is None:
-            self._buffer += data
+            self.buffer += data
             return RequestReader.next_event(self)
         length = self._fields.length
         if length and len(data) - end == length:
@@ -120,17 +121,17 @@ class FastReader(StrictReader):
         if length:
             self._body = SizedBody(length)
         if end != len(data):
-            self._buffer += data[end:]
+            self.buffer += data[end:]
         return head
 
     def next_event(self) -> Event | NeedData:
         """The next event, or NEED_DATA; raises BadRequest."""
         # A head that comes in pieces is not looked at again and again.
         if self._body is None and not self._scanned and not self._skipped:
-            end = self._buffer.find(b"\r\n\r\n", 0, self._max_size) + 4
-            head = self._plain_head(bytes(self._buffer[:end]))
+            end = self.buffer.find(b"\r\n\r\n", 0, self._max_size) + 4
+            head = self._plain_head(bytes(self.buffer[:end]))
             if head is not None:
-                del self._buffer[:end]
+                del self.buffer[:end]
                 if self._fields.length:
                     self._body = SizedBody(self._fields.length)
                 return head

@@ -24,11 +24,12 @@ class RequestReader(ABC):
     A subclass says how one complete head is parsed.
     """
 
-    __slots__ = ("_body", "_buffer", "_config", "_eof", "_line_end", "_scanned", "_skipped")
+    __slots__ = ("_body", "_config", "_eof", "_line_end", "_scanned", "_skipped", "buffer")
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._buffer = bytearray()
+        self.buffer = bytearray()
+        """What was received and not yet turned into events; nobody else changes it."""
         self._body: SizedBody | WholeBody | ChunkedBody | None = None
         self._eof = False
         self._start_head()
@@ -38,11 +39,6 @@ class RequestReader(ABC):
         """Parse a complete head, whose every line ends in CRLF, or raise BadRequest."""
 
     @property
-    def buffered(self) -> int:
-        """How many received bytes were not yet turned into events."""
-        return len(self._buffer)
-
-    @property
     def in_body(self) -> bool:
         """Whether a request has begun whose content was not yet read to its end."""
         return self._body is not None and not self._body.complete
@@ -50,15 +46,15 @@ class RequestReader(ABC):
     @property
     def idle(self) -> bool:
         """Whether nothing is left to read of what was received, or of a request that began."""
-        return not self._buffer and (self._body is None or self._body.complete)
+        return not self.buffer and (self._body is None or self._body.complete)
 
     def unread(self) -> bytes:
         """The received bytes that were not yet turned into events, for another reader to feed."""
-        return bytes(self._buffer)
+        return bytes(self.buffer)
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they were received."""
-        self._buffer += data
+        self.buffer += data
 
     def receive(self, data: bytes) -> Event | NeedData:
         """`feed` and `next_event` in one, for which some readers have a shorter way."""
@@ -72,7 +68,7 @@ class RequestReader(ABC):
     def next_event(self) -> Event | NeedData:
         """The next event, or NEED_DATA; raises BadRequest."""
         event = self._next_head() if self._body is None else self._next_body(self._body)
-        if event is NEED_DATA and self._eof and (self._buffer or self._body):
+        if event is NEED_DATA and self._eof and (self.buffer or self._body):
             raise BadRequest(400, "incomplete request")
         return event
 
@@ -85,7 +81,7 @@ class RequestReader(ABC):
         return body.data
 
     def _next_body(self, body: SizedBody | WholeBody | ChunkedBody) -> Event | NeedData:
-        data = b"" if body.complete else body.read(self._buffer)
+        data = b"" if body.complete else body.read(self.buffer)
         if data:
             return Body(data)
         if not body.complete:
@@ -94,7 +90,7 @@ class RequestReader(ABC):
         return END_OF_REQUEST
 
     def _next_head(self) -> Event | NeedData:
-        buffer = self._buffer
+        buffer = self.buffer
         if not self._skipped and buffer.startswith(b"\r\n"):
             # RFC 9112 section 2.2: some clients end a request with one CRLF too many.
             del buffer[:2]
@@ -121,9 +117,9 @@ class RequestReader(ABC):
         """Judge an incomplete head, looking at each byte once however slowly they come."""
         start = max(0, self._scanned - 1)
         if self._line_end < 0:
-            self._line_end = self._buffer.find(b"\r\n", start)
-        check_partial(self._buffer, start, self._line_end, self._config)
-        self._scanned = len(self._buffer)
+            self._line_end = self.buffer.find(b"\r\n", start)
+        check_partial(self.buffer, start, self._line_end, self._config)
+        self._scanned = len(self.buffer)
 
     def _body_of(self, head: RequestHead) -> SizedBody | ChunkedBody:
         for name, value in head.headers:

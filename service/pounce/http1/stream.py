@@ -10,7 +10,7 @@ from pounce.asgi.cycle import Cycle
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.gate import Gate
 from pounce.http1.base import BaseConnection
-from pounce.http1.events import NEED_DATA, BadRequest, Body
+from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.linger import reset
 from pounce.http1.plain_head import PlainHead, plain_head
@@ -26,8 +26,9 @@ class RequestStream(BaseConnection):
     """A connection as pounce.asgi.cycle.Stream: one request and its response at a time.
 
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
-    also when the application goes on after its response. Of the request, `_method`,
-    `_http_version` and `_persists`, whether the connection may outlive it, are kept for them.
+    also when the application goes on after its response. Of the request, `_head` is kept for the
+    response, `_persists`, whether the connection may outlive it, and `_plainly`, whether a plain
+    head can answer it.
     """
 
     __slots__ = (
@@ -37,11 +38,11 @@ class RequestStream(BaseConnection):
         "_defaults",
         "_ending",
         "_expects_continue",
-        "_http_version",
+        "_head",
         "_input",
-        "_method",
         "_persists",
         "_plain",
+        "_plainly",
         "_reader",
         "_response",
         "_task",
@@ -59,7 +60,8 @@ class RequestStream(BaseConnection):
         self._reader = FastReader(context.config)
         self._input = Gate(context.loop)
         self._cycle: Cycle | None = None
-        self._method, self._http_version, self._persists = "GET", "1.1", False
+        self._head: RequestHead | None = None
+        self._persists = self._plainly = False
         self._plain: PlainHead | None = None
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -143,7 +145,7 @@ class RequestStream(BaseConnection):
 
     def start_response(self, status: int, headers: Any) -> None:
         """Take a response's head."""
-        if self._persists and self._method != "HEAD" and self._http_version == "1.1":
+        if self._plainly:
             self._plain = plain_head(status, headers, self._defaults.lines)
             if self._plain is not None:
                 return
@@ -152,17 +154,30 @@ class RequestStream(BaseConnection):
 
     def send_body(self, data: bytes, more: bool) -> None:
         """Write content, its head before it."""
-        if self._plain is not None:
-            _, lines, length, length_line = plain = self._plain
-            self._plain = None
-            told = not (self._expects_continue or self._context.draining)
-            if told and not more and (length is None or length == len(data)):
-                lines.append(length_line or b"content-length: %d\r\n" % len(data))
-                lines.append(self._defaults.tail)
-                self._send_whole(lines, data)
-                return
+        plain = self._plain
+        if plain is None:
+            self._send_by_writer(data, more)
+            return
+        self._plain = None
+        _, lines, length, length_line = plain
+        size = len(data)
+        decides = more or self._expects_continue or self._context.draining
+        if decides or (length is not None and length != size):
             self._response = self._writer()
             self._response.start_plain(plain)
+            self._send_by_writer(data, more)
+            return
+        lines += (length_line or b"content-length: %d\r\n" % size, self._defaults.tail)
+        head = b"".join(lines)
+        # One piece is one system call on any loop; but copying much costs more than that.
+        if size < MUCH:
+            self._transport.write(head + data)
+        else:
+            self._transport.write(head)
+            self._transport.write(data)
+        self._finish(True)
+
+    def _send_by_writer(self, data: bytes, more: bool) -> None:
         response = self._response
         assert response is not None  # noqa: S101 - the cycle keeps the order
         if response.chunks and more and len(data) < MUCH:
@@ -184,17 +199,9 @@ class RequestStream(BaseConnection):
             self._finish(response.keep_alive)
 
     def _writer(self) -> ResponseWriter:
-        return ResponseWriter(self._defaults, self._method, self._http_version, self._persists)
-
-    def _send_whole(self, head: list[bytes], content: bytes) -> None:
-        # One piece is one system call on any loop; but copying much costs more than that.
-        if len(content) < MUCH:
-            head.append(content)
-            self._transport.write(b"".join(head))
-        else:
-            self._transport.write(b"".join(head))
-            self._transport.write(content)
-        self._finish(True)
+        head = self._head
+        assert head is not None  # noqa: S101 - a response has a request
+        return ResponseWriter(self._defaults, head.method, head.http_version, self._persists)
 
     async def send_file(self, file: int, offset: int, count: int) -> bool:
         """Send *count* bytes of descriptor *file*, which are the content; false if it fails.
@@ -246,7 +253,7 @@ class RequestStream(BaseConnection):
 
     def _await_body(self) -> None:
         self.deadline = -self._context.config.body_timeout
-        if self._expects_continue and not self._reader.buffered:
+        if self._expects_continue and not self._reader.buffer:
             self._expects_continue = False
             self._transport.write(_CONTINUE)
         # However much is here, it is not a whole chunk line yet.
@@ -255,7 +262,7 @@ class RequestStream(BaseConnection):
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
         held_up = self._cycle is not None or self.write_paused
-        self._pause_reading(held_up and self._reader.buffered > RECEIVE_BUFFER)
+        self._pause_reading(held_up and len(self._reader.buffer) > RECEIVE_BUFFER)
 
     def _fail(self, error: BadRequest) -> None:
         """The request in flight cannot be read to its end."""
