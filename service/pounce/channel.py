@@ -44,6 +44,11 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Down: the access log's file may have been moved; open it anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Up: application imported, lifespan started, listeners attached."""
 
@@ -56,10 +61,10 @@ class Failed:
     exit_code: int
 
 
-Message = Serve | Drain | Stop | Ready | Failed
+Message = Serve | Drain | Stop | Reopen | Ready | Failed
 
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Drain, Stop, Ready, Failed)
+    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed)
 }
 
 

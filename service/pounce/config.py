@@ -312,7 +312,8 @@ class ServerConfig:
         FilePath(names=("off", "on"), noun="file's path"),
         "off",
         "where requests are logged",
-        details="on is the service's own log. In a file each line begins with the time. A "
+        details="on is the service's own log. In a file each line begins with the time; "
+        "where logrotate(8) has moved it, a new one begins with the next line, or at SIGUSR1. A "
         "relative path starts at the configuration file's directory.",
     )
     log_level: LogLevel = option(

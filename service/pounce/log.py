@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from contextvars import ContextVar
+from logging.handlers import WatchedFileHandler
 from typing import Any, Literal
 
 from pounce.lifecycle import (
@@ -63,6 +64,24 @@ def configure_access_log(handler: logging.Handler | None) -> None:
     access = logging.getLogger("pounce.access")
     _replace(access, [handler] if handler is not None else [])
     access.propagate = handler is None
+
+
+def reopen_access_log() -> None:
+    """Write the access log, if it is a file, to the one that has its name now (logrotate(8)).
+
+    The next line would find it as well; but until then the file that was moved stays open, and
+    takes its space also when it is removed.
+    """
+    for handler in logging.getLogger("pounce.access").handlers:
+        if isinstance(handler, WatchedFileHandler):
+            handler.acquire()
+            try:
+                handler.reopenIfNeeded()
+            except OSError as error:
+                text = "the access log cannot be opened anew: %s"
+                logging.getLogger("pounce.server").warning(text, error)
+            finally:
+                handler.release()
 
 
 def _replace(logger: logging.Logger, handlers: list[logging.Handler]) -> None:

@@ -106,7 +106,7 @@ def test_each_worker_has_the_whole_shutdown_timeout(tmp_path: Path, mode: str) -
 
 
 @both_modes
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_second_signal_stops_at_once(tmp_path: Path, mode: str, number: signal.Signals) -> None:
     with (
         serving(tmp_path, "--worker-mode", mode, *TWO) as service,
@@ -133,6 +133,60 @@ def test_a_worker_that_ignores_everything_is_ended_all_the_same(
         service.send_signal(signal.SIGTERM)
         assert service.wait() == 0
         service.expect(r"worker 0 \(\d+\) had to be stopped by force")
+
+
+# Signals that other servers know
+
+
+def opened_by(service: Service, path: Path) -> bool:
+    """Whether any process of *service* has the file at *path* open."""
+    pids = (service.process.pid, *service.workers.values())
+    opened = (each for pid in pids for each in Path(f"/proc/{pid}/fd").glob("*"))
+    return any(os.path.realpath(each) == str(path) for each in opened)
+
+
+@pytest.mark.parametrize(("mode", "execution"), [("process", "async"), ("thread", "sync")])
+def test_usr1_opens_the_access_log_anew(tmp_path: Path, mode: str, execution: str) -> None:
+    log, moved = tmp_path / "access.log", tmp_path / "access.log.1"
+    flags = ("--worker-mode", mode, "--execution", execution, *TWO, "--access-log", str(log))
+    with serving(tmp_path, *flags) as service, service.connect() as wire:
+        wire.get("/before")
+        wait_until(lambda: "/before" in log.read_text(), "the line")
+        log.rename(moved)
+        # As `systemctl kill` does, which sends it to every process of the service.
+        os.killpg(service.process.pid, signal.SIGUSR1)
+        service.expect("SIGUSR1: the access log, if it is a file, is opened anew")
+        wait_until(lambda: not opened_by(service, moved), "nobody to have the old file open")
+        assert log.exists()
+        wire.get("/after")
+        wait_until(lambda: "/after" in log.read_text(), "the line")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+    assert "/after" not in moved.read_text()
+
+
+def test_usr1_where_the_access_log_cannot_be_opened_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "logs"
+    log = directory / "access.log"
+    directory.mkdir()
+    with serving(tmp_path, "--access-log", str(log)) as service:
+        directory.rename(tmp_path / "moved")
+        service.send_signal(signal.SIGUSR1)
+        service.expect("the access log cannot be opened anew: .* No such file or directory")
+        directory.mkdir()
+        with service.connect() as wire:
+            wire.get("/after")
+        wait_until(lambda: log.exists() and "/after" in log.read_text(), "the line")
+
+
+@both_modes
+def test_usr2_does_nothing_but_says_what_does(tmp_path: Path, mode: str) -> None:
+    with serving(tmp_path, "--worker-mode", mode) as service:
+        os.killpg(service.process.pid, signal.SIGUSR2)
+        service.expect("SIGUSR2 is ignored: `systemctl reload`")
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+        assert "ended unasked" not in service.log
 
 
 # Starting badly

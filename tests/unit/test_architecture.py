@@ -77,6 +77,7 @@ MAY_KNOW = {
         "handover",
         "interpreter",
         "lifecycle",
+        "log",
         "mailboxes",
         "net",
         "scoreboard",

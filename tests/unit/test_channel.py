@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Serve
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Reopen, Serve
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_each_message_arrives_whole_and_in_order(ends: Ends) -> None:
         Serve(),
         Drain(hand_over=True),
         Drain(hand_over=False),
+        Reopen(),
         Ready(),
         Failed("no", 70),
     ]

@@ -171,9 +171,14 @@ def test_terminating_a_process_before_its_loop_runs_ends_it(fork: Start) -> None
     assert target.outcome() == "was killed by SIGTERM"
 
 
-def test_a_process_leaves_the_terminals_signals_to_the_supervisor(
-    fork: Start, stack: ExitStack
+EVERYBODYS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGWINCH"]
+
+
+@pytest.mark.parametrize("name", EVERYBODYS)
+def test_a_process_leaves_what_all_processes_get_to_the_supervisor(
+    fork: Start, stack: ExitStack, name: str
 ) -> None:
+    """A terminal signals a process group, systemctl kill a control group."""
     signpost = Signpost(stack)
 
     def main() -> int:
@@ -182,8 +187,7 @@ def test_a_process_leaves_the_terminals_signals_to_the_supervisor(
 
     target = fork(main)
     signpost.wait()
-    for number in (signal.SIGINT, signal.SIGHUP):
-        os.kill(target.id, number)
+    os.kill(target.id, signal.Signals[name])
     target.terminate()
     wait_for_end(target)
     assert target.outcome() == "was killed by SIGTERM"

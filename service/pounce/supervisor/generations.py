@@ -84,6 +84,11 @@ class Generations:
         return self.current or self.all[-1]
 
     @property
+    def everyone(self) -> list[_WorkerHandle]:
+        """All that runs, in every generation."""
+        return [worker for each in self.all for worker in each.handles]
+
+    @property
     def draining(self) -> list[_Generation]:
         """Those that drain, the oldest first."""
         return [each for each in self.all if each.state is GenerationState.DRAINING]

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from ssl import SSLContext
 from typing import Any
 
+from pounce.channel import Reopen
 from pounce.config import Listen, ServerConfig
 from pounce.errors import PounceError
 from pounce.handover import Keeper
@@ -18,6 +19,7 @@ from pounce.lifecycle import (
     Stopped,
     Stopping,
 )
+from pounce.log import reopen_access_log
 from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import Crew
@@ -132,7 +134,7 @@ class Service:
 
     def close(self) -> None:
         """Give back everything; what still runs has lost its supervisor, and ends."""
-        self.crew.close([worker for each in self._generations.all for worker in each.handles])
+        self.crew.close(self._generations.everyone)
 
     def request(self, what: ServiceInput, outcome: Outcome | None = None) -> None:
         """Let somebody outside (a signal, a caller) ask for *what*; *outcome* is answered."""
@@ -175,6 +177,13 @@ class Service:
                 self.scale(min(max(1, current.size + difference), MOST_WORKERS))
             except PounceError as error:
                 logger.warning("the number of workers stays as it is: %s", error)
+
+    def reopen_log(self) -> None:
+        """Have every process open the access log's file anew (SIGUSR1)."""
+        logger.info("SIGUSR1: the access log, if it is a file, is opened anew")
+        reopen_access_log()
+        for worker in self._generations.everyone:
+            self.crew.send(worker, Reopen())
 
     def _told(self, outcome: ServiceInput, cause: PounceError | None = None) -> None:
         self._cause = cause or self._cause
@@ -281,8 +290,7 @@ class Service:
             return
         self._loop.call_later(_HEALTH_INTERVAL, self._watch)
         generations = self._generations
-        everyone = [worker for each in generations.all for worker in each.handles]
-        self.crew.look_for_silent(everyone, self.config.worker_timeout)
+        self.crew.look_for_silent(generations.everyone, self.config.worker_timeout)
         if generations.current is not None:
             generations.renewal.check(generations.current, self._loop.now)
         if self.crew.stuck_threads() > self.config.worker_count:

@@ -225,9 +225,12 @@ class Supervisor:
             {
                 signal.SIGTERM: asks(ServiceInput.TERMINATE),
                 signal.SIGINT: asks(ServiceInput.TERMINATE),
+                signal.SIGQUIT: asks(ServiceInput.TERMINATE),
                 signal.SIGHUP: asks(ServiceInput.RELOAD),
                 signal.SIGTTIN: lambda: service.scale_by(1),
                 signal.SIGTTOU: lambda: service.scale_by(-1),
+                signal.SIGUSR1: service.reopen_log,
+                signal.SIGUSR2: _explain_usr2,
             },
         )
         service.crew.undo_in_child.append(signals.close_in_child)
@@ -248,6 +251,13 @@ class Supervisor:
     def _emit(self, event: LifecycleEvent) -> None:
         if self._collector is not None:
             self._collector.collect(event)
+
+
+def _explain_usr2() -> None:
+    logger.warning(
+        "SIGUSR2 is ignored: `systemctl reload` (SIGHUP) loads the application anew, "
+        "`systemctl restart` pounce itself, and neither loses a request"
+    )
 
 
 def _mode_of(config: ServerConfig) -> WorkerMode:

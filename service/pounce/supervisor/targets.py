@@ -28,8 +28,12 @@ _REQUESTS = "\nRequests in flight:"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 # The worker's faulthandler answers this signal with the stacks of all of its threads.
-STACKS_SIGNAL = signal.SIGUSR1
-_TAKEN_OVER = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, STACKS_SIGNAL)
+# Those with names of their own are sent by people, and used by applications.
+STACKS_SIGNAL = signal.SIGRTMAX
+
+# What is the supervisor's to act upon, though all processes of a service may get it.
+_FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+_FROM_SYSTEMCTL_KILL = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Target(Protocol):
@@ -106,7 +110,7 @@ class ProcessTarget:
         )
         # Until the child has undone what it inherits, a signal to it would be written into the
         # supervisor's wakeup descriptor, and be lost to the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN_OVER)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             with warnings.catch_warnings():
                 # The supervisor has said so, better and once.
@@ -198,10 +202,13 @@ def _die_with(parent: int) -> None:
 
 
 def _take_over_signals(dump: IO[bytes], in_flight: InFlight) -> None:
-    # The terminal's Ctrl-C and a session's HUP reach the whole process group, but stopping
-    # and reloading are the supervisor's decisions.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The terminal's Ctrl-C and a session's HUP reach the whole process group, and what systemctl
+    # sends the whole control group; but stopping and reloading are the supervisor's decisions.
+    for number in _FROM_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    # Unlike an ignored one (execve(2)), a handled one is as ever to what the application executes.
+    for number in _FROM_SYSTEMCTL_KILL:
+        signal.signal(number, lambda *_: None)
     # Until its loop runs there is nothing to drain.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # First the stacks, which need no interpreter. Then, chained, Python's own handler: it runs

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Serve, Stop
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Reopen, Serve, Stop
 from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
-from pounce.log import identify
+from pounce.log import identify, reopen_access_log
 from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
 from pounce.workers.loops import new_event_loop
@@ -193,6 +193,8 @@ class LoopWorker(ABC):
                 elif isinstance(message, Stop):
                     self.draining = True
                     self.stop(message.grace)
+                elif isinstance(message, Reopen):
+                    reopen_access_log()
         except ChannelClosed:
             # The supervisor is gone, and the kernel ends this process with it.
             self.loop.remove_reader(self._channel.fileno())
