@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -140,6 +141,53 @@ def test_a_stop_during_a_reload_answers_it() -> None:
         story.wait_for(lambda event: isinstance(event, ReloadStarted))
         supervisor.shutdown()
         assert reload.result() == "the service is stopping"
+
+
+class Lingering(Application):
+    """One whose request, and then its lifespan's shutdown, wait for the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.asked.set()
+            await self._passage()
+            return
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._passage()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _passage(self) -> None:
+        while not self.gate.is_set():
+            await asyncio.sleep(0.01)
+        self.gate.clear()
+
+
+def test_a_stop_has_one_shutdown_timeout_for_workers_and_lifespan() -> None:
+    application = Lingering()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with (
+        running(application, listener) as (supervisor, story),
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        story.wait_for(ready(1))
+        assert supervisor._service is not None
+        [generation] = supervisor._service._generations.all
+        worker, host = generation.handles
+        application.gate.clear()
+        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert application.asked.wait(PATIENCE)
+        supervisor.shutdown()
+        deadline = wait_until(lambda: worker.deadline, "the worker's deadline").when
+        later = time.monotonic() + 0.3
+        wait_until(lambda: time.monotonic() > later, "some of the time to pass")
+        application.gate.set()
+        left = wait_until(lambda: host.deadline, "the lifespan's deadline").when
+        assert left == pytest.approx(deadline, abs=0.1)
 
 
 def test_calls_after_the_end() -> None:

@@ -120,10 +120,10 @@ class Crew:
             return
 
     def drain(self, worker: _WorkerHandle) -> None:
-        """Tell *worker* to drain, as long as its generation's patience lasts from now."""
+        """Tell *worker* to drain, in the time that its generation has."""
         generation = worker.generation
         self.send(worker, Drain(generation.hands_over, generation.stopping))
-        self.set_deadline(worker, worker.generation.patience)
+        self.set_deadline(worker, max(0.0, generation.drained_by - self._loop.now))
 
     def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:
         """Feed OVERDUE in *seconds*, instead of whatever deadline there was."""

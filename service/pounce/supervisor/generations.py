@@ -115,7 +115,7 @@ class Generations:
             # Those that drain already keep the time they were given.
             if generation.state is GenerationState.SERVING and generation is not self.current:
                 generation.has_successor = True
-                generation.patience = config.reload_timeout
+                generation.drained_by = self._loop.now + config.reload_timeout
                 generation.grace = config.shutdown_timeout
                 self._feed(generation, GenerationInput.DRAIN)
         self._stop_draining(self.draining[: -config.max_draining])
@@ -126,7 +126,8 @@ class Generations:
         Nobody serves meanwhile.
         """
         for generation in generations:
-            generation.patience, generation.grace = patience, SHORT_GRACE
+            generation.drained_by = self._loop.now + patience
+            generation.grace = SHORT_GRACE
             generation.stopping = True
             draining = [each for each in generation.handles if each.state is WorkerState.DRAINING]
             self._feed(generation, GenerationInput.DRAIN)

@@ -97,7 +97,8 @@ class _Generation:
     host_handle: _WorkerHandle | None = None
     host: LifespanHost | None = None  # threads only: what loads the application for them
     failure: Failed | None = None
-    patience: float = 0.0  # seconds that a worker may drain
+    # Until when it may drain (CLOCK_MONOTONIC): its workers, and then its host with what is left.
+    drained_by: float = 0.0
     grace: float = 0.0  # seconds that its handlers may then take to end
     has_successor: bool = False  # its connections can be handed over
     stopping: bool = False  # nobody serves while it drains

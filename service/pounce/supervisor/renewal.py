@@ -7,6 +7,7 @@ ready: the same start-before-stop as a reload, one slot at a time.
 import logging
 import os
 import random
+import time
 from pathlib import Path
 
 from pounce.config import ServerConfig
@@ -78,7 +79,7 @@ class Renewal:
     def _let_go(self, worker: _WorkerHandle) -> None:
         generation = worker.generation
         generation.leaving.add(worker)
-        generation.patience = generation.config.reload_timeout
+        generation.drained_by = time.monotonic() + generation.config.reload_timeout
         generation.grace = generation.config.shutdown_timeout
         self._crew.feed(worker, WorkerInput.DRAIN)
 
