@@ -4,7 +4,7 @@ Each HTTP/3 worker has a mailbox as long as it lives, and the connection ids tha
 name it. A worker that reads a datagram for another one's connection, because the client has
 moved to another socket or because the connection is of an older generation, puts it there.
 
-All mailboxes are made before the first worker, and inherited by every one. They are pairs of
+Mailboxes are made before the workers that use them, which inherit them. They are pairs of
 SOCK_SEQPACKET, not of SOCK_DGRAM, whose queue holds only net.unix.max_dgram_qlen messages, 10 by
 default (unix(7)).
 """
@@ -12,19 +12,30 @@ default (unix(7)).
 import mmap
 import socket
 
+# A connection id has two bytes for the number of a mailbox.
+_MOST = 65_536
+
 
 class Mailboxes:
-    """*count* of them. Neither putting nor taking ever blocks."""
+    """*count* of them, or more. Neither putting nor taking ever blocks."""
 
     def __init__(self, count: int) -> None:
-        self._pairs = [
-            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)
-        ]
-        for pair in self._pairs:
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        # Shared by all processes: whether somebody reads a mailbox.
+        self._owned = mmap.mmap(-1, _MOST)
+        self.provide(count)
+
+    def provide(self, count: int) -> None:
+        """Make new ones until *count* are free; raises OSError where descriptors run out.
+
+        Processes that run already cannot reach those, and lose what they put there.
+        """
+        free = self._owned[: len(self._pairs)].count(0)
+        for _ in range(count - free):
+            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for end in pair:
                 end.setblocking(False)
-        # Shared by all processes: whether somebody reads a mailbox.
-        self._owned = mmap.mmap(-1, max(1, count))
+            self._pairs.append(pair)
 
     def acquire(self) -> int:
         """A mailbox for a new worker; raises IndexError when all are in use."""
@@ -42,7 +53,7 @@ class Mailboxes:
 
     def is_owned(self, index: int) -> bool:
         """Whether there is a worker with this mailbox."""
-        return index < len(self._pairs) and bool(self._owned[index])
+        return bool(self._owned[index])
 
     def fileno(self, index: int) -> int:
         """The descriptor that is readable when something is in the mailbox."""
@@ -52,7 +63,7 @@ class Mailboxes:
         """Put *message* in; what does not fit is lost, as on the way to here."""
         try:
             self._pairs[index][1].send(message)
-        except OSError:
+        except (IndexError, OSError):
             return
 
     def take(self, index: int) -> bytes | None:

@@ -92,6 +92,24 @@ def test_reloads_lose_no_request(tmp_path: Path) -> None:
         service.expect("generation 1 is retired")
 
 
+def test_a_reload_may_let_more_generations_drain_than_there_was_room_for(tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text("max_draining = 1\n")
+
+    async def main() -> None:
+        file.write_text("max_draining = 10\n")
+        async with contextlib.AsyncExitStack() as stack:
+            for generation in range(2, 8):
+                client = await stack.enter_async_context(connected(address))
+                await client.start("/stream?chunks=100000&ms=50").head()
+                await asyncio.to_thread(service.reload, generation)
+            assert "is retired" not in service.log
+
+    with serving(tmp_path, 1, "--config", str(file), "--shutdown-timeout", "0.1") as service:
+        address = (service.address.host, service.address.port)
+        asyncio.run(asyncio.wait_for(main(), 40))
+
+
 def test_a_worker_that_dies_is_replaced_and_its_clients_learn_it(tmp_path: Path) -> None:
     async def main() -> None:
         address = (service.address.host, service.address.port)

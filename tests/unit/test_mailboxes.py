@@ -24,6 +24,32 @@ def test_each_is_given_once(boxes: Mailboxes) -> None:
     assert boxes.acquire() == 1
 
 
+def test_more_are_provided_as_they_are_needed(boxes: Mailboxes) -> None:
+    for number in range(10):
+        boxes.provide(2)
+        assert boxes.acquire() == number
+    boxes.put(9, b"x")
+    assert boxes.take(9) == b"x"
+
+
+def test_a_process_loses_what_is_for_those_that_came_later(boxes: Mailboxes) -> None:
+    """But it is known there that they have owners, whose connections are not to be reset."""
+    later, came = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(later, 1)
+        boxes.put(3, b"from the child")
+        os._exit(0 if boxes.is_owned(3) else 1)
+    boxes.provide(4)
+    for _ in range(4):
+        boxes.acquire()
+    os.write(came, b"!")
+    assert os.waitpid(child, 0)[1] == 0
+    assert boxes.take(3) is None
+    os.close(later)
+    os.close(came)
+
+
 def test_messages_stay_whole_and_in_order(boxes: Mailboxes) -> None:
     boxes.acquire()
     messages = [b"x", b"y" * 60_000, b"z"]

@@ -29,7 +29,15 @@ class H3:
         self._secret = secret
         self._most = max(len(group) for group in self.groups)
         # For those that serve, start, and drain; and for one that takes over from another.
+        # Those that do not end in time hold theirs for longer, so there may be need of more.
         self._mailboxes = Mailboxes(self._most * (config.max_draining + 2) + 2)
+
+    def prepare(self, config: ServerConfig) -> None:
+        """Have mailboxes for one more generation, and for those that take over from its workers.
+
+        Raises OSError where descriptors run out.
+        """
+        self._mailboxes.provide(2 * self.size(config) + 2)
 
     def size(self, config: ServerConfig) -> int:
         """How many workers a generation has."""

@@ -214,6 +214,8 @@ class Service:
         try:
             config = self._reload_config()
             check(config)
+            if self.crew.h3:
+                self.crew.h3.prepare(config)
         except Exception as error:
             generations.last_number += 1
             cause = error if isinstance(error, PounceError) else PounceError(repr(error))
