@@ -8,9 +8,8 @@ from pounce.config import ServerConfig
 from pounce.handover import Keeper
 from pounce.mailboxes import Mailboxes
 from pounce.supervisor.sockets import group_by_address, share
-from pounce.workers import Mail
+from pounce.workers import SECRET_SIZE, Mail
 
-_SECRET_SIZE = 32
 _STORED_AS = "quic-secret"
 
 
@@ -67,11 +66,11 @@ def recall_secret(keeper: Keeper | None) -> bytes:
     """
     descriptor = keeper.recall(_STORED_AS) if keeper else None
     if descriptor is not None:
-        secret = os.pread(descriptor, _SECRET_SIZE, 0)
+        secret = os.pread(descriptor, SECRET_SIZE, 0)
         os.close(descriptor)
-        if len(secret) == _SECRET_SIZE:
+        if len(secret) == SECRET_SIZE:
             return secret
-    secret = os.urandom(_SECRET_SIZE)
+    secret = os.urandom(SECRET_SIZE)
     if keeper:
         memory = os.memfd_create(_STORED_AS)
         os.write(memory, secret)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pounce.application import App, Served, as_served
 from pounce.asgi.loader import load_application
 from pounce.config import ServerConfig
+from pounce.http3.tokens import SECRET_SIZE
 from pounce.sync_app import SyncApp
 from pounce.workers.base import Assignment, Endpoint, Mail
 from pounce.workers.http3 import check_http3
@@ -20,6 +21,7 @@ from pounce.workers.serving import ServingWorker
 from pounce.workers.worker import Worker
 
 __all__ = [
+    "SECRET_SIZE",
     "App",
     "Application",
     "Assignment",
