@@ -188,6 +188,39 @@ def test_raising_instead_of_answering_is_an_error_when_on() -> None:
     assert error.exit_code == 70
 
 
+# Neither is an Exception, and libraries let both out.
+EXTRAORDINARY = [
+    asyncio.CancelledError("a pool gave up"),
+    BaseExceptionGroup("a pool", [asyncio.CancelledError("it gave up")]),
+]
+
+
+@pytest.mark.parametrize("error", EXTRAORDINARY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("mode", MODES)
+def test_an_extraordinary_exception_is_one_too(
+    mode: Mode, error: BaseException, caplog: Logged
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    if mode == "on":
+        assert "gave up" in error_of(lambda: run(app, mode)).hint
+    else:
+        with caplog.at_level(logging.INFO, "pounce.error"):
+            run(app, mode)
+        assert "the application has no lifespan; it raised:" in caplog.text
+        assert "gave up" in caplog.text
+
+
+def test_a_cancellation_by_the_application_itself_while_it_serves(caplog: Logged) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answering(STARTED)(scope, receive, send)
+        raise asyncio.CancelledError("a pool gave up")
+
+    run(app)
+    assert "the application's lifespan ended with an exception" in caplog.text
+
+
 def test_returning_without_an_answer_means_no_lifespan_in_auto() -> None:
     run(answering(), "auto")
 
@@ -266,12 +299,13 @@ def test_returning_without_answering_shutdown() -> None:
     run(app)
 
 
-def test_an_application_that_waits_on_after_its_shutdown() -> None:
+def test_an_application_that_waits_on_after_its_shutdown(caplog: Logged) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await answering(STARTED, STOPPED)(scope, receive, send)
         await receive()
 
     run(app)
+    assert not caplog.records
 
 
 # Messages at the wrong time

@@ -82,13 +82,21 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._events.get, self._send)
-        except Exception:
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        # CancelledError also comes from what the application calls, and is then one like others.
+        except BaseException:
+            if self._is_cancelled():
+                raise
             self._raised(traceback.format_exc())
         else:
             self._returned()
         finally:
             self._phase = _Phase.ENDED
             self._answered.set()
+
+    def _is_cancelled(self) -> bool:
+        return self._task is not None and self._task.cancelling() > 0
 
     def _raised(self, report: str) -> None:
         if self._phase is _Phase.FAILED:
