@@ -26,6 +26,18 @@ logger = logging.getLogger("pounce.worker")
 _MAX_MESSAGE = 352 * 1024
 
 
+# Seconds until a connection that met a crowd is tried again: soon enough for its client, and
+# seldom enough to cost nothing.
+PAUSE = 0.05
+
+
+class Crowded(Exception):
+    """As many descriptors wait to be taken as the user may have, by whatever program (unix(7)).
+
+    Unlike room in a queue, no event tells the end of that: try again after PAUSE.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """What is known of a connection besides its descriptor.
@@ -99,7 +111,7 @@ class Handover:
     def give(self, connection: int, passage: Passage) -> bool:
         """Pass the descriptor *connection* on; false when there is no room now.
 
-        Raises OSError when it cannot be passed on at all.
+        Raises Crowded when it cannot be passed on now, and OSError when it never can be.
         The caller keeps its own descriptor and closes it: the connection stays open, since the
         message in the queue refers to it as well (SCM_RIGHTS, unix(7)).
         """
@@ -108,9 +120,8 @@ class Handover:
         except BlockingIOError:
             return False
         except OSError as error:
-            # So many wait to be taken in all, by whatever of the user's (unix(7)).
             if error.errno == errno.ETOOMANYREFS:
-                return False
+                raise Crowded from error
             raise
         return True
 

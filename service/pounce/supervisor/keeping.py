@@ -6,9 +6,9 @@ import socket
 from collections import deque
 from collections.abc import Collection
 
-from pounce.handover import Handover, Keeper, Passage
+from pounce.handover import PAUSE, Crowded, Handover, Keeper, Passage
 from pounce.scoreboard import Scoreboard
-from pounce.supervisor.loop import Loop
+from pounce.supervisor.loop import Loop, Timer
 
 _SCOREBOARD = "scoreboard"
 
@@ -31,6 +31,7 @@ class Keeping:
         self._keeper = keeper
         self._recovered: deque[Kept] = deque(keeper.recover())
         self._feeding = False
+        self._pause: Timer | None = None
         earlier = keeper.recall(_SCOREBOARD)
         if earlier is not None:
             scoreboard.carry_on(earlier)
@@ -40,8 +41,7 @@ class Keeping:
         """Workers serve: give them the connections that were kept."""
         if self._recovered:
             self._recovered = deque(_waiting_first(self._recovered))
-            self._feeding = True
-            self._loop.watch_writable(self._handover.outgoing, self._feed)
+            self._start_feeding()
         self._keeper.forget()
         # From now on it counts; a run that never came so far has left the earlier one's.
         self._keeper.remember(_SCOREBOARD, self._scoreboard.descriptor)
@@ -65,16 +65,27 @@ class Keeping:
         self._loop.unwatch(self._handover.incoming)
         self._keeper.finish()
 
+    def _start_feeding(self) -> None:
+        self._feeding = True
+        self._loop.watch_writable(self._handover.outgoing, self._feed)
+
     def _feed(self) -> None:
         while self._recovered:
             connection, passage = self._recovered[0]
-            if not self._handover.give(connection.fileno(), passage):
+            try:
+                if not self._handover.give(connection.fileno(), passage):
+                    return
+            except Crowded:
+                self._stop_feeding()
+                self._pause = self._loop.call_later(PAUSE, self._start_feeding)
                 return
             connection.close()
             self._recovered.popleft()
         self._stop_feeding()
 
     def _stop_feeding(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
         if self._feeding:
             self._feeding = False
             self._loop.unwatch(self._handover.outgoing)

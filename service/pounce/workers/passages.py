@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from pounce.handover import Handover, Passage
+from pounce.handover import PAUSE, Crowded, Handover, Passage
 from pounce.http1.connection import HTTP1Connection
 from pounce.workers.acceptor import Source
 
@@ -52,18 +52,24 @@ class Departures:
         while self._leaving:
             connection = self._leaving[0]
             if not connection.gone and not self._give(connection):
-                self._loop.add_writer(self._handover.outgoing, self._flush)
                 return
             self._leaving.popleft()
         self._loop.remove_writer(self._handover.outgoing)
 
     def _give(self, connection: HTTP1Connection) -> bool:
+        """Give *connection* away, if possible; if not, `_flush` is called when it may be."""
         try:
             given = self._handover.give(connection.descriptor, connection.passage())
+        except Crowded:
+            self._loop.remove_writer(self._handover.outgoing)
+            self._loop.call_later(PAUSE, self._flush)
+            return False
         except OSError as error:  # the others must not wait behind it
             logger.warning("a connection is lost, it cannot be handed over: %s", error)
             connection.abort()
             return True
         if given:
             connection.depart()
+        else:
+            self._loop.add_writer(self._handover.outgoing, self._flush)
         return given

@@ -1,0 +1,156 @@
+"""The handover where as many descriptors are under way as a user may have (unix(7))."""
+
+import asyncio
+import os
+import resource
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pounce.handover import PAUSE, Crowded, Handover, Passage
+from pounce.scoreboard import Scoreboard
+from pounce.supervisor.keeping import Keeping
+from pounce.supervisor.loop import Loop
+from pounce.workers.passages import Departures
+from tests.unit.test_keeping import Shelf, take, turn_until
+
+LIMIT = 64
+COUNT = 2 * LIMIT
+NOBODY = 65534
+PASSAGE = Passage("http", None, None, 1)
+PATIENCE = 10.0
+# What so many tries take at least, the first of which may be due already.
+TRIES = 4
+SHORTEST = (TRIES - 2) * PAUSE
+
+
+def as_an_ordinary_user(main: Callable[[], None]) -> None:
+    """Run *main* in a process that the kernel lets have LIMIT descriptors under way."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, most))
+            if os.geteuid() == 0:  # the limit does not hold for root
+                os.setuid(NOBODY)
+            main()
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+class Counting(Handover):
+    """How often somebody has tried to give."""
+
+    tries = 0
+
+    def give(self, connection: int, passage: Passage) -> bool:
+        self.tries += 1
+        return super().give(connection, passage)
+
+
+def take_all(handover: Handover) -> int:
+    taken = 0
+    while (one := handover.take()) is not None:
+        one[0].close()
+        taken += 1
+    return taken
+
+
+def test_it_is_told_apart_from_a_full_queue() -> None:
+    def main() -> None:
+        handover = Handover()
+        ours, _theirs = socket.socketpair()
+        for _ in range(LIMIT + 1):
+            assert handover.give(ours.fileno(), PASSAGE)
+        with pytest.raises(Crowded):
+            handover.give(ours.fileno(), PASSAGE)
+        assert take_all(handover) > LIMIT
+        assert handover.give(ours.fileno(), PASSAGE)
+
+    as_an_ordinary_user(main)
+
+
+class Leaving:
+    """A connection, as far as giving it away goes."""
+
+    gone = False
+
+    def __init__(self, descriptor: int, left: list[Any]) -> None:
+        self.descriptor = descriptor
+        self._left = left
+
+    def passage(self) -> Passage:
+        return PASSAGE
+
+    def depart(self) -> None:
+        self._left.append(self)
+
+
+def test_a_worker_waits_a_little_between_tries() -> None:
+    async def give_away() -> None:
+        handover = Counting()
+        ours, _theirs = socket.socketpair()
+        left: list[Any] = []
+        loop = asyncio.get_running_loop()
+        departures = Departures(loop, handover)
+        for _ in range(COUNT):
+            connection: Any = Leaving(ours.fileno(), left)
+            departures.hand_over(connection)
+        assert LIMIT < len(left) < COUNT
+        before, began = handover.tries, loop.time()
+        async with asyncio.timeout(PATIENCE):
+            while handover.tries < before + TRIES:
+                await asyncio.sleep(0.01)
+            assert loop.time() - began >= SHORTEST
+            taken = 0
+            while taken < COUNT:
+                taken += take_all(handover)
+                await asyncio.sleep(0.01)
+        assert len(left) == COUNT
+
+    as_an_ordinary_user(lambda: asyncio.run(give_away()))
+
+
+def test_the_supervisor_waits_a_little_between_tries() -> None:
+    def main() -> None:
+        handover, loop = Counting(), Loop()
+        ours, _theirs = socket.socketpair()
+        # One socket stands for all: there may be few descriptors.
+        again: Any = SimpleNamespace(fileno=ours.fileno, close=lambda: None)
+        shelf = Shelf([(again, PASSAGE)] * COUNT)
+        keeping = Keeping(loop, handover, Scoreboard(1), shelf)
+        keeping.begin()
+        turn_until(loop, lambda: handover.tries > LIMIT)
+        before, began = handover.tries, loop.now
+        turn_until(loop, lambda: handover.tries == before + TRIES)
+        assert loop.now - began >= SHORTEST
+        assert take(loop, handover, COUNT) == [1] * COUNT
+
+    as_an_ordinary_user(main)
+
+
+def test_a_stop_between_two_tries_of_the_supervisor() -> None:
+    def main() -> None:
+        handover, loop = Counting(), Loop()
+        ours, _theirs = socket.socketpair()
+        again: Any = SimpleNamespace(fileno=ours.fileno, close=lambda: None)
+        shelf = Shelf([(again, PASSAGE)] * COUNT)
+        keeping = Keeping(loop, handover, Scoreboard(1), shelf)
+        keeping.begin()
+        turn_until(loop, lambda: handover.tries == LIMIT + 2)
+        tries = handover.tries
+        keeping.end()
+        later: list[bool] = []
+        loop.call_later(2 * PAUSE, lambda: later.append(True))
+        turn_until(loop, lambda: bool(later))
+        assert handover.tries == tries
+
+    as_an_ordinary_user(main)
