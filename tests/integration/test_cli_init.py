@@ -1,6 +1,8 @@
 """``pounce init``: what it writes, what it refuses, what it says."""
 
 import importlib
+import os
+import resource
 import sys
 from pathlib import Path
 
@@ -99,6 +101,52 @@ def test_a_file_is_replaced_only_by_force(directory: Path) -> None:
     assert path.read_text() == "mine"
     assert init("shop", *DEMO, "--force").exit_code == 0
     assert ConfigFile(path).data["app"] == "demo:app"
+
+
+def test_whoever_reads_the_old_file_reads_it_to_its_end(directory: Path) -> None:
+    directory.mkdir()
+    path = directory / "shop.toml"
+    path.write_text("mine")
+    with path.open() as old:
+        assert init("shop", *DEMO, "--force").exit_code == 0
+        assert old.read() == "mine"
+    assert sorted(each.name for each in directory.iterdir()) == ["shop", "shop.toml"]
+
+
+def test_a_file_that_is_replaced_stays_whose_and_where_it_was(directory: Path) -> None:
+    directory.mkdir()
+    path, real = directory / "shop.toml", directory.parent / "shop.toml"
+    real.write_text("mine")
+    real.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(real, 0, 12345)
+    before = real.stat()
+    path.symlink_to(real)
+    assert init("shop", *DEMO, "--force").exit_code == 0
+    assert path.is_symlink()
+    after = real.stat()
+    assert after.st_size > before.st_size
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+
+
+@pytest.mark.parametrize("force", [("--force",), ()], ids=["replaced", "new"])
+def test_a_file_is_written_whole_or_not_at_all(directory: Path, force: tuple[str, ...]) -> None:
+    directory.mkdir()
+    path = directory / "shop.toml"
+    if force:
+        path.write_text("mine")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        outcome = init("shop", *DEMO, *force)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written: File too large" in str(outcome.exception)
+    assert [each.read_text() for each in directory.iterdir()] == ["mine"] * len(force)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """``pounce init``: begin a service's configuration."""
 
+import os
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import click
 
@@ -60,16 +64,44 @@ def _path(name: str) -> Path:
 def _write(path: Path, text: str, *, force: bool) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        with path.open("w" if force else "x") as file:
-            # The service reads it as a user of its own, whatever the administrator's umask.
-            path.chmod(0o644)
-            file.write(text)
+        if force:
+            _put(path.resolve(), text, os.replace)
+        else:
+            _put(path, text, os.link)
         # Not ConfigurationDirectory=, whose directory the service could write to.
         path.with_suffix("").mkdir(0o700, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"{path} is there already", hint="--force replaces it") from None
     except OSError as error:
         raise PounceError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _put(path: Path, text: str, publish: Callable[[str, Path], None]) -> None:
+    """Write all of *text*, and only then let *publish* give it the name *path*."""
+    # No name that the generator of units would take for a service's.
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            _make_alike(file.fileno(), path)
+            os.fsync(file.fileno())
+            publish(file.name, path)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _make_alike(descriptor: int, path: Path) -> None:
+    """Give a file the owner and the mode of the one at *path*, if there is one."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        # The service reads it as a user of its own, whatever the administrator's umask.
+        os.fchmod(descriptor, 0o644)
+    else:
+        os.fchown(descriptor, there.st_uid, there.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(there.st_mode))
 
 
 def _check(path: Path) -> None:
