@@ -1,12 +1,8 @@
 """The handover where as many descriptors are under way as a user may have (unix(7))."""
 
 import asyncio
-import os
 import resource
 import socket
-import sys
-import traceback
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,33 +13,17 @@ from pounce.scoreboard import Scoreboard
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 from pounce.workers.passages import Departures
+from tests.ordinary_user import as_ordinary_user
 from tests.unit.test_keeping import Shelf, take, turn_until
 
 LIMIT = 64
+FEW = (resource.RLIMIT_NOFILE, LIMIT)
 COUNT = 2 * LIMIT
-NOBODY = 65534
 PASSAGE = Passage("http", None, None, 1)
 PATIENCE = 10.0
 # What so many tries take at least, the first of which may be due already.
 TRIES = 4
 SHORTEST = (TRIES - 2) * PAUSE
-
-
-def as_an_ordinary_user(main: Callable[[], None]) -> None:
-    """Run *main* in a process that the kernel lets have LIMIT descriptors under way."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, most))
-            if os.geteuid() == 0:  # the limit does not hold for root
-                os.setuid(NOBODY)
-            main()
-        except BaseException:
-            traceback.print_exc(file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 class Counting(Handover):
@@ -75,7 +55,7 @@ def test_it_is_told_apart_from_a_full_queue() -> None:
         assert take_all(handover) > LIMIT
         assert handover.give(ours.fileno(), PASSAGE)
 
-    as_an_ordinary_user(main)
+    as_ordinary_user(main, *FEW)
 
 
 class Leaving:
@@ -116,7 +96,7 @@ def test_a_worker_waits_a_little_between_tries() -> None:
                 await asyncio.sleep(0.01)
         assert len(left) == COUNT
 
-    as_an_ordinary_user(lambda: asyncio.run(give_away()))
+    as_ordinary_user(lambda: asyncio.run(give_away()), *FEW)
 
 
 def test_the_supervisor_waits_a_little_between_tries() -> None:
@@ -134,7 +114,7 @@ def test_the_supervisor_waits_a_little_between_tries() -> None:
         assert loop.now - began >= SHORTEST
         assert take(loop, handover, COUNT) == [1] * COUNT
 
-    as_an_ordinary_user(main)
+    as_ordinary_user(main, *FEW)
 
 
 def test_a_stop_between_two_tries_of_the_supervisor() -> None:
@@ -153,4 +133,4 @@ def test_a_stop_between_two_tries_of_the_supervisor() -> None:
         turn_until(loop, lambda: bool(later))
         assert handover.tries == tries
 
-    as_an_ordinary_user(main)
+    as_ordinary_user(main, *FEW)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import select
 import signal
 import socket
@@ -21,6 +22,7 @@ from pounce.supervisor.targets import (
     _target_id,
 )
 from tests.apps.load import deadlock_in_c
+from tests.ordinary_user import as_ordinary_user
 from tests.service import wait_until
 
 PATIENCE = 10.0
@@ -321,6 +323,22 @@ def test_signalling_a_process_that_has_ended(fork: Start) -> None:
     target.request_stacks()
     assert target.kill()
     assert target.outcome() == "exited with status 0"
+
+
+def test_a_fork_that_fails_leaves_nothing_open(fork: Start) -> None:
+    def opened() -> list[str]:
+        return sorted(each.name for each in Path("/proc/self/fd").iterdir())
+
+    def main() -> None:
+        before = opened()
+        for _ in range(3):
+            with pytest.raises(BlockingIOError):  # EAGAIN, fork(2)
+                ProcessTarget(lambda: 0, name="pounce-test", undo=lambda: None)
+        assert opened() == before
+
+    # The modules that it takes are then there: an ordinary user might not be let read them.
+    wait_for_end(fork(lambda: 0))
+    as_ordinary_user(main, resource.RLIMIT_NPROC, 0)
 
 
 def test_closing_reaps_the_process() -> None:

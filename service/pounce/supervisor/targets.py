@@ -116,6 +116,10 @@ class ProcessTarget:
                 # The supervisor has said so, better and once.
                 warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
                 self._process.start()
+        except OSError as error:
+            self._dump.close()
+            _close_pipes(error)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Unlike Process.sentinel (a pipe), a pidfd is not kept open by the worker's own children.
@@ -181,6 +185,18 @@ class ProcessTarget:
         # Through the pidfd, so that a reused pid is never hit (pidfd_send_signal(2)).
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
+
+
+def _close_pipes(error: OSError) -> None:
+    """Close the pipes that multiprocessing had made for a child when fork(2) failed.
+
+    It leaves them open, and a respawn that fails at TasksMax= is tried again and again. Only its
+    own frame knows them.
+    """
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    for name in ("parent_r", "child_w", "child_r", "parent_w"):
+        if name in frame.f_locals:
+            os.close(frame.f_locals[name])
 
 
 def _signal_name(number: int) -> str:
