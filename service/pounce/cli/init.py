@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 
 import click
 
@@ -79,17 +79,16 @@ def _write(path: Path, text: str, *, force: bool) -> None:
 def _put(path: Path, text: str, publish: Callable[[str, Path], None]) -> None:
     """Write all of *text*, and only then let *publish* give it the name *path*."""
     # No name that the generator of units would take for a service's.
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
+    descriptor, temporary = mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            _make_alike(file.fileno(), path)
-            os.fsync(file.fileno())
-            publish(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+            _make_alike(descriptor, path)
+            os.fsync(descriptor)
+        publish(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _make_alike(descriptor: int, path: Path) -> None:
