@@ -1,7 +1,9 @@
 """The request in flight: content in and response out, as its cycle asks for them."""
 
 import asyncio
+import sys
 from abc import abstractmethod
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
@@ -18,6 +20,10 @@ from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while more than this many bytes wait to be processed."""
+
+# One system call sends all that writelines() is given. Before 3.12 asyncio's copies it first, and
+# before 3.12.9 and 3.13.2 it tells nobody when it has buffered too much (CVE-2024-12254).
+_SENDS_TOGETHER = sys.version_info >= (3, 13, 2) or (3, 12, 9) <= sys.version_info < (3, 13)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -169,12 +175,11 @@ class RequestStream(BaseConnection):
             return
         lines += (length_line or b"content-length: %d\r\n" % size, self._defaults.tail)
         head = b"".join(lines)
-        # One piece is one system call on any loop; but copying much costs more than that.
+        # To copy a little costs less than to send two pieces, in whatever way.
         if size < MUCH:
             self._transport.write(head + data)
         else:
-            self._transport.write(head)
-            self._transport.write(data)
+            self._write((head, data))
         self._finish(True)
 
     def _send_by_writer(self, data: bytes, more: bool) -> None:
@@ -191,12 +196,16 @@ class RequestStream(BaseConnection):
         pieces = response.body(data, more)
         if self._collected:
             self._flush()
-        # Not writelines(): asyncio's tells nobody when it has buffered too much, before 3.12.9
-        # and 3.13.2 (CVE-2024-12254).
-        for piece in pieces:
-            self._transport.write(piece)
+        self._write(pieces)
         if not more:
             self._finish(response.keep_alive)
+
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        if _SENDS_TOGETHER:
+            self._transport.writelines(pieces)
+        else:
+            for piece in pieces:
+                self._transport.write(piece)
 
     def _writer(self) -> ResponseWriter:
         head = self._head

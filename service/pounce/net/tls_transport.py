@@ -152,21 +152,22 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: Buffer) -> None:
         """Encrypt *data* and send it."""
+        self.writelines((data,))
+
+    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
+        """Encrypt each of *list_of_data*, and send all together."""
         if self._write_ended or self._closing:
             return
         assert self._ssl is not None  # noqa: S101 - there was a handshake
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[self._ssl.write(rest) :]  # a record at a time
+            for data in list_of_data:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self._ssl.write(rest) :]  # a record at a time
         except ssl.SSLError:
             self.abort()
         else:
             self._flush()
-
-    def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        """Encrypt all of it together: a record has an overhead."""
-        self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
         """Whether one direction can be closed alone."""
