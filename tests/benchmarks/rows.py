@@ -114,7 +114,7 @@ ROWS = (
         {"uvicorn, log in the journal": 1.5},
         subject="pounce, log in the journal",
     ),
-    # Where client and workers share two cores, the wall clock says nothing.
+    # Where both workers share a core, the wall clock says nothing.
     Row(
         "two workers, one listener",
         Load(),

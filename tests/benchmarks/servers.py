@@ -33,7 +33,8 @@ PACKAGES = (
 THREADS = 8
 CORES = len(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = 0, min(CORES, 3) - 1
-"""One worker has a core of its own, and so has the client; two workers need a third core for it."""
+"""One worker has a core of its own, and so has the client. Two workers have two cores where there
+is a third for the client, or else share one: beside a client no caches would be their own."""
 
 PATIENCE = 20.0
 
@@ -145,7 +146,8 @@ def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[
         Authority().issue("localhost").write(directory, "localhost")
     log = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log"
     command = _command(name, interpreters, port, log)
-    cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if name.endswith("2 workers") else str(SERVER_CORE)
+    two = name.endswith("2 workers") and CORES > 2
+    cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if two else str(SERVER_CORE)
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     with ExitStack() as stack:
         output: Any = stack.enter_context(log.open("wb"))
