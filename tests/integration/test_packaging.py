@@ -1,9 +1,11 @@
 """What the packages say and install agrees with the program."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -149,6 +151,26 @@ def test_every_dependency_is_there_when_packages_are_built() -> None:
         package = "python3-" + re.split(r"[>=<; ]", dependency)[0]
         assert f" {package},\n" in control
         assert f"BuildRequires:  {package}\n" in specification
+
+
+def test_every_module_is_there_when_the_installed_package_is_tested() -> None:
+    control = (PROJECT / "debian/tests/control").read_text()
+    [suite] = re.findall(r"Tests: suite\nDepends: (.*)", control)
+    packages = (PROJECT / "debian/control").read_text() + suite
+    rooms = [PROJECT / "tests" / room for room in ("unit", "integration")]
+    files = [file for room in rooms for file in room.glob("*.py")]
+    foreign = {name for file in files for name in _imported(file)} - sys.stdlib_module_names
+    assert "pytest" in foreign
+    for name in foreign - {"pounce", "tests"}:
+        assert f"python3-{name}" in packages, name
+
+
+def _imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def test_every_unit_is_installed() -> None:
