@@ -99,15 +99,21 @@ def test_a_worker_waits_a_little_between_tries() -> None:
     as_ordinary_user(lambda: asyncio.run(give_away()), *FEW)
 
 
+def feeding(loop: Loop, handover: Counting, connection: socket.socket) -> Keeping:
+    """A supervisor that gives its workers what was kept: *connection*, again and again."""
+    # One socket stands for all: there may be few descriptors.
+    again: Any = SimpleNamespace(fileno=connection.fileno, close=lambda: None)
+    shelf = Shelf([(again, PASSAGE)] * COUNT)
+    keeping = Keeping(loop, handover, Scoreboard(1), shelf)
+    keeping.begin()
+    return keeping
+
+
 def test_the_supervisor_waits_a_little_between_tries() -> None:
     def main() -> None:
         handover, loop = Counting(), Loop()
         ours, _theirs = socket.socketpair()
-        # One socket stands for all: there may be few descriptors.
-        again: Any = SimpleNamespace(fileno=ours.fileno, close=lambda: None)
-        shelf = Shelf([(again, PASSAGE)] * COUNT)
-        keeping = Keeping(loop, handover, Scoreboard(1), shelf)
-        keeping.begin()
+        _keeping = feeding(loop, handover, ours)
         turn_until(loop, lambda: handover.tries > LIMIT)
         before, began = handover.tries, loop.now
         turn_until(loop, lambda: handover.tries == before + TRIES)
@@ -121,10 +127,7 @@ def test_a_stop_between_two_tries_of_the_supervisor() -> None:
     def main() -> None:
         handover, loop = Counting(), Loop()
         ours, _theirs = socket.socketpair()
-        again: Any = SimpleNamespace(fileno=ours.fileno, close=lambda: None)
-        shelf = Shelf([(again, PASSAGE)] * COUNT)
-        keeping = Keeping(loop, handover, Scoreboard(1), shelf)
-        keeping.begin()
+        keeping = feeding(loop, handover, ours)
         turn_until(loop, lambda: handover.tries == LIMIT + 2)
         tries = handover.tries
         keeping.end()
