@@ -17,7 +17,8 @@ from pounce.application import no_asgi_application
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import ServerConfig
-from pounce.http1.connection import HTTP1Connection, refuse_plaintext
+from pounce.http1.connection import HTTP1Connection
+from pounce.http1.linger import refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
 from pounce.sync.exchange import Handler
 from pounce.websocket.upgrade import upgrade

@@ -18,6 +18,7 @@ import uvloop
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
+from pounce.asgi.scope import renew_scope
 from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.events import RequestHead
@@ -59,7 +60,7 @@ class Profile:
         self._part("the application alone, in an eager task", self._application())
         self._part("reading a head that came before", lambda: self.reader.receive(REQUEST))
         self._part("reading a head of known lines", self._other_heads)
-        self._part("the scope of a head that came before", lambda: connection._scope(self.head))
+        self._part("the scope of a head that came before", lambda: renew_scope(self.scope, {}))
         self._part("the scope of another", lambda: connection._make_scope(self.head))
         self._part("a cycle", lambda: RequestCycle(connection, self.scope, self.context))
         self._part("the response's head and its bytes", self._response)

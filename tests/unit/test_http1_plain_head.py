@@ -16,7 +16,7 @@ PLAIN: list[tuple[int, Any]] = [
     (200, []),
     (200, ()),
     (404, [(b"X-A", b"b"), (b"x-a", b"")]),
-    (200, ([b"content-type", b"text/plain"], (b"Content-Length", b"2"))),
+    (200, ((b"content-type", b"text/plain"), (b"Content-Length", b"2"))),
 ]
 
 
@@ -53,6 +53,7 @@ def test_a_status_with_consequences_is_not_plain(status: int) -> None:
     "headers",
     [
         iter([(b"x", b"y")]),
+        [[b"x", b"y"]],
         [(b"connection", b"close")],
         [(b"transfer-encoding", b"chunked")],
         [(b"server", b"me")],

@@ -179,17 +179,15 @@ class RequestCycle(Cycle):
             await self._context.app(self._scope, self.receive, self.send)
         except BaseException as error:
             self._failed(error)
+            self._end()
             # asyncio ends the whole loop when a task raises SystemExit: one request must not.
             if not isinstance(error, (Exception, SystemExit)):
                 raise
         else:
-            if self._phase is not COMPLETE and not self._stream.gone:
-                self._incomplete()
-        finally:
             if self._phase is not COMPLETE:
-                # Nothing has logged it: it was answered 500, was reset, or nobody is left.
-                self._phase = COMPLETE
-                self._log()
+                if not self._stream.gone:
+                    self._incomplete()
+                self._end()
 
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
@@ -222,7 +220,7 @@ class RequestCycle(Cycle):
         stream = self._stream
         kind = message["type"]
         if kind == "http.response.body":
-            if self._phase is IDLE or self._phase is COMPLETE or stream.gone:
+            if (self._phase is not STARTED and self._phase is not SENDING) or stream.gone:
                 raise self._untimely(kind)
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -237,9 +235,9 @@ class RequestCycle(Cycle):
             else:
                 stream.send_body(body, False)
                 self._phase = COMPLETE
-                self._size += len(body)
                 # Nothing follows that would have to wait until the client has read this.
                 if self._context.access_log is not None:
+                    self._size += len(body)
                     self._log()
         elif kind == "http.response.start":
             if self._phase is not IDLE or stream.gone:
@@ -260,6 +258,13 @@ class RequestCycle(Cycle):
             await self._stream.wait_writable()
         else:
             await asyncio.sleep(0)
+
+    def _end(self) -> None:
+        """Nobody is to send anything more."""
+        if self._phase is not COMPLETE:
+            # Nothing has logged it: it was answered 500, was reset, or nobody is left.
+            self._phase = COMPLETE
+            self._log()
 
     def _untimely(self, kind: str) -> Exception:
         """Why a message of this *kind* cannot be sent now."""

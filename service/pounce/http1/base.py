@@ -21,6 +21,8 @@ class BaseConnection(asyncio.Protocol, ABC):
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
     socket is asked.
 
+    `_restrained` is whether something may keep it from serving what it receives.
+
     `deadline` is by the loop's time. A negative one is a number of seconds that begins with the
     next sweep: setting one costs no look at the clock.
     """
@@ -32,6 +34,7 @@ class BaseConnection(asyncio.Protocol, ABC):
         "_leaving",
         "_output",
         "_reading_paused",
+        "_restrained",
         "_scheme",
         "_server",
         "_transport",
@@ -52,7 +55,7 @@ class BaseConnection(asyncio.Protocol, ABC):
         self._server = server
         self._client: tuple[str, int] | None = None
         self._output = Gate(context.loop)
-        self._eof = self._leaving = self._reading_paused = False
+        self._eof = self._leaving = self._restrained = self._reading_paused = False
         self._unsent = 0
         self._write_deadline = inf
         self.deadline = inf
@@ -101,13 +104,14 @@ class BaseConnection(asyncio.Protocol, ABC):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the application writes."""
-        self.write_paused = True
+        self.write_paused = self._restrained = True
         self._unsent = self._transport.get_write_buffer_size()
         self._write_deadline = self._context.loop.time() + self._context.config.write_timeout
 
     def resume_writing(self) -> None:
         """What was written has gone out."""
         self.write_paused = False
+        self._restrained = self.gone or self._leaving or self._context.draining
         self._output.wake()
         if self._leaving and not self.gone:
             self._leave_to_successor()
@@ -235,7 +239,7 @@ class BaseConnection(asyncio.Protocol, ABC):
     def _leave_to_successor(self) -> None:
         assert self._context.hand_over is not None  # noqa: S101 - asked before
         if not self._leaving:
-            self._leaving = True
+            self._leaving = self._restrained = True
             self.deadline = inf
             # What the client sends from now on stays in the kernel, for the successor to read.
             self._pause_reading(True)
@@ -264,7 +268,7 @@ class BaseConnection(asyncio.Protocol, ABC):
 
     def _retire(self) -> None:
         """Serve no more; whoever waits learns it."""
-        self.gone = True
+        self.gone = self._restrained = True
         self._output.wake()
 
     def _leave(self) -> None:

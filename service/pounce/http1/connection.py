@@ -36,10 +36,8 @@ from pounce.http1.events import (
     NeedData,
     RequestHead,
 )
-from pounce.http1.linger import LingeringClose
-from pounce.http1.response import error_response
 from pounce.http1.rules import scheme_of, to_origin_form
-from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
+from pounce.http1.stream import RequestStream
 from pounce.net.forwarded import Origin
 
 UNREAD_BODY = 262_144
@@ -83,7 +81,8 @@ class HTTP1Connection(RequestStream):
         self._passage = passage
         self._requests = passage.requests if passage else 0
         self._droppable = UNREAD_BODY
-        self._head_begun = False
+        # The request whose head has begun, by the number of those before it.
+        self._head_begun = -1
         self._pristine: Scope | None = None
 
     # What the worker asks for.
@@ -97,6 +96,7 @@ class HTTP1Connection(RequestStream):
 
     def drain(self) -> None:
         """Serve what is here, accept no further request; then leave to a successor, or close."""
+        self._restrained = True
         if self._cycle is not None or self.gone:
             return  # the response in flight will say that it is the last, unless it need not be
         if self._context.hand_over is not None:
@@ -139,6 +139,7 @@ class HTTP1Connection(RequestStream):
             # for the peer of a unix socket, and what it has sent be believed like a proxy's.
             self.abort()
             return
+        self._restrained = context.draining
         connection = transport.get_extra_info("ssl_object")
         self._extensions = context.extensions
         if connection is not None:
@@ -158,12 +159,14 @@ class HTTP1Connection(RequestStream):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        if self._cycle is None:
-            self._next_request(data)
-        else:
+        if self._cycle is not None:
             self._reader.feed(data)
             self._input.wake()
             self._throttle()
+        elif self._restrained:
+            self._hold(data)
+        else:
+            self._read(data)
 
     def eof_received(self) -> bool:
         """The client will send no more; true keeps the transport, for it may still read."""
@@ -186,23 +189,29 @@ class HTTP1Connection(RequestStream):
 
     # Requests.
 
-    def _next_request(self, received: bytes = b"") -> None:
-        """Begin the next request if one may begin and *received* completes its head."""
-        reader = self._reader
-        if self._cycle is not None or self.gone or self._leaving:
-            reader.feed(received)
-            return
-        if self.write_paused:
+    def _next_request(self) -> None:
+        """Begin the next request if one may begin and its head is here."""
+        if self._cycle is None:
+            self.data_received(b"")
+
+    def _hold(self, data: bytes) -> None:
+        """Read no request from *data* now, unless the connection has to stay here."""
+        if self.gone or self._leaving:
+            self._reader.feed(data)
+        elif self.write_paused:
             # Who sends requests and reads no responses must not fill the memory with them.
-            reader.feed(received)
+            self._reader.feed(data)
             self._throttle()
-            return
-        if self._context.hand_over is not None and self._may_leave() and not reader.in_body:
-            reader.feed(received)
+        elif self._may_leave() and not self._reader.in_body:
+            self._reader.feed(data)
             self._leave_to_successor()
-            return
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Begin the next request if *data* completes its head."""
         try:
-            event = reader.receive(received)
+            event = self._reader.receive(data)
             head = event if type(event) is RequestHead else self._drop_content(event)
         except BadRequest as error:
             self._refuse_input(error)
@@ -233,44 +242,49 @@ class HTTP1Connection(RequestStream):
 
     def _begin(self, head: RequestHead) -> None:
         context = self._context
-        # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
-        method, _, _, version, keep_alive, expects, has_body, _, websocket = head
-        if websocket and context.websocket is not None:
-            self._upgrade(head, context.websocket)
-            return
-        self._requests += 1
-        self.deadline = inf
-        self._head_begun = False
-        self._expects_continue = expects and has_body
-        limit = context.config.max_requests_per_connection
-        self._persists = persists = keep_alive and self._requests != limit
-        self._plainly = persists and version == "1.1" and method != "HEAD"
-        if self._task is not None:
-            context.adopt(self._task)
-            self._task = None
-        make_cycle = context.make_cycle or RequestCycle
-        self._cycle = cycle = make_cycle(self, self._scope(head), context)
-        # Before the application starts, for it may wait for more at once.
-        if self._reading_paused or len(self._reader.buffer) > RECEIVE_BUFFER:
-            self._throttle()
-        task = cycle.start()
-        self._task = None if task is None or task.done() else task
-
-    def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
-        scope, received = self._scope(head), self._reader.unread()
-        upgrade(self._context, self._transport, scope, received, ended=self._eof)
-        # In this order, so that a draining worker does not think that nobody is left.
-        self._leave()
-
-    def _scope(self, head: RequestHead) -> Scope:
         # The reader makes one event of the same bytes; only where they do come again is it worth
         # the memory to keep their scope.
         if head is not self._head:
-            self._head, self._pristine = head, None
-            return self._make_scope(head)
-        if self._pristine is None:
-            self._pristine = self._make_scope(head)
-        return renew_scope(self._pristine, self._context.state)
+            if head.websocket and context.websocket is not None:
+                self._upgrade(head, context.websocket)
+                return
+            self._take(head)
+            scope = self._make_scope(head)
+        else:
+            if self._pristine is None:
+                self._pristine = self._make_scope(head)
+            scope = renew_scope(self._pristine, context.state)
+        self._requests += 1
+        if self._requests == context.config.max_requests_per_connection:
+            self._persists = self._plainly = False
+        self.deadline = inf
+        if self._task is not None:
+            context.adopt(self._task)
+            self._task = None
+        self._cycle = cycle = (context.make_cycle or RequestCycle)(self, scope, context)
+        # Before the application starts, for it may wait for more at once.
+        if self._reader.buffer or self._reading_paused:
+            self._throttle()
+        task = cycle.start()
+        if task is not None and not task.done():
+            self._task = task
+
+    def _take(self, head: RequestHead) -> None:
+        """Note what *head* says about the connection."""
+        self._head, self._pristine = head, None
+        # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
+        method, _, _, version, keep_alive, expects, has_body, _, _ = head
+        self._expects_continue = expects and has_body
+        self._persists = keep_alive
+        self._plainly = (
+            keep_alive and version == "1.1" and method != "HEAD" and not self._expects_continue
+        )
+
+    def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
+        scope, received = self._make_scope(head), self._reader.unread()
+        upgrade(self._context, self._transport, scope, received, ended=self._eof)
+        # In this order, so that a draining worker does not think that nobody is left.
+        self._leave()
 
     def _make_scope(self, head: RequestHead) -> Scope:
         context = self._context
@@ -303,7 +317,7 @@ class HTTP1Connection(RequestStream):
         return self._context.draining and not self._reader.buffer and not self._may_leave()
 
     def _finish(self, keep_alive: bool) -> None:
-        context = self._context
+        context, reader = self._context, self._reader
         context.requests += 1
         self._cycle = None
         self._response = None
@@ -311,16 +325,16 @@ class HTTP1Connection(RequestStream):
             self._input.wake()
         if not keep_alive:
             self._linger()
-        elif self._reader.idle and not self._eof and not context.draining:
+        elif not (reader.buffer or self._eof or context.draining) and (
+            reader.body is None or reader.body.complete
+        ):
             self.deadline = -context.config.keep_alive_timeout
             if self._reading_paused:
                 self._throttle()
         else:
             self._droppable = UNREAD_BODY
             config = context.config
-            self.deadline = -(
-                config.body_timeout if self._reader.in_body else config.keep_alive_timeout
-            )
+            self.deadline = -(config.body_timeout if reader.in_body else config.keep_alive_timeout)
             # Not from here: the application is still in its send().
             context.loop.call_soon(self._next_request)
 
@@ -332,8 +346,8 @@ class HTTP1Connection(RequestStream):
         elif self._reader.in_body:
             return
         elif self._reader.buffer:
-            if not self._head_begun:
-                self._head_begun = True
+            if self._head_begun != self._requests:
+                self._head_begun = self._requests
                 self.deadline = -self._context.config.header_timeout
         elif self._may_leave():
             self._leave_to_successor()
@@ -381,10 +395,3 @@ class HTTP1Connection(RequestStream):
             self._answer(408, "the request's head came too slowly")
         else:
             self._close()
-
-
-def refuse_plaintext(context: ServerContext, transport: asyncio.Transport) -> None:
-    """Answer a client that speaks HTTP where TLS is spoken; what it asks is not looked at."""
-    reason = "this port speaks TLS: use https://"
-    transport.write(error_response(context.defaults, 400, reason))
-    LingeringClose(context, transport)

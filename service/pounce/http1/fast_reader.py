@@ -87,7 +87,16 @@ _head: Callable[[tuple[object, ...]], RequestHead] = partial(tuple.__new__, Requ
 class FastReader(StrictReader):
     """Takes plain heads apart itself, and has the strict reader do all others."""
 
-    __slots__ = ("_block", "_fields", "_head", "_known", "_max_count", "_max_size", "_section")
+    __slots__ = (
+        "_again",
+        "_block",
+        "_fields",
+        "_head",
+        "_known",
+        "_max_count",
+        "_max_size",
+        "_section",
+    )
 
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(config)
@@ -95,18 +104,15 @@ class FastReader(StrictReader):
         self._max_size = min(config.max_request_line, config.max_header_size)
         self._max_count = config.max_header_count
         self._known = _lines.known
-        self._block = b""
-        self._section: bytes | None = None
-        self._head: RequestHead | None = None
-        self._fields = _NOTHING
+        self.forget()
 
     def receive(self, data: bytes) -> Event | NeedData:
         """Take bytes as they were received, and return the next event; raises BadRequest."""
-        body = self._body
+        body = self.body
         if self.buffer or self._skipped or (body is not None and not body.complete):
             return super().receive(data)
-        self._body = None
-        if data == self._block and self._head is not None and not self._fields.length:
+        self.body = None
+        if data == self._again and self._head is not None:
             return self._head
         # Straight from what was received: nearly every request comes whole and alone.
         end = data.find(b"\r\n\r\n") + 4
@@ -116,10 +122,10 @@ class FastReader(StrictReader):
             return RequestReader.next_event(self)
         length = self._fields.length
         if length and len(data) - end == length:
-            self._body = WholeBody(data[end:])
+            self.body = WholeBody(data[end:])
             return head
         if length:
-            self._body = SizedBody(length)
+            self.body = SizedBody(length)
         if end != len(data):
             self.buffer += data[end:]
         return head
@@ -127,19 +133,24 @@ class FastReader(StrictReader):
     def next_event(self) -> Event | NeedData:
         """The next event, or NEED_DATA; raises BadRequest."""
         # A head that comes in pieces is not looked at again and again.
-        if self._body is None and not self._scanned and not self._skipped:
+        if self.body is None and not self._scanned and not self._skipped:
             end = self.buffer.find(b"\r\n\r\n", 0, self._max_size) + 4
             head = self._plain_head(bytes(self.buffer[:end]))
             if head is not None:
                 del self.buffer[:end]
                 if self._fields.length:
-                    self._body = SizedBody(self._fields.length)
+                    self.body = SizedBody(self._fields.length)
                 return head
         return super().next_event()
 
     def forget(self) -> None:
         """Drop what is remembered of the last request."""
-        self._block, self._section, self._head, self._fields = b"", None, None, _NOTHING
+        self._block = b""
+        self._section: bytes | None = None
+        self._head: RequestHead | None = None
+        self._fields = _NOTHING
+        # The block, if a request is nothing but that.
+        self._again: bytes | None = None
 
     def _plain_head(self, block: bytes) -> RequestHead | None:
         if block != self._block:
@@ -147,6 +158,7 @@ class FastReader(StrictReader):
             if head is None:
                 return None
             self._block, self._head = block, head
+            self._again = None if self._fields.length else block
         return self._head
 
     def _parse_plain_head(self, block: bytes) -> RequestHead | None:

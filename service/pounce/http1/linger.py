@@ -1,4 +1,4 @@
-"""The two ends a connection can have: one that lets the client read all, and a reset.
+"""The ends a connection can have: one that lets the client read all, and a reset.
 
 Closing a socket that has unread input makes the kernel send a reset, and a reset lets the
 client's kernel drop what it has received but not yet read (RFC 9112 section 9.6). So the
@@ -11,6 +11,7 @@ import struct
 from contextlib import suppress
 
 from pounce.asgi.context import ServerContext
+from pounce.http1.response import error_response
 
 LINGER = 2.0
 """How long, in seconds, the client's input is dropped after all output has left."""
@@ -75,3 +76,10 @@ class LingeringClose(asyncio.Protocol):
     def _set_deadline(self, now: float) -> None:
         patience = self._context.config.write_timeout if self._unsent else LINGER
         self._deadline = now + patience
+
+
+def refuse_plaintext(context: ServerContext, transport: asyncio.Transport) -> None:
+    """Answer a client that speaks HTTP where TLS is spoken; what it asks is not looked at."""
+    reason = "this port speaks TLS: use https://"
+    transport.write(error_response(context.defaults, 400, reason))
+    LingeringClose(context, transport)

@@ -31,21 +31,20 @@ and empty where the length is None.
 
 
 def plain_head(
-    status: int, headers: Iterable[Iterable[bytes]], line_of: FieldLines
+    status: int, headers: Iterable[tuple[bytes, bytes]], line_of: FieldLines
 ) -> PlainHead | None:
     """The head of *status* and *headers*, or nothing where it is for the writer to judge.
 
     Raises MessageError if it could not be sent as it is.
     """
-    first = _PLAIN.get(status)
     # What is neither a list nor a tuple could perhaps not be looked at a second time.
-    if first is None or (type(headers) is not list and type(headers) is not tuple):
+    if status not in _PLAIN or (type(headers) is not list and type(headers) is not tuple):
         return None
-    lines, length, length_line = [first], None, b""
+    lines, length, length_line = [_PLAIN[status]], None, b""
     try:
         for field in headers:
-            # The specification allows lists as well, which cannot be looked up.
-            concern, line = line_of[field if type(field) is tuple else tuple(field)]
+            # A list, which the specification allows as well, cannot be looked up: a TypeError.
+            concern, line = line_of[field]
             if concern is None:
                 lines.append(line)
             elif type(concern) is int and length is None:

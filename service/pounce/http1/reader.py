@@ -24,13 +24,13 @@ class RequestReader(ABC):
     A subclass says how one complete head is parsed.
     """
 
-    __slots__ = ("_body", "_config", "_eof", "_line_end", "_scanned", "_skipped", "buffer")
+    __slots__ = ("_config", "_eof", "_line_end", "_scanned", "_skipped", "body", "buffer")
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self.buffer = bytearray()
         """What was received and not yet turned into events; nobody else changes it."""
-        self._body: SizedBody | WholeBody | ChunkedBody | None = None
+        self.body: SizedBody | WholeBody | ChunkedBody | None = None
         self._eof = False
         self._start_head()
 
@@ -41,12 +41,12 @@ class RequestReader(ABC):
     @property
     def in_body(self) -> bool:
         """Whether a request has begun whose content was not yet read to its end."""
-        return self._body is not None and not self._body.complete
+        return self.body is not None and not self.body.complete
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to read of what was received, or of a request that began."""
-        return not self.buffer and (self._body is None or self._body.complete)
+        return not self.buffer and (self.body is None or self.body.complete)
 
     def unread(self) -> bytes:
         """The received bytes that were not yet turned into events, for another reader to feed."""
@@ -67,17 +67,17 @@ class RequestReader(ABC):
 
     def next_event(self) -> Event | NeedData:
         """The next event, or NEED_DATA; raises BadRequest."""
-        event = self._next_head() if self._body is None else self._next_body(self._body)
-        if event is NEED_DATA and self._eof and (self.buffer or self._body):
+        event = self._next_head() if self.body is None else self._next_body(self.body)
+        if event is NEED_DATA and self._eof and (self.buffer or self.body):
             raise BadRequest(400, "incomplete request")
         return event
 
     def whole_body(self) -> bytes | None:
         """What the next events would say, if the content came with its head; else nothing."""
-        body = self._body
+        body = self.body
         if type(body) is not WholeBody or body.complete:
             return None
-        self._body = None
+        self.body = None
         return body.data
 
     def _next_body(self, body: SizedBody | WholeBody | ChunkedBody) -> Event | NeedData:
@@ -86,7 +86,7 @@ class RequestReader(ABC):
             return Body(data)
         if not body.complete:
             return NEED_DATA
-        self._body = None
+        self.body = None
         return END_OF_REQUEST
 
     def _next_head(self) -> Event | NeedData:
@@ -105,7 +105,7 @@ class RequestReader(ABC):
         check_block(block, self._config)
         head = self._parse_head(block)
         if head.has_body:
-            self._body = self._body_of(head)
+            self.body = self._body_of(head)
         return head
 
     def _start_head(self, *, skipped: bool = False) -> None:

@@ -167,19 +167,18 @@ class RequestStream(BaseConnection):
         self._plain = None
         _, lines, length, length_line = plain
         size = len(data)
-        decides = more or self._expects_continue or self._context.draining
-        if decides or (length is not None and length != size):
+        if more or self._context.draining or (length is not None and length != size):
             self._response = self._writer()
             self._response.start_plain(plain)
             self._send_by_writer(data, more)
             return
         lines += (length_line or b"content-length: %d\r\n" % size, self._defaults.tail)
-        head = b"".join(lines)
         # To copy a little costs less than to send two pieces, in whatever way.
         if size < MUCH:
-            self._transport.write(head + data)
+            lines.append(data)
+            self._transport.write(b"".join(lines))
         else:
-            self._write((head, data))
+            self._write((b"".join(lines), data))
         self._finish(True)
 
     def _send_by_writer(self, data: bytes, more: bool) -> None:

@@ -9,7 +9,8 @@ from typing import TypeAlias
 from pounce.application import Served
 from pounce.asgi.context import ServerContext
 from pounce.handover import Passage
-from pounce.http1.connection import FIRST_REQUEST, HTTP1Connection, refuse_plaintext
+from pounce.http1.connection import FIRST_REQUEST, HTTP1Connection
+from pounce.http1.linger import refuse_plaintext
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import ProxyHeader
 from pounce.net.tls_transport import TLSTransport
