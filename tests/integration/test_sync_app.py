@@ -10,6 +10,7 @@ import pytest
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.sync.asgi import ASGIHandler
+from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest, RawResponse
 from pounce.workers.async_pool import AsyncPool
@@ -235,6 +236,26 @@ async def test_each_request_has_a_thread_and_a_loop() -> None:
             assert (await client.response()).endswith(b"\r\n\r\nhi")
             client.sock.close()
     assert len(loops) == 3
+
+
+async def spoils_its_scope(scope: Scope, receive: Receive, send: Send) -> None:
+    content = b"%d fields" % len(scope["headers"])
+    scope["headers"].clear()
+    scope.clear()
+    await respond(send, content)
+
+
+@pytest.mark.parametrize(
+    "handler", [ASGIHandler(spoils_its_scope), SyncAppHandler(Told(), falls_through=True)]
+)
+@live
+async def test_an_application_may_do_what_it_likes_with_its_scope(handler: Handler) -> None:
+    async with (
+        serve_in_threads(handler, spoils_its_scope) as server,
+        await server.connect() as client,
+    ):
+        for _ in range(4):
+            assert (await client.get("/left")).endswith(b"\r\n\r\n1 fields")
 
 
 @live

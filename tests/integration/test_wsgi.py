@@ -86,6 +86,23 @@ async def test_content_arrives_framed(app: Any, content: bytes, framing: bytes) 
             assert (body, framing in head) == (content, True)
 
 
+@live
+async def test_headers_may_come_as_other_pairs_and_differ_from_time_to_time() -> None:
+    lengths = iter(range(1, 600))
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        content = b"x" * next(lengths)
+        start("200 fine", [["x-a", "1"], ("content-length", str(len(content)))])
+        return [content]
+
+    async with serving(app, threads=1) as server, await server.connect() as client:
+        for size in range(1, 600):
+            head, _, content = (await client.get()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nx-a: 1\r\n" in head
+            assert content == b"x" * size
+
+
 @pytest.mark.parametrize("app", [answers(b"hello"), generates(b"he", b"llo"), writes(b"hello")])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
 @live
@@ -308,6 +325,32 @@ async def test_content_is_there_whole(size: int, chunked: bool) -> None:
         response = await client.response()
         expected = b"%d %d %b" % (size, size, hashlib.sha256(content).hexdigest().encode())
         assert expected in response
+
+
+@live
+async def test_requests_that_are_alike_share_nothing() -> None:
+    seen: list[Environ] = []
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        seen.append(dict(environ))
+        content = environ["wsgi.input"].read()
+        start("200 OK", PLAIN)
+        environ.clear()
+        return [content]
+
+    async with serving(app) as server, await server.connect() as client:
+        for number in range(5):
+            request = b"POST /a?b HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1\r\n\r\n%d"
+            await client.send(request % number)
+            assert (await client.response()).endswith(b"\r\n\r\n%d" % number)
+        for _ in range(5):
+            await client.get("/c")
+    inputs = [environ.pop("wsgi.input") for environ in seen]
+    assert len({id(each) for each in inputs}) == len(seen)
+    assert seen == [seen[0]] * 5 + [seen[-1]] * 5
+    assert (seen[0]["PATH_INFO"], seen[-1]["PATH_INFO"]) == ("/a", "/c")
+    assert seen[0]["CONTENT_LENGTH"] == "1"
+    assert "CONTENT_LENGTH" not in seen[-1]
 
 
 @live

@@ -89,7 +89,7 @@ def test_nothing_posted_is_lost_or_overtaken() -> None:
 
         def send(sender: int) -> None:
             for number in range(per_sender):
-                outbox.post(take, sender, number)
+                outbox.post(partial(take, sender, number))
 
         threads = [threading.Thread(target=partial(send, sender)) for sender in received]
         for thread in threads:
@@ -112,9 +112,9 @@ def test_a_call_that_fails_keeps_no_other_from_being_made() -> None:
         loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
         outbox = Outbox(loop)
         ended = asyncio.Event()
-        outbox.post(made.append, 1)
-        outbox.post(int, "no number")
-        outbox.post(made.append, 2)
+        outbox.post(partial(made.append, 1))
+        outbox.post(partial(int, "no number"))
+        outbox.post(partial(made.append, 2))
         outbox.post(ended.set)
         await ended.wait()
 
@@ -128,5 +128,5 @@ def test_a_closed_loop_is_told_nothing() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     made: list[int] = []
-    Outbox(loop).post(made.append, 1)
+    Outbox(loop).post(partial(made.append, 1))
     assert not made

@@ -86,7 +86,10 @@ class CycleMaker(Protocol):
     """Makes what calls the application for a request; see pounce.asgi.cycle.Cycle."""
 
     def __call__(self, stream: Any, scope: Scope, context: "ServerContext") -> Any:
-        """The cycle of the request that *scope* describes and *stream* carries."""
+        """The cycle of the request that *scope* describes and *stream* carries.
+
+        Later requests may have the same scope: an application gets a copy of it.
+        """
 
 
 @dataclass(slots=True)

@@ -253,7 +253,9 @@ class HTTP1Connection(RequestStream):
         else:
             if self._pristine is None:
                 self._pristine = self._make_scope(head)
-            scope = renew_scope(self._pristine, context.state)
+            scope = self._pristine
+            if context.make_cycle is None:  # where there is one, who needs a copy makes it
+                scope = renew_scope(scope, context.state)
         self._requests += 1
         if self._requests == context.config.max_requests_per_connection:
             self._persists = self._plainly = False

@@ -38,7 +38,7 @@ class ASGIHandler(Handler):
 
     async def _call(self, exchange: Exchange) -> None:
         call = _Call(exchange)
-        await self._app(exchange.scope, call.receive, call.send)
+        await self._app(exchange.own_scope(), call.receive, call.send)
 
 
 class _Call:
@@ -55,7 +55,7 @@ class _Call:
             await self._end()
             return {"type": "http.disconnect"}
         self._received = True
-        body = self._exchange.content.file.read()
+        body = self._exchange.content.read()
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:

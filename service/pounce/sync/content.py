@@ -1,7 +1,6 @@
 """A request's content, collected before a thread sees the request."""
 
 import tempfile
-from dataclasses import dataclass
 from typing import IO
 
 from pounce.asgi.cycle import Stream
@@ -10,18 +9,11 @@ MEMORY = 65_536
 """How much of a content is kept in memory; more goes to a temporary file."""
 
 
-@dataclass(slots=True)
-class Content:
-    """*file* has *size* bytes and stands at its beginning."""
-
-    file: IO[bytes]
-    size: int
-
-
-async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> Content | None:
+async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> tuple[IO[bytes], int] | None:
     """The whole content, of which *piece* was read already; None if the client ends before.
 
-    Raises OSError when there is no room for it.
+    It is a file that stands at its beginning, and its size. Raises OSError when there is no room
+    for it.
     """
     file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - whoever gets it closes it
     whole = False
@@ -34,7 +26,7 @@ async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> Content |
         return None
     size = file.tell()
     file.seek(0)
-    return Content(file, size)
+    return file, size
 
 
 async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | None) -> bool:

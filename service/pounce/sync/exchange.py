@@ -11,11 +11,14 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import IO
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
+from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
-from pounce.sync.content import Content, collect
+from pounce.sync.content import collect
 from pounce.sync.replay import Replay
 from pounce.sync.roles import ExchangeStream, Runner, Threads
 
@@ -28,18 +31,22 @@ AHEAD = 1_048_576
 # better replaced.
 _PATIENCE = 0.05
 
+_GONE = "the client is gone"
+
 
 class Exchange(Cycle):
     """A cycle whose application runs in a thread.
 
-    *scope* is the request's. When the thread gets it, *content* is whole. `steps` are the pieces
-    of the response so far.
+    *scope* is the request's. When the thread gets it, `content` is whole, a file that stands at
+    its beginning, of `content_size` bytes. `steps` are the pieces of the response so far.
     """
 
     __slots__ = (
         "_ahead",
+        "_reply",
         "_threads",
         "content",
+        "content_size",
         "finished",
         "runner",
         "steps",
@@ -48,7 +55,9 @@ class Exchange(Cycle):
     in_loop = False
 
     _stream: ExchangeStream
-    content: Content
+    _reply: tuple[int, Fields, bytes, bool]
+    content: IO[bytes]
+    content_size: int
 
     def __init__(
         self, stream: ExchangeStream, scope: Scope, context: ServerContext, threads: Threads
@@ -77,7 +86,7 @@ class Exchange(Cycle):
         """Collect the content, then have a thread run it."""
         piece = self._stream.read_body()
         if piece is not None and not piece[1]:
-            self._hand_out(Content(io.BytesIO(piece[0]), len(piece[0])))
+            self._hand_out(io.BytesIO(piece[0]), len(piece[0]))
             return None
         return self._context.start_task(self._collect(piece))
 
@@ -87,20 +96,24 @@ class Exchange(Cycle):
             if content is None:
                 self._log_once()
             else:
-                self._hand_out(content)
+                self._hand_out(*content)
         except Exception as error:
             self._take_failure(error)
 
-    def _hand_out(self, content: Content) -> None:
-        self.content = content
+    def _hand_out(self, content: IO[bytes], size: int) -> None:
+        self.content, self.content_size = content, size
         self._threads.put(self)
 
     # In the thread.
 
     @property
     def scope(self) -> Scope:
-        """The request."""
+        """The request; others see it too, and nobody may change it."""
         return self._scope
+
+    def own_scope(self) -> Scope:
+        """The request, for an application, which may do what it likes with it."""
+        return renew_scope(self._scope, self._context.state)
 
     def run(self, handler: "Handler", runner: Runner) -> None:
         """Have *handler* answer it, in this thread, which is *runner*."""
@@ -116,16 +129,18 @@ class Exchange(Cycle):
                     post(self._take_end)
         except BaseException as error:
             # A thread outlives whatever a request raises, SystemExit and the like included.
-            post(self._take_failure, error)
+            post(partial(self._take_failure, error))
         finally:
-            self.content.file.close()
+            self.content.close()
 
     def reply(self, status: int, fields: Fields, body: bytes, more: bool = False) -> None:
         """Begin the response; without *more*, *body* is its whole content."""
-        self._check_client()
+        if self._stream.gone:
+            raise ClientDisconnected(_GONE)
         self.steps = 1
         self.finished = not more
-        self._threads.outbox.post(self._take_reply, status, fields, body, more)
+        self._reply = status, fields, body, more
+        self._threads.outbox.post(self._take_reply)
         if more:
             self._advance(len(body))
 
@@ -135,14 +150,14 @@ class Exchange(Cycle):
         if self.finished:
             raise MessageError("the body is longer than its content-length")
         self.steps += 1
-        self._threads.outbox.post(self._take_content, data, True)
+        self._threads.outbox.post(partial(self._take_content, data, True))
         self._advance(len(data))
 
     def finish(self, data: bytes = b"") -> None:
         """End the response, with *data* as the last of its content."""
         self._check_client()
         self.finished = True
-        self._threads.outbox.post(self._take_content, data, False)
+        self._threads.outbox.post(partial(self._take_content, data, False))
 
     @property
     def sends_files(self) -> bool:
@@ -158,16 +173,17 @@ class Exchange(Cycle):
         """
         self._check_client()
         self.finished = True
-        self._threads.outbox.post(self._take_file, status, fields, file, offset, count)
+        take = partial(self._take_file, status, fields, file, offset, count)
+        self._threads.outbox.post(take)
 
     def fall_through(self, body: bytes) -> None:
         """Leave the request, whose content is *body*, to the ASGI application on the loop."""
         self.finished = True
-        self._threads.outbox.post(self._go_on_in_loop, body)
+        self._threads.outbox.post(partial(self._go_on_in_loop, body))
 
     def call_at_end(self, call: Callable[[], None]) -> None:
         """Have the loop call *call* once the response is complete, or the client says no more."""
-        self._threads.outbox.post(self._await_end, call)
+        self._threads.outbox.post(partial(self._await_end, call))
 
     def step_aside(self) -> None:
         """This thread is going to wait for the client, or for what it is to be sent."""
@@ -176,7 +192,7 @@ class Exchange(Cycle):
 
     def _check_client(self) -> None:
         if self._stream.gone:
-            raise ClientDisconnected("the client is gone")
+            raise ClientDisconnected(_GONE)
         if self._threads.ending and self._phase is SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
@@ -187,25 +203,24 @@ class Exchange(Cycle):
             return
         self._ahead = 0
         caught_up = threading.Event()
-        self._threads.outbox.post(self._watch_client, caught_up)
+        self._threads.outbox.post(partial(self._watch_client, caught_up))
         if not caught_up.wait(_PATIENCE):
             self.step_aside()
             caught_up.wait()
 
     # On the loop: the way out.
 
-    def _take_reply(self, status: int, fields: Fields, body: bytes, more: bool) -> None:
-        stream = self._stream
-        if stream.gone or self._phase is COMPLETE:
-            self._log_once()
-            return
-        try:
-            stream.start_response(status, fields)
+    def _take_reply(self) -> None:
+        status, fields, body, more = self._reply
+        if not self._stream.gone and self._phase is not COMPLETE:
+            try:
+                self._stream.start_response(status, fields)
+            except Exception as error:
+                self._take_failure(error)
+                return
             self._status = status
             self._phase = STARTED
-            self._take_content(body, more)
-        except Exception as error:
-            self._take_failure(error)
+        self._take_content(body, more)
 
     def _take_content(self, data: bytes, more: bool) -> None:
         stream = self._stream
@@ -219,7 +234,7 @@ class Exchange(Cycle):
             return
         self._size += len(data)
         self._phase = SENDING if more else COMPLETE
-        if not more:
+        if not more and self._context.access_log is not None:
             self._log()
 
     def _take_file(self, status: int, fields: Fields, file: int, offset: int, count: int) -> None:
@@ -300,7 +315,7 @@ class Exchange(Cycle):
             return
         self._phase = COMPLETE
         stream = Replay(self._stream, body)
-        cycle = RequestCycle(stream, self._scope, self._context)
+        cycle = RequestCycle(stream, self.own_scope(), self._context)
         cycle.began = self.began
         self._stream.go_on_with(cycle)
 
@@ -311,6 +326,10 @@ class Handler(ABC):
     @abstractmethod
     def answer(self, exchange: Exchange) -> None:
         """Call the application; what it raises is the exchange's failure."""
+
+    def of_thread(self) -> "Handler":
+        """What answers in one thread: itself, or what has a memory of its own."""
+        return self
 
     def leave(self) -> None:  # noqa: B027 - most have nothing to do
         """The calling thread will answer no more."""

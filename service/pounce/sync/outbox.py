@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 
 class Outbox:
@@ -12,14 +11,14 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._told = False
 
-    def post(self, call: Callable[..., object], *arguments: Any) -> None:
+    def post(self, call: Callable[[], object]) -> None:
         """Have the loop call it soon. Callable from any thread; dropped once the loop is closed."""
         # First the call, then the look at the flag; `_deliver` does it the other way round. So
         # either it finds the call, or the flag is found cleared and the loop is told again.
-        self._calls.append((call, arguments))
+        self._calls.append(call)
         if not self._told:
             self._told = True
             with suppress(RuntimeError):
@@ -32,8 +31,7 @@ class Outbox:
         try:
             while count:
                 count -= 1
-                call, arguments = calls.popleft()
-                call(*arguments)
+                calls.popleft()()
         finally:
             if count:  # a call has failed, as the loop will say; the others must not wait for it
                 self._loop.call_soon(self._deliver)

@@ -38,8 +38,7 @@ class RequestQueue(Generic[T]):
 
     def put(self, items: Iterable[T]) -> None:
         """Add *items*. Never blocks for long."""
-        with self._lock:
-            self._waiting.extend(items)
+        self._waiting.extend(items)
 
     def wake(self) -> bool:
         """Wake one thread, if there is something for it; whether another call may wake one more."""
@@ -52,9 +51,18 @@ class RequestQueue(Generic[T]):
 
     def take(self, seat: Seat) -> T:
         """The next item, for the thread that sits on *seat*; blocks until there is one."""
+        waiting = self._waiting
         while True:
-            with self._lock:
-                if self._waiting:
-                    return self._waiting.popleft()
-                self._asleep.append(seat)
-            seat.sleep()
+            try:
+                return waiting.popleft()
+            except IndexError:
+                self._sleep(seat)
+
+    def _sleep(self, seat: Seat) -> None:
+        with self._lock:
+            # Looked at again under the lock: `wake` comes after `put`, and finds either nothing
+            # left or whoever fell asleep before.
+            if self._waiting:
+                return
+            self._asleep.append(seat)
+        seat.sleep()

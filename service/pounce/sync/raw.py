@@ -19,7 +19,7 @@ class SyncAppHandler(Handler):
 
     def answer(self, exchange: Exchange) -> None:
         """Call the application."""
-        body = exchange.content.file.read()
+        body = exchange.content.read()
         response = self._handle(_request(exchange.scope, body))
         if response is None and self._falls_through:
             exchange.fall_through(body)

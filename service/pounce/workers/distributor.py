@@ -7,6 +7,7 @@ or to read. A thread gets a request when the whole of it is here.
 import asyncio
 import logging
 import time
+from functools import partial
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Scope
@@ -106,7 +107,7 @@ class AcceptDistributor:
 
     def step_aside(self, worker: SyncWorker) -> None:
         """*worker* is going to wait for a client; called in its thread."""
-        self.outbox.post(self._let_wait, worker)
+        self.outbox.post(partial(self._let_wait, worker))
 
     def _let_wait(self, worker: SyncWorker) -> bool:
         room = worker in self._workers and len(self._aside) < _MOST_ASIDE

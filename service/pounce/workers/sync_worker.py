@@ -37,7 +37,7 @@ class SyncWorker:
         self._noticed: tuple[Exchange | None, int, float] = (None, 0, 0.0)
         self._owner = owner
         self._queue = queue
-        self._handler = handler
+        self._handler = handler.of_thread()
         self._seat = Seat()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

@@ -18,6 +18,8 @@ _OWN = frozenset((b"content-length", b"transfer-encoding"))
 # Clients choose the names: what they make up is not remembered for ever.
 _REMEMBERED = 512
 
+_MADE = "pounce.environ"
+
 
 class EnvironMaker:
     """Makes environs. Threads share one: what it remembers is the same whoever puts it there.
@@ -48,6 +50,21 @@ class EnvironMaker:
 
     def make(self, scope: Scope, content: Any, content_length: int) -> Environ:
         """The environ of the request that *scope* describes; *content* is its input."""
+        # No application sees the scope, so it can carry what was made of it: it comes again
+        # where a client repeats itself.
+        if _MADE in scope:
+            if scope[_MADE] is None:
+                scope[_MADE] = self._make(scope)
+            environ: Environ = scope[_MADE].copy()
+        else:
+            scope[_MADE] = None
+            environ = self._make(scope)
+        environ["wsgi.input"] = content
+        if content_length:
+            environ["CONTENT_LENGTH"] = str(content_length)
+        return environ
+
+    def _make(self, scope: Scope) -> Environ:
         raw_path, query, client = scope["raw_path"], scope["query_string"], scope["client"]
         path = raw_path
         if path == b"*":
@@ -67,11 +84,8 @@ class EnvironMaker:
             "REMOTE_ADDR": client[0] if client else "",
             "REMOTE_PORT": str(client[1]) if client else "",
             "wsgi.url_scheme": scope["scheme"],
-            "wsgi.input": content,
         }
         self._add_fields(environ, scope["headers"])
-        if content_length:
-            environ["CONTENT_LENGTH"] = str(content_length)
         server = scope["server"]
         environ["SERVER_NAME"], environ["SERVER_PORT"] = (
             (server[0], str(server[1])) if server and server[1] is not None else _own_name(environ)

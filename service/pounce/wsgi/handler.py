@@ -1,7 +1,8 @@
 """Calling a WSGI application, and holding it to PEP 3333 where that matters to the client."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
@@ -12,6 +13,30 @@ from pounce.wsgi.file_wrapper import FileWrapper
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
+# As the standard library's are written, and as Werkzeug's are.
+_CODES = {
+    f"{code.value} {phrase}": code.value
+    for code in HTTPStatus
+    for phrase in (code.phrase, code.phrase.upper())
+}
+
+_REMEMBERED = 256
+
+
+class _Fields(dict[tuple[str, ...], tuple[bytes, bytes]]):
+    """Headers as bytes. Applications send the same few again and again: some are remembered."""
+
+    __slots__ = ()
+
+    def __missing__(self, header: tuple[str, ...]) -> tuple[bytes, bytes]:
+        """Encode *header*, and remember it."""
+        name, value = header
+        field = name.encode("latin-1"), value.encode("latin-1")
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[header] = field
+        return field
+
 
 class WSGIHandler(Handler):
     """Answers with *app*, whose environs *environs* makes."""
@@ -19,12 +44,20 @@ class WSGIHandler(Handler):
     def __init__(self, app: WSGIApplication, environs: EnvironMaker) -> None:
         self._app = app
         self._environs = environs
+        self._fields = _Fields()
+
+    def of_thread(self) -> "WSGIHandler":
+        """One that remembers by itself: threads that share a memory would wait for each other."""
+        return WSGIHandler(self._app, self._environs)
 
     def answer(self, exchange: Exchange) -> None:
         """Call the application and send what it returns."""
-        response = _Response(exchange)
-        environ = self._environs.make(exchange.scope, exchange.content.file, exchange.content.size)
+        response = _Response(exchange, self._fields)
+        environ = self._environs.make(exchange.scope, exchange.content, exchange.content_size)
         result = self._app(environ, response.start)
+        if type(result) is list:  # which has no close()
+            response.send_all(result)
+            return
         try:
             response.send(result)
         finally:
@@ -36,14 +69,14 @@ class WSGIHandler(Handler):
 class _Response:
     """One response, as the application makes it."""
 
-    __slots__ = ("_begun", "_exchange", "_fields", "_length", "_status")
+    __slots__ = ("_exchange", "_fields", "_known", "_status")
 
-    def __init__(self, exchange: Exchange) -> None:
+    _fields: list[tuple[bytes, bytes]]
+
+    def __init__(self, exchange: Exchange, known: _Fields) -> None:
         self._exchange = exchange
+        self._known = known
         self._status = 0
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._length = b""
-        self._begun = False
 
     def start(
         self,
@@ -55,20 +88,19 @@ class _Response:
         """The specification's ``start_response``."""
         if exc_info is not None:
             try:
-                if self._begun and exc_info[1] is not None:
+                if self._exchange.steps and exc_info[1] is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # a frame and its own traceback refer to each other
         elif self._status:
             raise MessageError("start_response was called a second time, without exc_info")
-        self._status = _code(status)
+        self._status = (type(status) is str and _CODES.get(status)) or _code(status)
+        known = self._known
         try:
-            self._fields = [
-                (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
-            ]
+            # Some applications have lists, which cannot be looked up.
+            self._fields = [known[each if type(each) is tuple else tuple(each)] for each in headers]
         except (AttributeError, TypeError, ValueError) as error:
             raise MessageError(f"headers are not pairs of Latin-1 strings: {error}") from error
-        self._length = _content_length(self._fields)
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -79,13 +111,12 @@ class _Response:
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         if not data:
             return  # the head goes with the first content that is not empty
-        if self._begun:
+        if self._exchange.steps:
             self._exchange.write(data)
         else:
-            self._begun = True
             # Frameworks wrap what is one piece into iterators: where it is all that was
             # promised, it need not wait for the iterator's end.
-            more = self._length != b"%d" % len(data)
+            more = _content_length(self._fields) != b"%d" % len(data)
             self._exchange.reply(self._status, self._fields, data, more)
 
     def send(self, result: Iterable[bytes]) -> None:
@@ -93,23 +124,27 @@ class _Response:
         if type(result) is FileWrapper and self._send_file(result):
             return
         if isinstance(result, (list, tuple)):
-            # All is here: its length is known, and one write sends it.
-            self._end(result[0] if len(result) == 1 else b"".join(result))
+            self.send_all(result)
             return
         for data in result:
             self.write(data)
         self._end(b"")
 
+    def send_all(self, pieces: Sequence[bytes]) -> None:
+        """Send *pieces* by one write, since all are here and so their length is known."""
+        self._end(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the kernel send the file, if it can, and if that is what was promised."""
         exchange = self._exchange
         # Others have no content, or not this.
-        if self._status not in (200, 206) or self._begun or exchange.scope["method"] == "HEAD":
+        if self._status not in (200, 206) or exchange.steps or exchange.scope["method"] == "HEAD":
             return False
         part = wrapper.part() if exchange.sends_files else None
-        if part is None or self._length not in (b"", b"%d" % part.size):
+        length = _content_length(self._fields)
+        if part is None or length not in (b"", b"%d" % part.size):
             return False
-        if not self._length:
+        if not length:
             self._fields.append((b"content-length", b"%d" % part.size))
         file = os.dup(part.descriptor)
         try:
@@ -124,10 +159,11 @@ class _Response:
             raise MessageError("the application returned without calling start_response")
         if not isinstance(data, bytes):
             raise MessageError(f"content is {type(data).__name__}, not bytes")
-        if not self._begun:
-            self._exchange.reply(self._status, self._fields, data)
-        elif not self._exchange.finished:
-            self._exchange.finish(data)
+        exchange = self._exchange
+        if not exchange.steps:
+            exchange.reply(self._status, self._fields, data)
+        elif not exchange.finished:
+            exchange.finish(data)
 
 
 def _content_length(fields: list[tuple[bytes, bytes]]) -> bytes:
