@@ -30,6 +30,8 @@ TESTS_FAILED = 1  # pytest's exit status
 ON_FORKY = ["debian", "applications", "service", "reload"]
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = "3.14t"
+# This interpreter's, with the "t" of a free-threaded one.
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"
 
 
 def main() -> int:
@@ -78,8 +80,7 @@ def systemd() -> Iterator[tuple[str, int]]:
 
 
 def others() -> Iterator[tuple[str, int]]:
-    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
-    wanted = [version for version in VERSIONS if version != mine] + [FREE_THREADED]
+    wanted = [version for version in (*VERSIONS, FREE_THREADED) if version != VERSION]
     missing = []
     for version in wanted:
         interpreter = free_threaded() if version == FREE_THREADED else find(version)
@@ -136,7 +137,11 @@ def works(interpreter: str | Path) -> bool:
 
 
 def free_threaded() -> Path | None:
-    """$POUNCE_PYTHON_FREE_THREADED, python3.14t on PATH, or an archive beside the project."""
+    """This interpreter, if it is one; or else $POUNCE_PYTHON_FREE_THREADED, python3.14t on PATH,
+    or an archive beside the project.
+    """
+    if VERSION == FREE_THREADED:
+        return Path(sys.executable)
     named = os.environ.get("POUNCE_PYTHON_FREE_THREADED") or shutil.which("python3.14t")
     if named:
         return Path(named)

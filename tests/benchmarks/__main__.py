@@ -1,6 +1,6 @@
 """Measure pounce beside its peers: `make bench`.
 
-    python -m tests.benchmarks [--rounds 5] [--seconds 4] [--only TEXT]
+    python -m tests.benchmarks [--rounds 5] [--seconds 4] [--only TEXT ...]
 
 Every server has one worker on one core and serves the same application; the client has another
 core. The servers of a row take turns, and a figure is the median of all rounds, so that what
@@ -8,7 +8,8 @@ else happens on the machine meets all alike. The table is printed; build/ gets i
 as a plot, and a profile of where the time of a request goes.
 
 The interpreter matters: one that was built without profile-guided optimization, as pyenv does
-unless it is told to, runs Python code half as fast as a distribution's, and C code as fast.
+unless it is told to, runs Python code half as fast as a distribution's, and C code as fast. On a
+free-threaded one the rows of HTTP/3 are left out, and a server that needs the GIL is named.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests import tools
@@ -26,14 +27,21 @@ from tests.benchmarks import generator, report
 from tests.benchmarks.generator import HTTP3, Echo, Load, Sample
 from tests.benchmarks.report import Line
 from tests.benchmarks.rows import ROWS, Row, paced
-from tests.benchmarks.servers import PROJECT, Interpreters, environments, serving
+from tests.benchmarks.servers import (
+    HAS_HTTP3,
+    PROJECT,
+    Interpreters,
+    Server,
+    environments,
+    serving,
+)
 
 IDLE_CONNECTIONS = 5000
 BESIDE = 1000
 
 
 class Bench:
-    """A run of the benchmarks; each method yields lines of the table."""
+    """A run of the benchmarks; each method yields lines of the table, and *notes* go below it."""
 
     def __init__(
         self, rounds: int, seconds: int, interpreters: Interpreters, directory: Path
@@ -42,8 +50,12 @@ class Bench:
         self.seconds = seconds
         self.interpreters = interpreters
         self.directory = directory
+        self.notes: list[str] = []
 
     def row(self, row: Row) -> Iterator[Line]:
+        if missing := self._missing(row):
+            self._note(f"{row.title}: left out, {missing}")
+            return
         samples = self._samples(row.servers, row.load)
         clock = self._median(samples, lambda sample: sample.rate)
         cpu = self._median(samples, lambda sample: sample.rate_per_cpu)
@@ -66,7 +78,7 @@ class Bench:
     def memory(self) -> Iterator[Line]:
         idle, each = {}, {}
         for name in ("pounce", "uvicorn"):
-            with serving(name, self.interpreters, self.directory) as server:
+            with self._serving(name) as server:
                 with generator.idle_connections(server, 1):
                     before = server.memory()
                 with generator.idle_connections(server, IDLE_CONNECTIONS):
@@ -79,7 +91,7 @@ class Bench:
 
     def beside_idle(self) -> Iterator[Line]:
         alone, beside = [], []
-        with serving("pounce, wsgi", self.interpreters, self.directory) as server:
+        with self._serving("pounce, wsgi") as server:
             for _ in range(self.rounds):
                 alone.append(Load().run(server, self.seconds, self.directory))
                 with generator.idle_connections(server, BESIDE):
@@ -96,10 +108,7 @@ class Bench:
     ) -> dict[str, list[Sample]]:
         samples = defaultdict(list)
         with ExitStack() as stack:
-            servers = [
-                stack.enter_context(serving(name, self.interpreters, self.directory))
-                for name in names
-            ]
+            servers = [stack.enter_context(self._serving(name)) for name in names]
             for server in servers:
                 load.run(server, 1, self.directory)
             for _ in range(self.rounds):
@@ -107,6 +116,24 @@ class Bench:
                     sample = load.run(server, self.seconds, self.directory)
                     samples[server.name].append(sample)
         return samples
+
+    @contextmanager
+    def _serving(self, name: str) -> Iterator[Server]:
+        with serving(name, self.interpreters, self.directory) as server:
+            yield server
+        if module := server.brought_the_gil():
+            self._note(f"{name} ran with the GIL: {module} switched it on")
+
+    def _missing(self, row: Row) -> str:
+        if isinstance(row.load, HTTP3) and not HAS_HTTP3:
+            return "aioquic does not fit a free-threaded Python"
+        if row.free_threaded and not self.interpreters.free_threaded:
+            return "there is no free-threaded Python here"
+        return ""
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     @staticmethod
     def _median(
@@ -124,29 +151,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure pounce beside its peers.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
-    parser.add_argument("--only", default="", help="rows whose title has this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="rows whose title has such a text")
     chosen = parser.parse_args()
     tools.install({"wrk": "wrk", "taskset": "util-linux", "unshare": "util-linux"})
     with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
         interpreters = environments()
         bench = Bench(chosen.rounds, chosen.seconds, interpreters, Path(directory))
-        rows = [row for row in ROWS if interpreters.free_threaded or not row.free_threaded]
         work: list[tuple[str, Callable[[], Iterator[Line]]]] = [
-            *((row.title, lambda row=row: bench.row(row)) for row in rows),
+            *((row.title, lambda row=row: bench.row(row)) for row in ROWS),
             ("WSGI beside idle connections", bench.beside_idle),
             ("p99", bench.latency),
             ("memory", bench.memory),
         ]
         lines: list[Line] = []
         for title, measure in work:
-            if chosen.only in title:
+            if any(text in title for text in chosen.only):
                 measured = list(measure())
                 lines += measured
                 ratios = ", ".join(f"{line.ratio:.2f} x {line.peer}" for line in measured)
-                _say(f"{title}: {ratios}")
+                _say(f"{title}: {ratios or 'left out'}")
     build = PROJECT / "build"
     build.mkdir(exist_ok=True)
-    report.write_json(lines, build / "bench.json")
+    report.write_json(lines, bench.notes, build / "bench.json")
     report.write_plot(lines, build / "bench.svg")
     profile = subprocess.run(
         [interpreters.python, "-m", "tests.benchmarks.profile"],
@@ -156,7 +182,7 @@ def main() -> None:
         text=True,
     ).stdout
     (build / "profile.txt").write_text(profile)
-    _say(f"{report.table(lines)}\n\n{profile}")
+    _say(f"{report.table(lines, bench.notes)}\n\n{profile}")
 
 
 if __name__ == "__main__":

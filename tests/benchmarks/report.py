@@ -36,8 +36,9 @@ class Line:
         return self.ratio <= self.wanted if self.at_most else self.ratio >= self.wanted
 
 
-def table(lines: list[Line]) -> str:
-    rows = [("", "pounce", "", "peer", "ratio", "by the clock", "wanted", "")]
+def table(lines: list[Line], notes: list[str]) -> str:
+    python = f"Python {platform.python_version()}{sys.abiflags}"
+    rows = [(python, "pounce", "", "peer", "ratio", "by the clock", "wanted", "")]
     for line in lines:
         sign = "<=" if line.at_most else ">="
         rows.append(
@@ -53,16 +54,18 @@ def table(lines: list[Line]) -> str:
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    told = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+    return "\n".join([*told, *notes])
 
 
-def write_json(lines: list[Line], path: Path) -> None:
+def write_json(lines: list[Line], notes: list[str], path: Path) -> None:
     machine = {"python": sys.version, "system": platform.platform()}
     results = [{**asdict(line), "ratio": line.ratio, "met": line.met} for line in lines]
-    path.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+    result = {"machine": machine, "results": results, "notes": notes}
+    path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def write_plot(lines: list[Line], path: Path) -> None:

@@ -24,12 +24,14 @@ PACKAGES = (
     "uvicorn[standard]",
     "granian[uvloop]",
     "gunicorn",
-    "hypercorn[h3,uvloop]",
+    "hypercorn[uvloop]",
     "starlette",
     "flask",
     "websockets",
     "wsproto",
 )
+# aioquic does not fit a free-threaded interpreter.
+HAS_HTTP3 = not run.VERSION.endswith("t")
 THREADS = 8
 CORES = len(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = 0, min(CORES, 3) - 1
@@ -97,9 +99,9 @@ class Interpreters:
 
 def environments() -> Interpreters:
     """Make those that are not there yet."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     ours = ("--editable", str(PROJECT))
-    python = _environment(f"bench-{version}", Path(sys.executable), *ours, *PACKAGES)
+    packages = (*PACKAGES, "hypercorn[h3]") if HAS_HTTP3 else PACKAGES
+    python = _environment(f"bench-{run.VERSION}", Path(sys.executable), *ours, *packages)
     free_threaded = run.free_threaded()
     if free_threaded is None:
         return Interpreters(python)
@@ -120,11 +122,13 @@ def _environment(name: str, interpreter: Path, *packages: str) -> Path:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server; *python* has its packages, and *log* what it wrote."""
 
     name: str
+    python: Path
     pid: int
     port: int
+    log: Path
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -136,6 +140,11 @@ class Server:
     def memory(self) -> int:
         """Bytes of the worker, its youngest process: the proportional set size."""
         return _memory(_family(self.pid)[-1])
+
+    def brought_the_gil(self) -> str | None:
+        """The module that a free-threaded interpreter switched the GIL on for: it warns of that."""
+        found = re.search(r"\(GIL\) has been enabled to load module '(.+?)'", self.log.read_text())
+        return found[1] if found else None
 
 
 @contextmanager
@@ -163,7 +172,7 @@ def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[
         )
         stack.callback(_stop, process)
         _wait_until_it_accepts(process, port, log)
-        yield Server(name, process.pid, port)
+        yield Server(name, interpreters.python, process.pid, port, log)
 
 
 def _command(name: str, interpreters: Interpreters, port: int, log: Path) -> list[str]:
