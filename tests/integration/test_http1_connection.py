@@ -1,6 +1,8 @@
 """Persistent connections, pipelining, framing and ends, as a client sees them."""
 
 import asyncio
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,49 @@ async def test_no_scope_is_another_requests() -> None:
         for _ in range(4):
             await client.get()
     assert scopes == [scopes[0]] * 4
+
+
+PIECES = (
+    GET,
+    GET[:9],
+    GET[9:],
+    GET.replace(b"/ ", b"/other "),
+    GET * 2,
+    b"POST /x HTTP/1.1\r\nhost: a.example\r\ncontent-length: 2\r\n\r\nhi",
+    b"POST /y HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n\r\n" % len(GET),
+    b"POST /z HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n\r\n" % len(GET),
+    b"\r\n",
+)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@partial(live, loops=["uvloop"])
+async def test_a_request_that_comes_again_is_one_wherever_it_was_cut(*, waits: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if waits:
+            for _ in range(3):
+                await asyncio.sleep(0)
+        content = (await read_body(receive) or b"") if scope["path"] == "/y" else b""
+        await respond(send, scope["path"].encode() + content)
+
+    async with serve(app, date_header=False) as server:
+
+        async def answers(*pieces: bytes) -> tuple[bytes, bytes]:
+            async with await server.connect() as client:
+                connection = await server.connection()
+                for piece in pieces:
+                    connection.data_received(piece)
+                    await asyncio.sleep(0)
+                client.half_close()
+                answered = await client.rest()
+            await server.departures()
+            # Why a request is bad may well be found at another place.
+            good, bad, _ = answered.partition(b"HTTP/1.1 400 ")
+            return good, bad
+
+        for between in product(PIECES, repeat=2):
+            pieces = (GET, *between, GET)
+            assert await answers(*pieces) == await answers(b"".join(pieces)), pieces
 
 
 @live

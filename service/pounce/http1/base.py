@@ -111,7 +111,7 @@ class BaseConnection(asyncio.Protocol, ABC):
     def resume_writing(self) -> None:
         """What was written has gone out."""
         self.write_paused = False
-        self._restrained = self.gone or self._leaving or self._context.draining
+        self._restrained = self.gone or self._leaving or self._eof or self._context.draining
         self._output.wake()
         if self._leaving and not self.gone:
             self._leave_to_successor()

@@ -37,7 +37,7 @@ from pounce.http1.events import (
     RequestHead,
 )
 from pounce.http1.rules import scheme_of, to_origin_form
-from pounce.http1.stream import RequestStream
+from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
 from pounce.net.forwarded import Origin
 
 UNREAD_BODY = 262_144
@@ -165,12 +165,14 @@ class HTTP1Connection(RequestStream):
             self._throttle()
         elif self._restrained:
             self._hold(data)
+        elif data == self._reader.again:
+            self._serve(self._same_scope())
         else:
             self._read(data)
 
     def eof_received(self) -> bool:
         """The client will send no more; true keeps the transport, for it may still read."""
-        self._eof = True
+        self._eof = self._restrained = True
         self._reader.eof()
         if self._cycle is None:
             self._next_request()
@@ -241,21 +243,21 @@ class HTTP1Connection(RequestStream):
         return event if isinstance(event, RequestHead) else None
 
     def _begin(self, head: RequestHead) -> None:
-        context = self._context
-        # The reader makes one event of the same bytes; only where they do come again is it worth
-        # the memory to keep their scope.
-        if head is not self._head:
-            if head.websocket and context.websocket is not None:
-                self._upgrade(head, context.websocket)
-                return
-            self._take(head)
-            scope = self._make_scope(head)
+        # Before the application starts, for it may wait for more at once.
+        if self._reader.buffer or self._reading_paused:
+            self._pause_reading(len(self._reader.buffer) > RECEIVE_BUFFER)
+        if head is self._head:
+            self._serve(self._same_scope())
+        elif head.websocket and self._context.websocket is not None:
+            self._upgrade(head, self._context.websocket)
         else:
-            if self._pristine is None:
-                self._pristine = self._make_scope(head)
-            scope = self._pristine
-            if context.make_cycle is None:  # where there is one, who needs a copy makes it
-                scope = renew_scope(scope, context.state)
+            self._pristine = None
+            self._take(head)
+            self._serve(self._make_scope(head))
+
+    def _serve(self, scope: Scope) -> None:
+        """Begin the request that *scope* describes."""
+        context = self._context
         self._requests += 1
         if self._requests == context.config.max_requests_per_connection:
             self._persists = self._plainly = False
@@ -264,29 +266,25 @@ class HTTP1Connection(RequestStream):
             context.adopt(self._task)
             self._task = None
         self._cycle = cycle = (context.make_cycle or RequestCycle)(self, scope, context)
-        # Before the application starts, for it may wait for more at once.
-        if self._reader.buffer or self._reading_paused:
-            self._throttle()
         task = cycle.start()
         if task is not None and not task.done():
             self._task = task
-
-    def _take(self, head: RequestHead) -> None:
-        """Note what *head* says about the connection."""
-        self._head, self._pristine = head, None
-        # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
-        method, _, _, version, keep_alive, expects, has_body, _, _ = head
-        self._expects_continue = expects and has_body
-        self._persists = keep_alive
-        self._plainly = (
-            keep_alive and version == "1.1" and method != "HEAD" and not self._expects_continue
-        )
 
     def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
         scope, received = self._make_scope(head), self._reader.unread()
         upgrade(self._context, self._transport, scope, received, ended=self._eof)
         # In this order, so that a draining worker does not think that nobody is left.
         self._leave()
+
+    def _same_scope(self) -> Scope:
+        """The scope of a request that is the same as the last."""
+        # Only where the same does come again is it worth the memory to keep its scope.
+        if self._pristine is None:
+            assert self._head is not None  # noqa: S101 - there was a last one
+            self._pristine = self._make_scope(self._head)
+        if self._context.make_cycle is None:
+            return renew_scope(self._pristine, self._context.state)
+        return self._pristine  # who needs a copy makes it
 
     def _make_scope(self, head: RequestHead) -> Scope:
         context = self._context
@@ -327,9 +325,7 @@ class HTTP1Connection(RequestStream):
             self._input.wake()
         if not keep_alive:
             self._linger()
-        elif not (reader.buffer or self._eof or context.draining) and (
-            reader.body is None or reader.body.complete
-        ):
+        elif not self._restrained and (reader.again is not None or reader.idle):
             self.deadline = -context.config.keep_alive_timeout
             if self._reading_paused:
                 self._throttle()
@@ -341,6 +337,7 @@ class HTTP1Connection(RequestStream):
             context.loop.call_soon(self._next_request)
 
     def _await_request(self) -> None:
+        context = self._context
         # What was here is used up, so that there is room again.
         self._throttle()
         if self._droppable < 0:
@@ -350,20 +347,16 @@ class HTTP1Connection(RequestStream):
         elif self._reader.buffer:
             if self._head_begun != self._requests:
                 self._head_begun = self._requests
-                self.deadline = -self._context.config.header_timeout
+                self.deadline = -context.config.header_timeout
         elif self._may_leave():
             self._leave_to_successor()
-        elif self._eof or self._ends_idle():
+        elif self._eof or (self._requests and context.draining and context.hand_over is None):
+            # With a successor about, a connection that cannot go there is closed politely, by the
+            # response to its next request.
             self._close()
-        elif self._context.stopping:
+        elif context.stopping:
             # Its next request may be on its way.
             self.deadline = -FIRST_REQUEST
-
-    def _ends_idle(self) -> bool:
-        # With a successor about, a connection that cannot go there is closed politely, by the
-        # response to its next request.
-        context = self._context
-        return context.draining and context.hand_over is None and self._requests > 0
 
     # Ends.
 

@@ -88,7 +88,6 @@ class FastReader(StrictReader):
     """Takes plain heads apart itself, and has the strict reader do all others."""
 
     __slots__ = (
-        "_again",
         "_block",
         "_fields",
         "_head",
@@ -111,9 +110,7 @@ class FastReader(StrictReader):
         body = self.body
         if self.buffer or self._skipped or (body is not None and not body.complete):
             return super().receive(data)
-        self.body = None
-        if data == self._again and self._head is not None:
-            return self._head
+        self.again = self.body = None
         # Straight from what was received: nearly every request comes whole and alone.
         end = data.find(b"\r\n\r\n") + 4
         head = self._plain_head(data if end == len(data) else data[:end])
@@ -128,6 +125,8 @@ class FastReader(StrictReader):
             self.body = SizedBody(length)
         if end != len(data):
             self.buffer += data[end:]
+        elif not length:
+            self.again = data
         return head
 
     def next_event(self) -> Event | NeedData:
@@ -149,8 +148,7 @@ class FastReader(StrictReader):
         self._section: bytes | None = None
         self._head: RequestHead | None = None
         self._fields = _NOTHING
-        # The block, if a request is nothing but that.
-        self._again: bytes | None = None
+        self.again = None
 
     def _plain_head(self, block: bytes) -> RequestHead | None:
         if block != self._block:
@@ -158,7 +156,6 @@ class FastReader(StrictReader):
             if head is None:
                 return None
             self._block, self._head = block, head
-            self._again = None if self._fields.length else block
         return self._head
 
     def _parse_plain_head(self, block: bytes) -> RequestHead | None:

@@ -24,12 +24,15 @@ class RequestReader(ABC):
     A subclass says how one complete head is parsed.
     """
 
-    __slots__ = ("_config", "_eof", "_line_end", "_scanned", "_skipped", "body", "buffer")
+    __slots__ = ("_config", "_eof", "_line_end", "_scanned", "_skipped", "again", "body", "buffer")
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self.buffer = bytearray()
         """What was received and not yet turned into events; nobody else changes it."""
+        self.again: bytes | None = None
+        """What came last, if it was just one request without content: who receives the same has
+        that request again, and need not ask."""
         self.body: SizedBody | WholeBody | ChunkedBody | None = None
         self._eof = False
         self._start_head()
@@ -54,6 +57,7 @@ class RequestReader(ABC):
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they were received."""
+        self.again = None
         self.buffer += data
 
     def receive(self, data: bytes) -> Event | NeedData:

@@ -230,6 +230,15 @@ class RequestStream(BaseConnection):
         task = cycle.start()
         self._task = None if task is None or task.done() else task
 
+    def _take(self, head: RequestHead) -> None:
+        """Note what *head* says about the response to come."""
+        self._head = head
+        # Unpacked at once: looking a field of a named tuple up takes longer than a slot.
+        method, _, _, version, keep_alive, expects, has_body, _, _ = head
+        self._expects_continue = expects = expects and has_body
+        self._persists = keep_alive
+        self._plainly = keep_alive and version == "1.1" and method != "HEAD" and not expects
+
     # What is up to those who know when a request begins.
 
     @abstractmethod
