@@ -69,7 +69,7 @@ def test_the_last_to_fall_asleep_is_woken_first() -> None:
         assert asleep.acquire(timeout=PATIENCE)
     for name in ("second", "first"):
         queue.put([0])
-        assert queue.wake()
+        queue.wake()
         threads[name].join(PATIENCE)
     assert order == ["second", "first"]
 
@@ -101,6 +101,24 @@ def test_nothing_posted_is_lost_or_overtaken() -> None:
 
     asyncio.run(main())
     assert all(numbers == list(range(per_sender)) for numbers in received.values())
+
+
+def test_the_loop_is_not_told_of_what_it_looks_for_anyway() -> None:
+    made: list[int] = []
+
+    async def main() -> None:
+        outbox = Outbox(asyncio.get_running_loop())
+        outbox.expect()
+        outbox.post(partial(made.append, 1))
+        await asyncio.sleep(0)
+        assert not made
+        outbox.deliver()
+        assert made == [1]
+        ended = asyncio.Event()
+        outbox.post(ended.set)
+        await ended.wait()
+
+    asyncio.run(main())
 
 
 def test_a_call_that_fails_keeps_no_other_from_being_made() -> None:

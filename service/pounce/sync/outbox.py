@@ -16,15 +16,20 @@ class Outbox:
 
     def post(self, call: Callable[[], object]) -> None:
         """Have the loop call it soon. Callable from any thread; dropped once the loop is closed."""
-        # First the call, then the look at the flag; `_deliver` does it the other way round. So
+        # First the call, then the look at the flag; `deliver` does it the other way round. So
         # either it finds the call, or the flag is found cleared and the loop is told again.
         self._calls.append(call)
         if not self._told:
             self._told = True
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._deliver)
+                self._loop.call_soon_threadsafe(self.deliver)
 
-    def _deliver(self) -> None:
+    def expect(self) -> None:
+        """Need not be told of anything more before `deliver`, which must be called now."""
+        self._told = True
+
+    def deliver(self) -> None:
+        """Make the calls that are there, on the loop."""
         self._told = False
         calls = self._calls
         count = len(calls)  # what comes meanwhile has told the loop again
@@ -34,4 +39,4 @@ class Outbox:
                 calls.popleft()()
         finally:
             if count:  # a call has failed, as the loop will say; the others must not wait for it
-                self._loop.call_soon(self._deliver)
+                self._loop.call_soon(self.deliver)

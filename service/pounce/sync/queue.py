@@ -1,9 +1,10 @@
 """The queue from which the threads of a worker take requests."""
 
-import queue
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,16 +13,20 @@ T = TypeVar("T")
 class Seat:
     """A thread's place at the queue: where it sleeps while there is nothing to do."""
 
-    __slots__ = ("ring", "sleep")
+    __slots__ = ("_bell", "ring", "sleep")
 
     def __init__(self) -> None:
-        # A lock would do, but for a free-threaded interpreter's: whoever waits for one first
-        # yields the processor 40 times, which costs more than falling asleep.
-        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.ring: Callable[[None], None] = bell.put
+        # An eventfd(2), and not a lock: while it is written to, the interpreter's global lock is
+        # free. Who is woken then need not fall asleep again at once, for want of that.
+        self._bell = os.eventfd(0)
+        self.ring: Callable[[], None] = partial(os.eventfd_write, self._bell, 1)
         """Wake the thread, or keep it from falling asleep; once for each `sleep`."""
-        self.sleep: Callable[[], None] = bell.get
+        self.sleep: Callable[[], object] = partial(os.eventfd_read, self._bell)
         """Return when `ring` is called."""
+
+    def close(self) -> None:
+        """Nobody will sleep here any more."""
+        os.close(self._bell)
 
 
 class RequestQueue(Generic[T]):
@@ -46,8 +51,8 @@ class RequestQueue(Generic[T]):
             if not (self._waiting and self._asleep):
                 return False
             seat = self._asleep.pop()
-        seat.ring(None)
-        return True
+        seat.ring()
+        return bool(self._waiting and self._asleep)
 
     def take(self, seat: Seat) -> T:
         """The next item, for the thread that sits on *seat*; blocks until there is one."""

@@ -126,7 +126,8 @@ class AcceptDistributor:
         """Start another thread in the place of *worker*, which is from now on one of *others*."""
         try:
             self._start_worker()
-        except RuntimeError as error:  # no more threads (TasksMax=, RLIMIT_NPROC)
+        # TasksMax= and RLIMIT_NPROC, or LimitNOFILE=
+        except (RuntimeError, OSError) as error:
             logger.warning("no thread can take the place of one that waits: %s", error)
             return False
         worker.retired = True
@@ -148,12 +149,14 @@ class AcceptDistributor:
     def _wake(self) -> None:
         """Wake threads one after the other, as long as requests wait.
 
-        Under a global lock the loop comes back here when the thread that it has woken waits for
+        Under a global lock the loop goes on here when the thread that it has woken waits for
         something, or has done all there was: code that never waits is run by one thread,
-        without a switch for each request.
+        without a switch for each request, and what it has done is taken at once.
         """
+        self.outbox.expect()
         if self._queue.wake():
             self._loop.call_soon(self._wake)
+        self.outbox.deliver()
 
     def _everyone(self) -> list[SyncWorker]:
         return [*self._workers, *self._aside, *self._stuck]

@@ -41,7 +41,11 @@ class SyncWorker:
         self._seat = Seat()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._seat.close()
+            raise
 
     @property
     def alive(self) -> bool:
@@ -80,4 +84,5 @@ class SyncWorker:
             self.current = None
             self.done += 1
             del exchange  # it keeps a connection, and what the application made
+        self._seat.close()
         self._handler.leave()
