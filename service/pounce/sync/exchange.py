@@ -43,7 +43,8 @@ class Exchange(Cycle):
 
     __slots__ = (
         "_ahead",
-        "_reply",
+        "_body",
+        "_head",
         "_threads",
         "content",
         "content_size",
@@ -55,7 +56,8 @@ class Exchange(Cycle):
     in_loop = False
 
     _stream: ExchangeStream
-    _reply: tuple[int, Fields, bytes, bool]
+    _head: tuple[int, Fields]
+    _body: bytes
     content: IO[bytes]
     content_size: int
 
@@ -86,7 +88,9 @@ class Exchange(Cycle):
         """Collect the content, then have a thread run it."""
         piece = self._stream.read_body()
         if piece is not None and not piece[1]:
-            self._hand_out(io.BytesIO(piece[0]), len(piece[0]))
+            self.content = io.BytesIO(piece[0])
+            self.content_size = len(piece[0])
+            self._threads.put(self)
             return None
         return self._context.start_task(self._collect(piece))
 
@@ -96,13 +100,10 @@ class Exchange(Cycle):
             if content is None:
                 self._log_once()
             else:
-                self._hand_out(*content)
+                self.content, self.content_size = content
+                self._threads.put(self)
         except Exception as error:
             self._take_failure(error)
-
-    def _hand_out(self, content: IO[bytes], size: int) -> None:
-        self.content, self.content_size = content, size
-        self._threads.put(self)
 
     # In the thread.
 
@@ -138,11 +139,15 @@ class Exchange(Cycle):
         if self._stream.gone:
             raise ClientDisconnected(_GONE)
         self.steps = 1
-        self.finished = not more
-        self._reply = status, fields, body, more
-        self._threads.outbox.post(self._take_reply)
+        self._head = status, fields
         if more:
+            self._threads.outbox.post(self._take_head)
+            self._threads.outbox.post(partial(self._take_content, body, True))
             self._advance(len(body))
+        else:
+            self.finished = True
+            self._body = body
+            self._threads.outbox.post(self._take_whole)
 
     def write(self, data: bytes) -> None:
         """Send more content; nothing, after all that was promised."""
@@ -210,17 +215,35 @@ class Exchange(Cycle):
 
     # On the loop: the way out.
 
-    def _take_reply(self) -> None:
-        status, fields, body, more = self._reply
-        if not self._stream.gone and self._phase is not COMPLETE:
-            try:
-                self._stream.start_response(status, fields)
-            except Exception as error:
-                self._take_failure(error)
-                return
+    def _take_whole(self) -> None:
+        stream, body = self._stream, self._body
+        if stream.gone or self._phase is COMPLETE:
+            self._log_once()
+            return
+        status, fields = self._head
+        try:
+            stream.start_response(status, fields)
+            stream.send_body(body, False)
+        except Exception as error:
+            self._take_failure(error)
+            return
+        self._status = status
+        self._size = len(body)
+        self._phase = COMPLETE
+        if self._context.access_log is not None:
+            self._log()
+
+    def _take_head(self) -> None:
+        if self._stream.gone or self._phase is COMPLETE:
+            self._log_once()
+            return
+        status, fields = self._head
+        try:
+            self._stream.start_response(status, fields)
             self._status = status
             self._phase = STARTED
-        self._take_content(body, more)
+        except Exception as error:
+            self._take_failure(error)
 
     def _take_content(self, data: bytes, more: bool) -> None:
         stream = self._stream

@@ -50,18 +50,21 @@ class EnvironMaker:
 
     def make(self, scope: Scope, content: Any, content_length: int) -> Environ:
         """The environ of the request that *scope* describes; *content* is its input."""
-        # No application sees the scope, so it can carry what was made of it: it comes again
-        # where a client repeats itself.
-        if _MADE in scope:
-            if scope[_MADE] is None:
-                scope[_MADE] = self._make(scope)
-            environ: Environ = scope[_MADE].copy()
-        else:
-            scope[_MADE] = None
-            environ = self._make(scope)
+        made: Environ | None = scope.get(_MADE)
+        environ = self._make_first(scope) if made is None else made.copy()
         environ["wsgi.input"] = content
         if content_length:
             environ["CONTENT_LENGTH"] = str(content_length)
+        return environ
+
+    def _make_first(self, scope: Scope) -> Environ:
+        """The environ for *scope*, which is to carry one for later requests that are alike.
+
+        It can, for no application sees it. But it begins to where it comes a second time, for
+        few do.
+        """
+        environ = self._make(scope)
+        scope[_MADE] = environ.copy() if _MADE in scope else None
         return environ
 
     def _make(self, scope: Scope) -> Environ:

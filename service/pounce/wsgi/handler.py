@@ -23,12 +23,12 @@ _CODES = {
 _REMEMBERED = 256
 
 
-class _Fields(dict[tuple[str, ...], tuple[bytes, bytes]]):
+class _Fields(dict[tuple[str, str], tuple[bytes, bytes]]):
     """Headers as bytes. Applications send the same few again and again: some are remembered."""
 
     __slots__ = ()
 
-    def __missing__(self, header: tuple[str, ...]) -> tuple[bytes, bytes]:
+    def __missing__(self, header: tuple[str, str]) -> tuple[bytes, bytes]:
         """Encode *header*, and remember it."""
         name, value = header
         field = name.encode("latin-1"), value.encode("latin-1")
@@ -56,7 +56,7 @@ class WSGIHandler(Handler):
         environ = self._environs.make(exchange.scope, exchange.content, exchange.content_size)
         result = self._app(environ, response.start)
         if type(result) is list:  # which has no close()
-            response.send_all(result)
+            response.end(result)
             return
         try:
             response.send(result)
@@ -97,10 +97,9 @@ class _Response:
         self._status = (type(status) is str and _CODES.get(status)) or _code(status)
         known = self._known
         try:
-            # Some applications have lists, which cannot be looked up.
-            self._fields = [known[each if type(each) is tuple else tuple(each)] for each in headers]
-        except (AttributeError, TypeError, ValueError) as error:
-            raise MessageError(f"headers are not pairs of Latin-1 strings: {error}") from error
+            self._fields = [known[header] for header in headers]
+        except (AttributeError, TypeError, ValueError):
+            self._fields = _encoded(headers)
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -124,15 +123,24 @@ class _Response:
         if type(result) is FileWrapper and self._send_file(result):
             return
         if isinstance(result, (list, tuple)):
-            self.send_all(result)
+            self.end(result)
             return
         for data in result:
             self.write(data)
-        self._end(b"")
+        self.end(())
 
-    def send_all(self, pieces: Sequence[bytes]) -> None:
-        """Send *pieces* by one write, since all are here and so their length is known."""
-        self._end(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    def end(self, pieces: Sequence[bytes]) -> None:
+        """Send *pieces*, the last ones, by one write: all are here, so their length is known."""
+        if not self._status:
+            raise MessageError("the application returned without calling start_response")
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not isinstance(data, bytes):
+            raise MessageError(f"content is {type(data).__name__}, not bytes")
+        exchange = self._exchange
+        if not exchange.steps:
+            exchange.reply(self._status, self._fields, data)
+        elif not exchange.finished:
+            exchange.finish(data)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the kernel send the file, if it can, and if that is what was promised."""
@@ -154,16 +162,12 @@ class _Response:
             raise
         return True
 
-    def _end(self, data: bytes) -> None:
-        if not self._status:
-            raise MessageError("the application returned without calling start_response")
-        if not isinstance(data, bytes):
-            raise MessageError(f"content is {type(data).__name__}, not bytes")
-        exchange = self._exchange
-        if not exchange.steps:
-            exchange.reply(self._status, self._fields, data)
-        elif not exchange.finished:
-            exchange.finish(data)
+
+def _encoded(headers: Iterable[Iterable[str]]) -> list[tuple[bytes, bytes]]:
+    try:
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise MessageError(f"headers are not pairs of Latin-1 strings: {error}") from error
 
 
 def _content_length(fields: list[tuple[bytes, bytes]]) -> bytes:
