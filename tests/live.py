@@ -267,8 +267,7 @@ async def threads_for(
     One that is on a request for *patience* seconds is stuck.
     """
     distributor = AcceptDistributor(context.loop, handler, threads, patience, "test")
-    distributor.start()
-    context.make_cycle = distributor.make_cycle
+    distributor.serve(context)
 
     async def tick() -> None:
         while True:

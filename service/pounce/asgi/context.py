@@ -104,7 +104,8 @@ class ServerContext:
     the task may be done when it returns. *hand_over* is set while the worker drains with a
     successor: it takes connections that are between requests. *stopping* is whether nobody serves
     meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary.
-    *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop.
+    *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop,
+    and *threads* is where such cycles find a thread (pounce.sync.roles.Threads).
     *flight* is told which requests are in flight. *swept* is when `sweep` was last called, by the
     monotonic clock.
     """
@@ -122,6 +123,7 @@ class ServerContext:
     stopping: bool = False
     websocket: Upgrade | None = None
     make_cycle: CycleMaker | None = None
+    threads: Any = None
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)

@@ -124,6 +124,8 @@ class RequestStream(BaseConnection):
     def read_body(self) -> tuple[bytes, bool] | None:
         """The next piece of the request's content, as far as it is here."""
         reader = self._reader
+        if reader.body is None:
+            return b"", False
         whole = reader.whole_body()
         if whole is not None:
             return whole, False

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import IO
 
-from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
 from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
@@ -56,20 +55,12 @@ class Exchange(Cycle):
     in_loop = False
 
     _stream: ExchangeStream
+    _threads: Threads
+    runner: Runner | None
     _head: tuple[int, Fields]
     _body: bytes
     content: IO[bytes]
     content_size: int
-
-    def __init__(
-        self, stream: ExchangeStream, scope: Scope, context: ServerContext, threads: Threads
-    ) -> None:
-        super().__init__(stream, scope, context)
-        self._threads = threads
-        self._ahead = 0
-        self.steps = 0
-        self.finished = False
-        self.runner: Runner | None = None
 
     def describe(self, now: float) -> str:
         """What it is, how long it has run, and in which thread, for a person."""
@@ -86,6 +77,10 @@ class Exchange(Cycle):
 
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
+        self._threads = self._context.threads
+        self._ahead = self.steps = 0
+        self.finished = False
+        self.runner = None
         piece = self._stream.read_body()
         if piece is not None and not piece[1]:
             self.content = io.BytesIO(piece[0])
@@ -119,18 +114,17 @@ class Exchange(Cycle):
     def run(self, handler: "Handler", runner: Runner) -> None:
         """Have *handler* answer it, in this thread, which is *runner*."""
         self.runner = runner
-        post = self._threads.outbox.post
         try:
             if self._stream.gone:
-                post(self._log_once)
+                self._threads.outbox.post(self._log_once)
             else:
                 self._context.flight.begin(self._scope["raw_path"])
                 handler.answer(self)
                 if not self.finished:
-                    post(self._take_end)
+                    self._threads.outbox.post(self._take_end)
         except BaseException as error:
             # A thread outlives whatever a request raises, SystemExit and the like included.
-            post(partial(self._take_failure, error))
+            self._threads.outbox.post(partial(self._take_failure, error))
         finally:
             self.content.close()
 

@@ -10,11 +10,9 @@ import time
 from functools import partial
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.types import Scope
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.outbox import Outbox
 from pounce.sync.queue import RequestQueue
-from pounce.sync.roles import ExchangeStream
 from pounce.workers.sync_worker import SyncWorker
 
 logger = logging.getLogger("pounce.worker")
@@ -55,8 +53,9 @@ class AcceptDistributor:
         self._given = 0
         self._done_by_gone = 0
 
-    def start(self) -> None:
-        """Start the threads."""
+    def serve(self, context: ServerContext) -> None:
+        """Start the threads, and have them answer the requests of *context*."""
+        context.make_cycle, context.threads = Exchange, self
         for _ in range(self._size):
             self._start_worker()
 
@@ -65,10 +64,6 @@ class AcceptDistributor:
         self._queue.put([None] * len(self._workers))
         while self._queue.wake():
             pass
-
-    def make_cycle(self, stream: ExchangeStream, scope: Scope, context: ServerContext) -> Exchange:
-        """The cycle of a request that a thread is to answer."""
-        return Exchange(stream, scope, context, self)
 
     def put(self, exchange: Exchange) -> None:
         """Have the first free thread run *exchange*."""

@@ -91,8 +91,7 @@ class ServingWorker(LoopWorker):
             self.config.worker_timeout,
             self._name,
         )
-        self._distributor.start()
-        context.make_cycle = self._distributor.make_cycle
+        self._distributor.serve(context)
 
     @property
     def _name(self) -> str:

@@ -94,8 +94,11 @@ class _Response:
                 exc_info = None  # a frame and its own traceback refer to each other
         elif self._status:
             raise MessageError("start_response was called a second time, without exc_info")
-        self._status = (type(status) is str and _CODES.get(status)) or _code(status)
         known = self._known
+        try:
+            self._status = _CODES[status]
+        except (KeyError, TypeError):
+            self._status = _code(status)
         try:
             self._fields = [known[header] for header in headers]
         except (AttributeError, TypeError, ValueError):
