@@ -11,6 +11,7 @@ from wsgiref.validate import validator
 
 import pytest
 
+from pounce.asgi.types import MessageError
 from pounce.sync import content, exchange
 from tests.live import live, until
 from tests.wsgi import PLAIN, Environ, Start, serving
@@ -92,7 +93,8 @@ async def test_headers_may_come_as_other_pairs_and_differ_from_time_to_time() ->
 
     def app(environ: Environ, start: Start) -> list[bytes]:
         content = b"x" * next(lengths)
-        start("200 fine", [["x-a", "1"], ("content-length", str(len(content)))])
+        pairs: Any = [["x-a", "1"], ("content-length", str(len(content)))]
+        start("200 fine", pairs if len(content) % 2 else iter(pairs))
         return [content]
 
     async with serving(app, threads=1) as server, await server.connect() as client:
@@ -236,6 +238,20 @@ def late_start(environ: Environ, start: Start) -> Iterator[bytes]:
 
 
 @live
+async def test_a_start_that_failed_is_none() -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        with pytest.raises(MessageError, match="not pairs of Latin-1 strings"):
+            start("200 OK", [("x-a", None)])
+        start("404 NOT FOUND", PLAIN)
+        return [b"nothing"]
+
+    async with serving(app) as server, await server.connect() as client:
+        response = await client.get()
+        assert response.startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert b"text/plain\r\n" in response.lower()
+
+
+@live
 async def test_exc_info_is_raised_when_the_head_was_sent(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(late_start) as server, await server.connect() as client:
         await client.ask()
@@ -262,6 +278,7 @@ def starts_and_fails(environ: Environ, start: Start) -> list[bytes]:
         (answers(b"x", status="20 OK"), "the status is '20 OK'"),
         (answers(b"x", status="101 Switching Protocols"), "101 is not the status of a final"),
         (answers(b"x", fields=[("a", "b\r\nc: d")]), "a character that no header may have"),
+        (generates(b"x", b"y", fields=[("a", "b\r\nc: d")]), "a character that no header may have"),
         (answers(b"x", fields=[("a", 1)]), "not pairs of Latin-1 strings"),
         (answers(b"x", fields=[("a", "\u20ac")]), "not pairs of Latin-1 strings"),
         (answers("text"), "content is str, not bytes"),  # type: ignore[arg-type]

@@ -94,15 +94,18 @@ class _Response:
                 exc_info = None  # a frame and its own traceback refer to each other
         elif self._status:
             raise MessageError("start_response was called a second time, without exc_info")
+        try:
+            code = _CODES[status]
+        except (KeyError, TypeError):
+            code = _code(status)
         known = self._known
         try:
-            self._status = _CODES[status]
-        except (KeyError, TypeError):
-            self._status = _code(status)
-        try:
+            if type(headers) is not list:
+                headers = list(headers)
             self._fields = [known[header] for header in headers]
         except (AttributeError, TypeError, ValueError):
             self._fields = _encoded(headers)
+        self._status = code
         return self.write
 
     def write(self, data: bytes) -> None:
