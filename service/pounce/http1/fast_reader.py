@@ -87,15 +87,7 @@ _head: Callable[[tuple[object, ...]], RequestHead] = partial(tuple.__new__, Requ
 class FastReader(StrictReader):
     """Takes plain heads apart itself, and has the strict reader do all others."""
 
-    __slots__ = (
-        "_block",
-        "_fields",
-        "_head",
-        "_known",
-        "_max_count",
-        "_max_size",
-        "_section",
-    )
+    __slots__ = ("_block", "_fields", "_head", "_known", "_max_count", "_max_size", "_section")
 
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(config)
