@@ -77,7 +77,12 @@ def quic_configuration(config: ServerConfig, certificates: Certificates) -> Quic
 
 def _load(certificate: str, key: str) -> _Pair:
     first, *chain = _certificates(certificate)
-    return _Pair(first, chain, _key(key))
+    private = _key(key)
+    # As OpenSSL does for TLS over TCP: files may be read while they are being renewed.
+    if private.public_key() != first.public_key():
+        reason = "the key is not this certificate's"
+        raise ConfigError(f"certificate {certificate}, key {key}: {reason}")
+    return _Pair(first, chain, private)
 
 
 def _certificates(path: str) -> list[x509.Certificate]:
