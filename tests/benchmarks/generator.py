@@ -84,15 +84,20 @@ class HTTP3:
 
 
 def _run(command: list[str], server: Server) -> tuple[float, str]:
-    """Run a client; returns the CPU time that *server* used meanwhile, and the client's output."""
+    """Run a client; returns the CPU time that *server* used meanwhile, and the client's output.
+
+    Raises RuntimeError with what client and server have said if the client fails.
+    """
     before = server.cpu()
-    output = subprocess.run(
+    client = subprocess.run(
         ["taskset", "--cpu-list", str(CLIENT_CORE), *command],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
-    ).stdout
-    return max(server.cpu() - before, 0.01), output
+    )
+    if client.returncode:
+        raise RuntimeError(f"{server.name}: {client.stderr}\n{server.log.read_text()}")
+    return max(server.cpu() - before, 0.01), client.stdout
 
 
 @contextmanager

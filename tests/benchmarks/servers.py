@@ -151,9 +151,10 @@ class Server:
 def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
     """Start the server *name* on its core; its output goes to a file in *directory*."""
     port = free_port()
+    own = re.sub("[^a-z0-9]+", "-", name.lower())
     if "HTTP/3" in name:
-        Authority().issue("localhost").write(directory, "localhost")
-    log = directory / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.log"
+        Authority().issue("localhost").write(directory, own)
+    log = directory / f"{own}.log"
     command = _command(name, interpreters, port, log)
     two = name.endswith("2 workers") and CORES > 2
     cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if two else str(SERVER_CORE)
@@ -187,8 +188,8 @@ def _command(name: str, interpreters: Interpreters, port: int, log: Path) -> lis
             here=HERE,
             threads=THREADS,
             log=log.with_suffix(".access"),
-            certificate=log.parent / "localhost.pem",
-            key=log.parent / "localhost.key",
+            certificate=log.with_suffix(".pem"),
+            key=log.with_suffix(".key"),
         )
         .split()
     )
