@@ -41,10 +41,11 @@ class Schedule:
     """
 
     def __init__(self, module: ModuleType, preemptions: Preemptions = ()) -> None:
+        self.preemptions = preemptions
         self.steps: list[list[int]] = []
         """For each step that was made: the threads that could have gone on instead."""
         self._file = module.__file__
-        self._preemptions = preemptions
+        self._instead = dict(preemptions)
         self._threads: list[Thread] = []
         self._current = 0
         self._errors: list[BaseException] = []
@@ -77,7 +78,7 @@ class Schedule:
         for each in started:
             each.join(PATIENCE)
         if self._errors:
-            self._errors[0].add_note(f"after the preemptions {self._preemptions}")
+            self._errors[0].add_note(f"after the preemptions {self.preemptions}")
             raise self._errors[0]
 
     def _run(self, thread: Thread) -> None:
@@ -103,7 +104,7 @@ class Schedule:
     def _step(self) -> None:
         current = self._current
         others = [each for each in self._able() if each != current]
-        instead = dict(self._preemptions).get(len(self.steps), current)
+        instead = self._instead.get(len(self.steps), current)
         self.steps.append(others)
         if instead in others:
             self._give_turn(instead)
@@ -159,9 +160,9 @@ def schedules(module: ModuleType, preemptions: int = 2) -> Iterator[Schedule]:
     """
     waiting: list[Preemptions] = [()]
     while waiting:
-        made = waiting.pop()
-        schedule = Schedule(module, made)
+        schedule = Schedule(module, waiting.pop())
         yield schedule
+        made = schedule.preemptions
         if len(made) < preemptions:
             first = made[-1][0] + 1 if made else 0
             waiting += (

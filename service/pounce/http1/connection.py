@@ -325,6 +325,7 @@ class HTTP1Connection(RequestStream):
             self._input.wake()
         if not keep_alive:
             self._linger()
+        # The first implies the second, which takes a call.
         elif not self._restrained and (reader.again is not None or reader.idle):
             self.deadline = -context.config.keep_alive_timeout
             if self._reading_paused:

@@ -58,10 +58,10 @@ class EnvironMaker:
         return environ
 
     def _make_first(self, scope: Scope) -> Environ:
-        """The environ for *scope*, which is to carry one for later requests that are alike.
+        """The environ of a request whose scope carries none yet for later ones that are alike.
 
-        It can, for no application sees it. But it begins to where it comes a second time, for
-        few do.
+        It may carry one, for no WSGI application sees it; it gets a copy only when it comes a
+        second time, for few do.
         """
         environ = self._make(scope)
         scope[_MADE] = environ.copy() if _MADE in scope else None
