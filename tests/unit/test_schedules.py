@@ -80,7 +80,7 @@ def post_and_deliver(schedule: Schedule) -> None:
 
     def post() -> None:
         for number in (1, 2):
-            box.post(partial(made.append, number))
+            box.post(outbox.Call(partial(made.append, number)))
 
     def serve() -> None:
         box.expect()
@@ -92,7 +92,7 @@ def post_and_deliver(schedule: Schedule) -> None:
     assert made == [1, 2]
 
 
-def test_no_order_leaves_a_call_behind() -> None:
+def test_no_order_leaves_a_delivery_behind() -> None:
     tried = 0
     for schedule in schedules(outbox):
         post_and_deliver(schedule)

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from functools import partial
 
-from pounce.sync.outbox import Outbox
+from pounce.sync.outbox import Call, Outbox
 from pounce.sync.queue import RequestQueue, Seat
 
 PATIENCE = 20.0
@@ -89,7 +89,7 @@ def test_nothing_posted_is_lost_or_overtaken() -> None:
 
         def send(sender: int) -> None:
             for number in range(per_sender):
-                outbox.post(partial(take, sender, number))
+                outbox.post(Call(partial(take, sender, number)))
 
         threads = [threading.Thread(target=partial(send, sender)) for sender in received]
         for thread in threads:
@@ -109,13 +109,13 @@ def test_the_loop_is_not_told_of_what_it_looks_for_anyway() -> None:
     async def main() -> None:
         outbox = Outbox(asyncio.get_running_loop())
         outbox.expect()
-        outbox.post(partial(made.append, 1))
+        outbox.post(Call(partial(made.append, 1)))
         await asyncio.sleep(0)
         assert not made
         outbox.deliver()
         assert made == [1]
         ended = asyncio.Event()
-        outbox.post(ended.set)
+        outbox.post(Call(ended.set))
         await ended.wait()
 
     asyncio.run(main())
@@ -130,10 +130,10 @@ def test_a_call_that_fails_keeps_no_other_from_being_made() -> None:
         loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
         outbox = Outbox(loop)
         ended = asyncio.Event()
-        outbox.post(partial(made.append, 1))
-        outbox.post(partial(int, "no number"))
-        outbox.post(partial(made.append, 2))
-        outbox.post(ended.set)
+        outbox.post(Call(partial(made.append, 1)))
+        outbox.post(Call(partial(int, "no number")))
+        outbox.post(Call(partial(made.append, 2)))
+        outbox.post(Call(ended.set))
         await ended.wait()
 
     asyncio.run(main())
@@ -146,5 +146,5 @@ def test_a_closed_loop_is_told_nothing() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     made: list[int] = []
-    Outbox(loop).post(partial(made.append, 1))
+    Outbox(loop).post(Call(partial(made.append, 1)))
     assert not made

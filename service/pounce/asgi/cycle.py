@@ -78,9 +78,7 @@ class Cycle(ABC):
     """One request and its response, however it is that the application is called."""
 
     __slots__ = (
-        "_burst",
         "_context",
-        "_input",
         "_phase",
         "_scope",
         "_size",
@@ -97,8 +95,7 @@ class Cycle(ABC):
         self._scope = scope
         self._context = context
         self._phase = IDLE
-        self._input = MORE
-        self._burst = self._status = self._size = 0
+        self._status = self._size = 0
         # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
         self.began = context.access_log.clock() if context.access_log else 0.0
 
@@ -165,7 +162,7 @@ class Cycle(ABC):
 class RequestCycle(Cycle):
     """Calls the application for one request and keeps both to the ASGI specification."""
 
-    __slots__ = ()
+    __slots__ = ("_burst", "_input")
 
     def start(self) -> asyncio.Task[None]:
         """Start `run`; the task may be done when this returns."""
@@ -173,6 +170,8 @@ class RequestCycle(Cycle):
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
+        self._input = MORE
+        self._burst = 0
         # Here, and not where the request is read: before Python 3.12 others may be read between.
         self._context.flight.begin(self._scope["raw_path"])
         try:

@@ -11,6 +11,7 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import Cycle
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.gate import Gate
+from pounce.asgi.response_head import ResponseHead
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
@@ -182,6 +183,27 @@ class RequestStream(BaseConnection):
         else:
             self._write((b"".join(lines), data))
         self._finish(True)
+
+    def respond(self, head: ResponseHead, data: bytes) -> None:
+        """Write a whole response; of a head that was sent before the lines are known."""
+        size = len(data)
+        known = head.text if self._plainly and size < MUCH and not self._context.draining else b""
+        tail = self._defaults.tail
+        if known and head.length == size:
+            self._transport.write(b"".join((known, tail, data)))
+        elif known and head.length is None:
+            self._transport.write(b"".join((known, b"content-length: %d\r\n" % size, tail, data)))
+        else:
+            self._respond_anew(head, data)
+            return
+        self._finish(True)
+
+    def _respond_anew(self, head: ResponseHead, data: bytes) -> None:
+        self.start_response(head.status, head.fields)
+        if self._plain is not None:
+            _, lines, head.length, length_line = self._plain
+            head.text = b"".join(lines) + length_line
+        self.send_body(data, False)
 
     def _send_by_writer(self, data: bytes, more: bool) -> None:
         response = self._response

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import Cycle, RequestCycle
 from pounce.asgi.gate import Gate
+from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import Scope
 from pounce.http3.engine import Content, Engine, RequestReader
 from pounce.http3.errors import Code, RequestFailed
@@ -229,6 +230,11 @@ class RequestStream:
             self._check_room()
         else:
             self._finish()
+
+    def respond(self, head: ResponseHead, data: bytes) -> None:
+        """Send a whole response."""
+        self.start_response(head.status, head.fields)
+        self.send_body(data, False)
 
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pounce.asgi.cycle import as_bytes, as_status
+from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import ASGIApp, Message, MessageError
-from pounce.sync.exchange import Exchange, Fields, Handler
+from pounce.sync.exchange import Exchange, Handler
 
 
 class ASGIHandler(Handler):
@@ -46,7 +47,7 @@ class _Call:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._head: tuple[int, Fields] | None = None
+        self._head: ResponseHead | None = None
         self._begun = self._received = False
 
     async def receive(self) -> Message:
@@ -55,14 +56,16 @@ class _Call:
             await self._end()
             return {"type": "http.disconnect"}
         self._received = True
-        body = self._exchange.content.read()
+        content = self._exchange.content
+        body = content.read() if content is not None else b""
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         """Take the head, or content."""
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
-            self._head = as_status(message.get("status")), list(message.get("headers", ()))
+            fields = list(message.get("headers", ()))
+            self._head = ResponseHead(as_status(message.get("status")), fields)
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
         else:
@@ -77,7 +80,9 @@ class _Call:
             assert self._head is not None  # noqa: S101 - asked before
             if more:
                 exchange.step_aside()
-            exchange.reply(*self._head, body, more)
+                exchange.begin(self._head, body)
+            else:
+                exchange.reply(self._head, body)
         elif more:
             exchange.write(body)
         else:

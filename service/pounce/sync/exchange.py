@@ -10,18 +10,18 @@ import io
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import IO
 
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
+from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
 from pounce.sync.content import collect
+from pounce.sync.outbox import Call
 from pounce.sync.replay import Replay
 from pounce.sync.roles import ExchangeStream, Runner, Threads
-
-Fields = Iterable[tuple[bytes, bytes]]
 
 AHEAD = 1_048_576
 """How much of a response may wait to be sent before the thread that makes it has to wait."""
@@ -36,8 +36,9 @@ _GONE = "the client is gone"
 class Exchange(Cycle):
     """A cycle whose application runs in a thread.
 
-    *scope* is the request's. When the thread gets it, `content` is whole, a file that stands at
-    its beginning, of `content_size` bytes. `steps` are the pieces of the response so far.
+    *scope* is the request's. When the thread gets it, `content` is whole: None where there is none,
+    or a file that stands at its beginning, of `content_size` bytes. `steps` are the pieces of the
+    response so far.
     """
 
     __slots__ = (
@@ -57,9 +58,9 @@ class Exchange(Cycle):
     _stream: ExchangeStream
     _threads: Threads
     runner: Runner | None
-    _head: tuple[int, Fields]
+    _head: ResponseHead
     _body: bytes
-    content: IO[bytes]
+    content: IO[bytes] | None
     content_size: int
 
     def describe(self, now: float) -> str:
@@ -77,17 +78,18 @@ class Exchange(Cycle):
 
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
-        self._threads = self._context.threads
-        self._ahead = self.steps = 0
+        self._threads = threads = self._context.threads
+        self.steps = 0
         self.finished = False
-        self.runner = None
+        self.content = self.runner = None
         piece = self._stream.read_body()
-        if piece is not None and not piece[1]:
+        if piece is None or piece[1]:
+            return self._context.start_task(self._collect(piece))
+        if piece[0]:
             self.content = io.BytesIO(piece[0])
             self.content_size = len(piece[0])
-            self._threads.put(self)
-            return None
-        return self._context.start_task(self._collect(piece))
+        threads.put(self)
+        return None
 
     async def _collect(self, piece: tuple[bytes, bool] | None) -> None:
         try:
@@ -116,32 +118,36 @@ class Exchange(Cycle):
         self.runner = runner
         try:
             if self._stream.gone:
-                self._threads.outbox.post(self._log_once)
+                self._post(self._log_once)
             else:
                 self._context.flight.begin(self._scope["raw_path"])
                 handler.answer(self)
                 if not self.finished:
-                    self._threads.outbox.post(self._take_end)
+                    self._post(self._take_end)
         except BaseException as error:
             # A thread outlives whatever a request raises, SystemExit and the like included.
-            self._threads.outbox.post(partial(self._take_failure, error))
+            self._post(partial(self._take_failure, error))
         finally:
-            self.content.close()
+            if self.content is not None:
+                self.content.close()
 
-    def reply(self, status: int, fields: Fields, body: bytes, more: bool = False) -> None:
-        """Begin the response; without *more*, *body* is its whole content."""
-        if self._stream.gone:
-            raise ClientDisconnected(_GONE)
+    def reply(self, head: ResponseHead, body: bytes) -> None:
+        """Respond with *body* as the whole content."""
         self.steps = 1
-        self._head = status, fields
-        if more:
-            self._threads.outbox.post(self._take_head)
-            self._threads.outbox.post(partial(self._take_content, body, True))
-            self._advance(len(body))
-        else:
-            self.finished = True
-            self._body = body
-            self._threads.outbox.post(self._take_whole)
+        self.finished = True
+        self._head = head
+        self._body = body
+        # Itself and nothing made for the purpose: an object that one thread makes and another
+        # drops costs both more than what it is for, where there is no global lock.
+        self._threads.outbox.post(self)
+
+    def begin(self, head: ResponseHead, data: bytes) -> None:
+        """Begin the response; *data* is the first of its content, and more follows."""
+        self._check_client()
+        self.steps = 1
+        self._ahead = 0
+        self._post(partial(self._take_head, head))
+        self._send(data)
 
     def write(self, data: bytes) -> None:
         """Send more content; nothing, after all that was promised."""
@@ -149,45 +155,44 @@ class Exchange(Cycle):
         if self.finished:
             raise MessageError("the body is longer than its content-length")
         self.steps += 1
-        self._threads.outbox.post(partial(self._take_content, data, True))
-        self._advance(len(data))
+        self._send(data)
 
     def finish(self, data: bytes = b"") -> None:
         """End the response, with *data* as the last of its content."""
         self._check_client()
         self.finished = True
-        self._threads.outbox.post(partial(self._take_content, data, False))
+        self._post(partial(self._take_content, data, False))
 
     @property
     def sends_files(self) -> bool:
         """Whether `reply_with_file` can be called."""
         return self._stream.sends_files
 
-    def reply_with_file(
-        self, status: int, fields: Fields, file: int, offset: int, count: int
-    ) -> None:
+    def reply_with_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
         """Respond with *count* bytes of descriptor *file*, which the loop closes.
 
-        *fields* have the count as content-length. However long it takes, no thread waits for it.
+        *head* has the count as content-length. However long it takes, no thread waits for it.
         """
         self._check_client()
         self.finished = True
-        take = partial(self._take_file, status, fields, file, offset, count)
-        self._threads.outbox.post(take)
+        self._post(partial(self._take_file, head, file, offset, count))
 
     def fall_through(self, body: bytes) -> None:
         """Leave the request, whose content is *body*, to the ASGI application on the loop."""
         self.finished = True
-        self._threads.outbox.post(partial(self._go_on_in_loop, body))
+        self._post(partial(self._go_on_in_loop, body))
 
     def call_at_end(self, call: Callable[[], None]) -> None:
         """Have the loop call *call* once the response is complete, or the client says no more."""
-        self._threads.outbox.post(partial(self._await_end, call))
+        self._post(partial(self._await_end, call))
 
     def step_aside(self) -> None:
         """This thread is going to wait for the client, or for what it is to be sent."""
         assert self.runner is not None  # noqa: S101 - it runs
         self.runner.step_aside()
+
+    def _post(self, call: Callable[[], None]) -> None:
+        self._threads.outbox.post(Call(call))
 
     def _check_client(self) -> None:
         if self._stream.gone:
@@ -195,46 +200,44 @@ class Exchange(Cycle):
         if self._threads.ending and self._phase is SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
-    def _advance(self, size: int) -> None:
-        """Do not get too far ahead of the client."""
-        self._ahead += size
+    def _send(self, data: bytes) -> None:
+        """Send content, but do not get too far ahead of the client."""
+        self._post(partial(self._take_content, data, True))
+        self._ahead += len(data)
         if self._ahead < AHEAD:
             return
         self._ahead = 0
         caught_up = threading.Event()
-        self._threads.outbox.post(partial(self._watch_client, caught_up))
+        self._post(partial(self._watch_client, caught_up))
         if not caught_up.wait(_PATIENCE):
             self.step_aside()
             caught_up.wait()
 
     # On the loop: the way out.
 
-    def _take_whole(self) -> None:
-        stream, body = self._stream, self._body
+    def deliver(self) -> None:
+        """Send what `reply` was given."""
+        stream = self._stream
         if stream.gone or self._phase is COMPLETE:
             self._log_once()
             return
-        status, fields = self._head
         try:
-            stream.start_response(status, fields)
-            stream.send_body(body, False)
+            stream.respond(self._head, self._body)
         except Exception as error:
             self._take_failure(error)
             return
-        self._status = status
-        self._size = len(body)
         self._phase = COMPLETE
         if self._context.access_log is not None:
+            self._status, self._size = self._head.status, len(self._body)
             self._log()
 
-    def _take_head(self) -> None:
+    def _take_head(self, head: ResponseHead) -> None:
         if self._stream.gone or self._phase is COMPLETE:
             self._log_once()
             return
-        status, fields = self._head
         try:
-            self._stream.start_response(status, fields)
-            self._status = status
+            self._stream.start_response(head.status, head.fields)
+            self._status = head.status
             self._phase = STARTED
         except Exception as error:
             self._take_failure(error)
@@ -254,18 +257,16 @@ class Exchange(Cycle):
         if not more and self._context.access_log is not None:
             self._log()
 
-    def _take_file(self, status: int, fields: Fields, file: int, offset: int, count: int) -> None:
-        sending = self._send_file(status, fields, file, offset, count)
+    def _take_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
+        sending = self._send_file(head, file, offset, count)
         self._context.adopt(self._context.start_task(sending))
 
-    async def _send_file(
-        self, status: int, fields: Fields, file: int, offset: int, count: int
-    ) -> None:
+    async def _send_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
         stream = self._stream
         try:
             if not stream.gone:
-                stream.start_response(status, fields)
-                self._status = status
+                stream.start_response(head.status, head.fields)
+                self._status = head.status
                 self._phase = SENDING
                 if await stream.send_file(file, offset, count):
                     self._size = count

@@ -4,21 +4,38 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
+
+
+class Delivery(Protocol):
+    """What a thread has for the loop."""
+
+    def deliver(self) -> object:
+        """Do with it what is to be done on the loop."""
+
+
+class Call:
+    """The delivery of a *call*."""
+
+    __slots__ = ("deliver",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.deliver = call
 
 
 class Outbox:
-    """Calls that threads want made on *loop*, in the order of each thread."""
+    """Deliveries of threads for *loop*, in the order of each thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._calls: deque[Callable[[], object]] = deque()
+        self._waiting: deque[Delivery] = deque()
         self._told = False
 
-    def post(self, call: Callable[[], object]) -> None:
-        """Have the loop call it soon. Callable from any thread; dropped once the loop is closed."""
-        # First the call, then the look at the flag; `deliver` does it the other way round. So
-        # either it finds the call, or the flag is found cleared and the loop is told again.
-        self._calls.append(call)
+    def post(self, delivery: Delivery) -> None:
+        """Have the loop take it soon. Callable from any thread; dropped once the loop is closed."""
+        # First the delivery, then the look at the flag; `deliver` does it the other way round. So
+        # either it finds the delivery, or the flag is found cleared and the loop is told again.
+        self._waiting.append(delivery)
         if not self._told:
             self._told = True
             with suppress(RuntimeError):
@@ -29,14 +46,14 @@ class Outbox:
         self._told = True
 
     def deliver(self) -> None:
-        """Make the calls that are there, on the loop."""
+        """Take the deliveries that are there, on the loop."""
         self._told = False
-        calls = self._calls
-        count = len(calls)  # what comes meanwhile has told the loop again
+        waiting = self._waiting
+        count = len(waiting)  # what comes meanwhile has told the loop again
         try:
             while count:
                 count -= 1
-                calls.popleft()()
+                waiting.popleft().deliver()
         finally:
-            if count:  # a call has failed, as the loop will say; the others must not wait for it
+            if count:  # one has failed, as the loop will say; the others must not wait for it
                 self._loop.call_soon(self.deliver)

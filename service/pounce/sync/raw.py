@@ -1,6 +1,7 @@
 """Calling applications that implement `SyncApp`."""
 
 from pounce.asgi.cycle import as_bytes, as_status
+from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import Scope
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync_app import RawRequest, RawResponse, SyncApp
@@ -19,13 +20,14 @@ class SyncAppHandler(Handler):
 
     def answer(self, exchange: Exchange) -> None:
         """Call the application."""
-        body = exchange.content.read()
+        body = exchange.content.read() if exchange.content is not None else b""
         response = self._handle(_request(exchange.scope, body))
         if response is None and self._falls_through:
             exchange.fall_through(body)
         else:
             response = response or _NOT_FOUND
-            exchange.reply(as_status(response.status), response.headers, as_bytes(response.body))
+            head = ResponseHead(as_status(response.status), response.headers)
+            exchange.reply(head, as_bytes(response.body))
 
 
 def _request(scope: Scope, body: bytes) -> RawRequest:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 from pounce.asgi.cycle import Cycle, Stream
+from pounce.asgi.response_head import ResponseHead
 from pounce.sync.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 class ExchangeStream(Stream, Protocol):
     """What an exchange needs of the connection besides."""
+
+    def respond(self, head: ResponseHead, data: bytes) -> None:
+        """Send a whole response. Raises MessageError."""
 
     @property
     def sends_files(self) -> bool:

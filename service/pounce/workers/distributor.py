@@ -11,7 +11,7 @@ from functools import partial
 
 from pounce.asgi.context import ServerContext
 from pounce.sync.exchange import Exchange, Handler
-from pounce.sync.outbox import Outbox
+from pounce.sync.outbox import Call, Outbox
 from pounce.sync.queue import RequestQueue
 from pounce.workers.sync_worker import SyncWorker
 
@@ -102,7 +102,7 @@ class AcceptDistributor:
 
     def step_aside(self, worker: SyncWorker) -> None:
         """*worker* is going to wait for a client; called in its thread."""
-        self.outbox.post(partial(self._let_wait, worker))
+        self.outbox.post(Call(partial(self._let_wait, worker)))
 
     def _let_wait(self, worker: SyncWorker) -> bool:
         room = worker in self._workers and len(self._aside) < _MOST_ASIDE

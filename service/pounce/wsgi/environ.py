@@ -48,14 +48,10 @@ class EnvironMaker:
             **{f"pounce.{name}": value for name, value in own.items()},
         }
 
-    def make(self, scope: Scope, content: Any, content_length: int) -> Environ:
-        """The environ of the request that *scope* describes; *content* is its input."""
+    def make(self, scope: Scope) -> Environ:
+        """The environ of the request that *scope* describes, but for what is about its content."""
         made: Environ | None = scope.get(_MADE)
-        environ = self._make_first(scope) if made is None else made.copy()
-        environ["wsgi.input"] = content
-        if content_length:
-            environ["CONTENT_LENGTH"] = str(content_length)
-        return environ
+        return self._make_first(scope) if made is None else made.copy()
 
     def _make_first(self, scope: Scope) -> Environ:
         """The environ of a request whose scope carries none yet for later ones that are alike.

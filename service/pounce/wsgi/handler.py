@@ -2,23 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from http import HTTPStatus
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
+from pounce.asgi.response_head import Fields, ResponseHead
 from pounce.asgi.types import MessageError
 from pounce.sync.exchange import Exchange, Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
+from pounce.wsgi.no_content import NoContent
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
-
-# As the standard library's are written, and as Werkzeug's are.
-_CODES = {
-    f"{code.value} {phrase}": code.value
-    for code in HTTPStatus
-    for phrase in (code.phrase, code.phrase.upper())
-}
 
 _REMEMBERED = 256
 
@@ -38,13 +32,34 @@ class _Fields(dict[tuple[str, str], tuple[bytes, bytes]]):
         return field
 
 
+class _Heads(dict[tuple[str, tuple[tuple[str, str], ...]], ResponseHead]):
+    """Heads by status and headers; some are remembered, as are the fields that they are made of."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fields = _Fields()
+
+    def __missing__(self, key: tuple[str, tuple[tuple[str, str], ...]]) -> ResponseHead:
+        """Make the head, and remember it. Raises MessageError."""
+        status, headers = key
+        fields = self._fields
+        head = ResponseHead(_code(status), [fields[header] for header in headers])
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[key] = head
+        return head
+
+
 class WSGIHandler(Handler):
     """Answers with *app*, whose environs *environs* makes."""
 
     def __init__(self, app: WSGIApplication, environs: EnvironMaker) -> None:
         self._app = app
         self._environs = environs
-        self._fields = _Fields()
+        self._heads = _Heads()
+        self._no_content = NoContent()
 
     def of_thread(self) -> "WSGIHandler":
         """One that remembers by itself: threads that share a memory would wait for each other."""
@@ -52,8 +67,14 @@ class WSGIHandler(Handler):
 
     def answer(self, exchange: Exchange) -> None:
         """Call the application and send what it returns."""
-        response = _Response(exchange, self._fields)
-        environ = self._environs.make(exchange.scope, exchange.content, exchange.content_size)
+        response = _Response(exchange, self._heads)
+        environ = self._environs.make(exchange.scope)
+        content = exchange.content
+        if content is None:
+            environ["wsgi.input"] = self._no_content
+        else:
+            environ["wsgi.input"] = content
+            environ["CONTENT_LENGTH"] = str(exchange.content_size)
         result = self._app(environ, response.start)
         if type(result) is list:  # which has no close()
             response.end(result)
@@ -69,14 +90,12 @@ class WSGIHandler(Handler):
 class _Response:
     """One response, as the application makes it."""
 
-    __slots__ = ("_exchange", "_fields", "_known", "_status")
+    __slots__ = ("_exchange", "_head", "_heads")
 
-    _fields: list[tuple[bytes, bytes]]
-
-    def __init__(self, exchange: Exchange, known: _Fields) -> None:
+    def __init__(self, exchange: Exchange, heads: _Heads) -> None:
         self._exchange = exchange
-        self._known = known
-        self._status = 0
+        self._heads = heads
+        self._head: ResponseHead | None = None
 
     def start(
         self,
@@ -92,25 +111,20 @@ class _Response:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # a frame and its own traceback refer to each other
-        elif self._status:
+        elif self._head is not None:
             raise MessageError("start_response was called a second time, without exc_info")
-        try:
-            code = _CODES[status]
-        except (KeyError, TypeError):
-            code = _code(status)
-        known = self._known
         try:
             if type(headers) is not list:
                 headers = list(headers)
-            self._fields = [known[header] for header in headers]
+            self._head = self._heads[status, tuple(headers)]
         except (AttributeError, TypeError, ValueError):
-            self._fields = _encoded(headers)
-        self._status = code
+            self._head = ResponseHead(_code(status), _encoded(headers))
         return self.write
 
     def write(self, data: bytes) -> None:
         """Send content now; the first has the head before it."""
-        if not self._status:
+        head = self._head
+        if head is None:
             raise MessageError("content was sent before start_response was called")
         if not isinstance(data, bytes):
             raise MessageError(f"content is {type(data).__name__}, not bytes")
@@ -118,11 +132,12 @@ class _Response:
             return  # the head goes with the first content that is not empty
         if self._exchange.steps:
             self._exchange.write(data)
+        # Frameworks wrap what is one piece into iterators: where it is all that was promised, it
+        # need not wait for the iterator's end.
+        elif _content_length(head.fields) == b"%d" % len(data):
+            self._exchange.reply(head, data)
         else:
-            # Frameworks wrap what is one piece into iterators: where it is all that was
-            # promised, it need not wait for the iterator's end.
-            more = _content_length(self._fields) != b"%d" % len(data)
-            self._exchange.reply(self._status, self._fields, data, more)
+            self._exchange.begin(head, data)
 
     def send(self, result: Iterable[bytes]) -> None:
         """Send all of *result*."""
@@ -137,32 +152,36 @@ class _Response:
 
     def end(self, pieces: Sequence[bytes]) -> None:
         """Send *pieces*, the last ones, by one write: all are here, so their length is known."""
-        if not self._status:
+        head = self._head
+        if head is None:
             raise MessageError("the application returned without calling start_response")
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not isinstance(data, bytes):
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         exchange = self._exchange
         if not exchange.steps:
-            exchange.reply(self._status, self._fields, data)
+            exchange.reply(head, data)
         elif not exchange.finished:
             exchange.finish(data)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the kernel send the file, if it can, and if that is what was promised."""
-        exchange = self._exchange
+        exchange, head = self._exchange, self._head
         # Others have no content, or not this.
-        if self._status not in (200, 206) or exchange.steps or exchange.scope["method"] == "HEAD":
+        if head is None or head.status not in (200, 206):
+            return False
+        if exchange.steps or exchange.scope["method"] == "HEAD":
             return False
         part = wrapper.part() if exchange.sends_files else None
-        length = _content_length(self._fields)
+        length = _content_length(head.fields)
         if part is None or length not in (b"", b"%d" % part.size):
             return False
         if not length:
-            self._fields.append((b"content-length", b"%d" % part.size))
+            added = (b"content-length", b"%d" % part.size)
+            head = ResponseHead(head.status, [*head.fields, added])
         file = os.dup(part.descriptor)
         try:
-            exchange.reply_with_file(self._status, self._fields, file, part.offset, part.size)
+            exchange.reply_with_file(head, file, part.offset, part.size)
         except BaseException:
             os.close(file)
             raise
@@ -176,7 +195,7 @@ def _encoded(headers: Iterable[Iterable[str]]) -> list[tuple[bytes, bytes]]:
         raise MessageError(f"headers are not pairs of Latin-1 strings: {error}") from error
 
 
-def _content_length(fields: list[tuple[bytes, bytes]]) -> bytes:
+def _content_length(fields: Fields) -> bytes:
     for name, value in fields:
         if len(name) == 14 and name.lower() == b"content-length":
             return value
