@@ -321,6 +321,31 @@ async def test_what_breaks_the_rules_is_answered_500(
         assert (await client.get()).startswith(b"HTTP/1.1 500 ")
 
 
+@pytest.mark.parametrize(
+    ("app", "logged"),
+    [
+        (answers(b"he", b"llo"), "200 5"),
+        (answers(b"", status="404 Nothing"), "404 0"),
+        (generates(b"he", b"llo"), "200 5"),
+        (writes(b"hello"), "200 6"),
+        (does_not_start, "500 0"),
+        (answers(b"xyz", fields=[("content-length", "2")]), "500 0"),
+    ],
+)
+@live
+async def test_the_access_log_has_what_was_answered(
+    app: Any, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pounce.access")
+    async with serving(app, access_log="on") as server, await server.connect() as client:
+        for _ in range(2):  # the second time the head is known
+            await client.ask()
+            await client.response()
+        lines = [each.getMessage() for each in caplog.records if each.name == "pounce.access"]
+    assert len(lines) == 2
+    assert all(line.startswith(f'127.0.0.1 "GET / HTTP/1.1" {logged} 0.') for line in lines)
+
+
 @live
 async def test_too_much_or_too_little_in_pieces_is_no_whole_response(
     caplog: pytest.LogCaptureFixture,
