@@ -106,6 +106,8 @@ class ServerContext:
     meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary.
     *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop,
     and *threads* is where such cycles find a thread (pounce.sync.roles.Threads).
+    *idle_deadline* is the `deadline` of a connection that begins to be idle, and *most_requests* is
+    max_requests_per_connection: no request has to ask the configuration, which all workers share.
     *flight* is told which requests are in flight. *swept* is when `sweep` was last called, by the
     monotonic clock.
     """
@@ -127,6 +129,8 @@ class ServerContext:
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)
+    idle_deadline: float = field(init=False)
+    most_requests: int = field(init=False)
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
@@ -137,6 +141,8 @@ class ServerContext:
     _was_full: bool = False
 
     def __post_init__(self) -> None:
+        self.idle_deadline = -self.config.keep_alive_timeout
+        self.most_requests = self.config.max_requests_per_connection
         self.defaults = self.add_defaults()
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)

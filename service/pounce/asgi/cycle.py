@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
@@ -49,23 +48,20 @@ class Stream(Protocol):
         """End the stream so that the client cannot take what it has for a whole response."""
 
 
-class _Phase(Enum):
-    IDLE = auto()  # nothing was sent
-    STARTED = auto()  # http.response.start was taken, but nothing is on the wire
-    SENDING = auto()  # the head is on the wire
-    COMPLETE = auto()
+# Small numbers, which nobody counts the references to: without a global lock, the threads of all
+# workers would wait for each other's counts of the members of an enum, at every request.
 
+# How far the response is.
+IDLE: Final = 0  # nothing was sent
+STARTED: Final = 1  # http.response.start was taken, but nothing is on the wire
+SENDING: Final = 2  # the head is on the wire
+COMPLETE: Final = 3
 
-class _Input(Enum):
-    MORE = auto()  # the next piece of content is due
-    FED = auto()  # so it is, but others have their turn first
-    READ = auto()  # all content was taken
-    ENDED = auto()  # the application was told that the client is gone
-
-
-# Looked up once, not once a message.
-IDLE, STARTED, SENDING, COMPLETE = _Phase
-MORE, FED, READ, ENDED = _Input
+# How far the content is.
+MORE: Final = 0  # the next piece is due
+FED: Final = 1  # so it is, but others have their turn first
+READ: Final = 2  # all was taken
+ENDED: Final = 3  # the application was told that the client is gone
 
 
 # A client that reads fast enough never makes a sender wait; without a pause after so many bytes,
@@ -94,7 +90,7 @@ class Cycle(ABC):
         self._stream = stream
         self._scope = scope
         self._context = context
-        self._phase = IDLE
+        self._phase: int = IDLE
         self._status = self._size = 0
         # When, on the monotonic clock; 0.0 as long as nobody has looked at it.
         self.began = context.access_log.clock() if context.access_log else 0.0
@@ -134,7 +130,7 @@ class Cycle(ABC):
             self._status = 500
             self._stream.start_response(500, _ERROR_HEADERS)
             self._stream.send_body(_ERROR_BODY, False)
-        elif self._phase is SENDING:
+        elif self._phase == SENDING:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
@@ -170,7 +166,7 @@ class RequestCycle(Cycle):
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
-        self._input = MORE
+        self._input: int = MORE
         self._burst = 0
         # Here, and not where the request is read: before Python 3.12 others may be read between.
         self._context.flight.begin(self._scope["raw_path"])
@@ -183,7 +179,7 @@ class RequestCycle(Cycle):
             if not isinstance(error, (Exception, SystemExit)):
                 raise
         else:
-            if self._phase is not COMPLETE:
+            if self._phase != COMPLETE:
                 if not self._stream.gone:
                     self._incomplete()
                 self._end()
@@ -191,12 +187,12 @@ class RequestCycle(Cycle):
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
         stream = self._stream
-        if self._input is FED:
+        if self._input == FED:
             self._input = MORE
             await asyncio.sleep(0)
         waited = False
-        while self._phase is not COMPLETE and not stream.gone:
-            if self._input is MORE:
+        while self._phase != COMPLETE and not stream.gone:
+            if self._input == MORE:
                 piece = stream.read_body()
                 if piece is not None:
                     body, more = piece
@@ -219,7 +215,7 @@ class RequestCycle(Cycle):
         stream = self._stream
         kind = message["type"]
         if kind == "http.response.body":
-            if (self._phase is not STARTED and self._phase is not SENDING) or stream.gone:
+            if (self._phase != STARTED and self._phase != SENDING) or stream.gone:
                 raise self._untimely(kind)
             body = message.get("body", b"")
             if type(body) is not bytes:
@@ -239,7 +235,7 @@ class RequestCycle(Cycle):
                     self._size += len(body)
                     self._log()
         elif kind == "http.response.start":
-            if self._phase is not IDLE or stream.gone:
+            if self._phase != IDLE or stream.gone:
                 raise self._untimely(kind)
             status = message.get("status")
             if type(status) is not int:
@@ -260,7 +256,7 @@ class RequestCycle(Cycle):
 
     def _end(self) -> None:
         """Nobody is to send anything more."""
-        if self._phase is not COMPLETE:
+        if self._phase != COMPLETE:
             # Nothing has logged it: it was answered 500, was reset, or nobody is left.
             self._phase = COMPLETE
             self._log()
@@ -268,21 +264,21 @@ class RequestCycle(Cycle):
     def _untimely(self, kind: str) -> Exception:
         """Why a message of this *kind* cannot be sent now."""
         if kind == "http.response.start":
-            if self._phase is not IDLE:
+            if self._phase != IDLE:
                 return MessageError(f"{kind} was sent a second time")
-        elif self._phase is IDLE:
+        elif self._phase == IDLE:
             return MessageError(f"{kind} was sent before http.response.start")
-        elif self._phase is COMPLETE:
+        elif self._phase == COMPLETE:
             return MessageError(f"{kind} was sent after the response was complete")
         return ClientDisconnected("the client is gone")
 
     def _incomplete(self) -> None:
-        if self._input is ENDED:
+        if self._input == ENDED:
             # A client that only closed its sending side still waits, but the application was
             # right to stop.
             self._stream.reset()
             return
-        what = "the whole" if self._phase is SENDING else "a"
+        what = "the whole" if self._phase == SENDING else "a"
         self._report(f"the application returned without sending {what} response", None)
         self._give_up()
 

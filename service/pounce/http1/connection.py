@@ -185,7 +185,7 @@ class HTTP1Connection(RequestStream):
         super().resume_writing()
         if self._cycle is not None or self.gone or self._leaving:
             return
-        self.deadline = -self._context.config.keep_alive_timeout
+        self.deadline = self._context.idle_deadline
         # Not from here: the transport is still busy with what it has.
         self._context.loop.call_soon(self._next_request)
 
@@ -238,7 +238,7 @@ class HTTP1Connection(RequestStream):
                 return None
             event = reader.next_event()
         if event is END_OF_REQUEST:  # from here on the connection is idle
-            self.deadline = -self._context.config.keep_alive_timeout
+            self.deadline = self._context.idle_deadline
             event = reader.next_event()
         return event if isinstance(event, RequestHead) else None
 
@@ -259,7 +259,7 @@ class HTTP1Connection(RequestStream):
         """Begin the request that *scope* describes."""
         context = self._context
         self._requests += 1
-        if self._requests == context.config.max_requests_per_connection:
+        if self._requests == context.most_requests:
             self._persists = self._plainly = False
         self.deadline = inf
         if self._task is not None:
@@ -327,7 +327,7 @@ class HTTP1Connection(RequestStream):
             self._linger()
         # The first implies the second, which takes a call.
         elif not self._restrained and (reader.again is not None or reader.idle):
-            self.deadline = -context.config.keep_alive_timeout
+            self.deadline = context.idle_deadline
             if self._reading_paused:
                 self._throttle()
         else:

@@ -197,7 +197,7 @@ class Exchange(Cycle):
     def _check_client(self) -> None:
         if self._stream.gone:
             raise ClientDisconnected(_GONE)
-        if self._threads.ending and self._phase is SENDING:
+        if self._threads.ending and self._phase == SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
     def _send(self, data: bytes) -> None:
@@ -218,7 +218,7 @@ class Exchange(Cycle):
     def deliver(self) -> None:
         """Send what `reply` was given."""
         stream = self._stream
-        if stream.gone or self._phase is COMPLETE:
+        if stream.gone or self._phase == COMPLETE:
             self._log_once()
             return
         try:
@@ -232,7 +232,7 @@ class Exchange(Cycle):
             self._log()
 
     def _take_head(self, head: ResponseHead) -> None:
-        if self._stream.gone or self._phase is COMPLETE:
+        if self._stream.gone or self._phase == COMPLETE:
             self._log_once()
             return
         try:
@@ -244,7 +244,7 @@ class Exchange(Cycle):
 
     def _take_content(self, data: bytes, more: bool) -> None:
         stream = self._stream
-        if stream.gone or self._phase is COMPLETE:
+        if stream.gone or self._phase == COMPLETE:
             self._log_once()
             return
         try:
@@ -283,21 +283,21 @@ class Exchange(Cycle):
         if self._threads.ending and isinstance(error, ClientDisconnected):
             self._give_up()
             self._log_once()
-        elif self._phase is not COMPLETE:
+        elif self._phase != COMPLETE:
             self._failed(error)
             self._log_once()
         else:
             self._report("the application failed after its response", error)
 
     def _take_end(self) -> None:
-        if not self._stream.gone and self._phase is not COMPLETE:
-            what = "the whole" if self._phase is SENDING else "a"
+        if not self._stream.gone and self._phase != COMPLETE:
+            what = "the whole" if self._phase == SENDING else "a"
             self._report(f"the application returned without sending {what} response", None)
             self._give_up()
         self._log_once()
 
     def _log_once(self) -> None:
-        if self._phase is not COMPLETE:
+        if self._phase != COMPLETE:
             self._phase = COMPLETE
             self._log()
 
@@ -320,7 +320,7 @@ class Exchange(Cycle):
 
         async def wait() -> None:
             try:
-                while not (self._phase is COMPLETE or stream.gone or stream.input_ended):
+                while not (self._phase == COMPLETE or stream.gone or stream.input_ended):
                     await stream.wait_input()
             finally:
                 call()
