@@ -1,6 +1,8 @@
 """SyncApps, ASGI applications in threads, and what is left to the loop."""
 
 import asyncio
+import socket
+import struct
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -286,18 +288,23 @@ async def test_a_stream_does_not_keep_others_from_their_threads() -> None:
 
 
 @live
-async def test_receive_tells_when_the_client_has_gone() -> None:
+async def test_receive_and_send_tell_when_the_client_has_gone() -> None:
     told = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await read_body(receive)
         assert (await receive())["type"] == "http.disconnect"
+        with pytest.raises(OSError, match="the client is gone"):
+            await respond(send, b"hello")
         told.set()
 
     async with serve_in_threads(ASGIHandler(app)) as server:
         async with await server.connect() as client:
             await client.ask()
             await until(lambda: "in thread" in server.context.in_flight())
+            # A client that only says no more could still read: this one resets (socket(7)).
+            linger = struct.pack("ii", 1, 0)
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         await until(told.is_set)
         await server.departures()
 

@@ -105,6 +105,42 @@ async def test_headers_may_come_as_other_pairs_and_differ_from_time_to_time() ->
             assert content == b"x" * size
 
 
+@pytest.mark.parametrize(
+    ("status", "fields", "content", "told"),
+    [
+        ("200 OK", [("Content-Length", "5"), ("a", "b")], b"hello", b"content-length: 5"),
+        ("200 OK", [("CONTENT-LENGTH", "5")], b"hello", b"content-length: 5"),
+        ("200 OK", [("content-length", "05")], b"hello", b"content-length: 05"),
+        ("200 OK", [("Content-Length", "0")], b"", b"content-length: 0"),
+        ("304 Not Modified", [("Content-Length", "5")], b"", b"content-length: 5"),
+        ("200 OK", [("Content-Length", "5")] * 2, b"hello", None),
+        ("200 OK", [("Content-Length", "5"), ("CONTENT-LENGTH", "5")], b"hello", None),
+        ("200 OK", [("Content-Length", "five")], b"hello", None),
+        ("200 OK", [("Content-Length", 5)], b"hello", None),
+        ("200 OK", [("Content-Length", "5")], b"", None),
+        ("200 OK", [("Content-Length", "5", "6")], b"hello", None),
+        ("200 OK", [()], b"hello", None),
+        ("200 OK", 5, b"hello", None),
+    ],
+)
+@live
+async def test_a_length_is_told_once_and_as_it_is(
+    status: str, fields: Any, content: bytes, told: bytes | None
+) -> None:
+    app = answers(content, status=status, fields=fields)
+    async with serving(app, threads=1) as server, await server.connect() as client:
+        for _ in range(4):  # not known, known without its length, and with it
+            await client.ask()
+            response = await client.response(no_body=b"304" in status.encode())
+            head = response.partition(b"\r\n\r\n")[0].lower()
+            assert head.count(b"content-length: ") == 1
+            if told is None:
+                assert head.startswith(b"http/1.1 500 ")
+            else:
+                assert told in head
+                assert response.endswith(b"\r\n\r\n" + content)
+
+
 @live
 async def test_a_head_that_is_given_again_stays_the_first_ones() -> None:
     """What an application does with its list afterwards, or promises of it, is its own."""

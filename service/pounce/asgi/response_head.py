@@ -8,9 +8,9 @@ Fields = Iterable[tuple[bytes, bytes]]
 class ResponseHead:
     """A *status* and *fields*. Who sends the same again does best to keep it.
 
-    `text` is for the connection that sends it: the lines of HTTP/1.1 that are the same each time,
-    or nothing as long as they are not known to be. They promise `length` bytes of content, where
-    that is not None. Only the loop looks at these two.
+    `text` is for the connection that sends it: the lines of HTTP/1.1 that are the same each time.
+    It is None before the first time, and empty where these are not known. They promise `length`
+    bytes of content, where that is not None. Only the loop looks at these two.
     """
 
     __slots__ = ("fields", "length", "status", "text")
@@ -18,5 +18,5 @@ class ResponseHead:
     def __init__(self, status: int, fields: Fields) -> None:
         self.status = status
         self.fields = fields
-        self.text = b""
+        self.text: bytes | None = None
         self.length: int | None = None

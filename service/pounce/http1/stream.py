@@ -200,7 +200,9 @@ class RequestStream(BaseConnection):
 
     def _respond_anew(self, head: ResponseHead, data: bytes) -> None:
         self.start_response(head.status, head.fields)
-        if self._plain is not None:
+        if head.text is None:
+            head.text = b""  # most heads that come once do not come again
+        elif self._plain is not None:
             _, lines, head.length, length_line = self._plain
             head.text = b"".join(lines) + length_line
         self.send_body(data, False)

@@ -5,51 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
-from pounce.asgi.response_head import Fields, ResponseHead
+from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import MessageError
 from pounce.sync.exchange import Exchange, Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
+from pounce.wsgi.heads import KnownHeads, content_length, make_head, with_length
 from pounce.wsgi.no_content import NoContent
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
-
-_REMEMBERED = 256
-
-
-class _Fields(dict[tuple[str, str], tuple[bytes, bytes]]):
-    """Headers as bytes. Applications send the same few again and again: some are remembered."""
-
-    __slots__ = ()
-
-    def __missing__(self, header: tuple[str, str]) -> tuple[bytes, bytes]:
-        """Encode *header*, and remember it."""
-        name, value = header
-        field = name.encode("latin-1"), value.encode("latin-1")
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[header] = field
-        return field
-
-
-class _Heads(dict[tuple[str, tuple[tuple[str, str], ...]], ResponseHead]):
-    """Heads by status and headers; some are remembered, as are the fields that they are made of."""
-
-    __slots__ = ("_fields",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._fields = _Fields()
-
-    def __missing__(self, key: tuple[str, tuple[tuple[str, str], ...]]) -> ResponseHead:
-        """Make the head, and remember it. Raises MessageError."""
-        status, headers = key
-        fields = self._fields
-        head = ResponseHead(_code(status), [fields[header] for header in headers])
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[key] = head
-        return head
 
 
 class WSGIHandler(Handler):
@@ -58,7 +22,7 @@ class WSGIHandler(Handler):
     def __init__(self, app: WSGIApplication, environs: EnvironMaker) -> None:
         self._app = app
         self._environs = environs
-        self._heads = _Heads()
+        self._known = KnownHeads()
         self._no_content = NoContent()
 
     def of_thread(self) -> "WSGIHandler":
@@ -67,7 +31,7 @@ class WSGIHandler(Handler):
 
     def answer(self, exchange: Exchange) -> None:
         """Call the application and send what it returns."""
-        response = _Response(exchange, self._heads)
+        response = _Response(exchange, self._known)
         environ = self._environs.make(exchange.scope)
         content = exchange.content
         if content is None:
@@ -88,19 +52,21 @@ class WSGIHandler(Handler):
 
 
 class _Response:
-    """One response, as the application makes it."""
+    """One response, as the application makes it; `_length` is what `_head` lacks."""
 
-    __slots__ = ("_exchange", "_head", "_heads")
+    __slots__ = ("_exchange", "_head", "_known", "_length")
 
-    def __init__(self, exchange: Exchange, heads: _Heads) -> None:
+    _length: str | None
+
+    def __init__(self, exchange: Exchange, known: KnownHeads) -> None:
         self._exchange = exchange
-        self._heads = heads
+        self._known = known
         self._head: ResponseHead | None = None
 
     def start(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Iterable[tuple[str, str]],
         exc_info: _ExcInfo | tuple[None, None, None] | None = None,
         /,
     ) -> Callable[[bytes], object]:
@@ -113,12 +79,16 @@ class _Response:
                 exc_info = None  # a frame and its own traceback refer to each other
         elif self._head is not None:
             raise MessageError("start_response was called a second time, without exc_info")
+        length = None
         try:
-            if type(headers) is not list:
-                headers = list(headers)
-            self._head = self._heads[status, tuple(headers)]
-        except (AttributeError, TypeError, ValueError):
-            self._head = ResponseHead(_code(status), _encoded(headers))
+            headers = tuple(headers)
+            head = self._known.get((status, headers))
+            if head is None:
+                head, length = self._known.take(status, headers)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            head = make_head(status, headers)
+        self._head = head
+        self._length = length
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -134,10 +104,10 @@ class _Response:
             self._exchange.write(data)
         # Frameworks wrap what is one piece into iterators: where it is all that was promised, it
         # need not wait for the iterator's end.
-        elif _content_length(head.fields) == b"%d" % len(data):
+        elif self._length == str(len(data)) or content_length(head.fields) == b"%d" % len(data):
             self._exchange.reply(head, data)
         else:
-            self._exchange.begin(head, data)
+            self._exchange.begin(with_length(head, self._length), data)
 
     def send(self, result: Iterable[bytes]) -> None:
         """Send all of *result*."""
@@ -160,6 +130,8 @@ class _Response:
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         exchange = self._exchange
         if not exchange.steps:
+            if self._length is not None and (not data or self._length != str(len(data))):
+                head = with_length(head, self._length)
             exchange.reply(head, data)
         elif not exchange.finished:
             exchange.finish(data)
@@ -173,12 +145,12 @@ class _Response:
         if exchange.steps or exchange.scope["method"] == "HEAD":
             return False
         part = wrapper.part() if exchange.sends_files else None
-        length = _content_length(head.fields)
+        head = with_length(head, self._length)
+        length = content_length(head.fields)
         if part is None or length not in (b"", b"%d" % part.size):
             return False
         if not length:
-            added = (b"content-length", b"%d" % part.size)
-            head = ResponseHead(head.status, [*head.fields, added])
+            head = with_length(head, str(part.size))
         file = os.dup(part.descriptor)
         try:
             exchange.reply_with_file(head, file, part.offset, part.size)
@@ -186,24 +158,3 @@ class _Response:
             os.close(file)
             raise
         return True
-
-
-def _encoded(headers: Iterable[Iterable[str]]) -> list[tuple[bytes, bytes]]:
-    try:
-        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise MessageError(f"headers are not pairs of Latin-1 strings: {error}") from error
-
-
-def _content_length(fields: Fields) -> bytes:
-    for name, value in fields:
-        if len(name) == 14 and name.lower() == b"content-length":
-            return value
-    return b""
-
-
-def _code(status: str) -> int:
-    code = status[:3] if isinstance(status, str) else ""
-    if not (len(code) == 3 and code.isascii() and code.isdigit() and status[3:4] in ("", " ")):
-        raise MessageError(f"the status is {status!r}, not such as '200 OK'")
-    return int(code)
