@@ -429,6 +429,18 @@ async def test_content_is_there_whole(size: int, chunked: bool) -> None:
 
 
 @live
+async def test_content_that_turns_out_to_be_empty_is_none() -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with serving(digests) as server, await server.connect() as client:
+        for waits in (True, False):
+            await client.send(head)
+            if waits:
+                await until(lambda: any(each.busy for each in server.context.connections))
+            await client.send(b"0\r\n\r\n")
+            assert b"\r\n\r\n- 0 " in await client.response()
+
+
+@live
 async def test_an_empty_input_stays_so_whatever_is_done_to_it() -> None:
     def app(environ: Environ, start: Start) -> list[bytes]:
         data = environ["wsgi.input"]

@@ -96,9 +96,13 @@ class Exchange(Cycle):
             content = await collect(self._stream, piece)
             if content is None:
                 self._log_once()
+                return
+            file, size = content
+            if size:
+                self.content, self.content_size = file, size
             else:
-                self.content, self.content_size = content
-                self._threads.put(self)
+                file.close()
+            self._threads.put(self)
         except Exception as error:
             self._take_failure(error)
 
