@@ -1,7 +1,8 @@
 """Measure worker threads on a free-threaded Python: `python -m tests.benchmarks.threads`.
 
-Two workers beside one, with the load from the same two cores; the memory of four workers as
-threads and as processes, of an application of 100 MB; and the memory of reload after reload.
+Two workers, as threads and as processes, beside one, with the load from the same two cores; the
+memory of four workers as threads and as processes, of an application of 100 MB; and the memory of
+reload after reload.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests import run
@@ -50,27 +51,32 @@ def main() -> int:
 
 
 PATHS = ("/compute", "/hello")
+CREWS = {"one": (1, "thread"), "two": (2, "thread"), "two as processes": (2, "process")}
 
 
 def scaling(python: Path, path: str, rounds: int, seconds: float) -> dict[str, float]:
     """One worker and two, in turn; requests a second, and for a second of the server's time."""
-    rate: dict[int, list[float]] = {1: [], 2: []}
-    per_cpu: dict[int, list[float]] = {1: [], 2: []}
-    with served(python, workers=1) as one, served(python, workers=2) as two:
+    rate: dict[str, list[float]] = {name: [] for name in CREWS}
+    per_cpu: dict[str, list[float]] = {name: [] for name in CREWS}
+    with ExitStack() as stack:
+        services = {
+            name: stack.enter_context(served(python, workers, mode))
+            for name, (workers, mode) in CREWS.items()
+        }
         for _ in range(rounds):
-            for count, service in ((1, one), (2, two)):
+            for name, service in services.items():
                 used = cpu(service)
                 requests, elapsed = wrk(service, path, seconds)
-                rate[count].append(requests / elapsed)
-                per_cpu[count].append(requests / (cpu(service) - used))
-    medians = {count: statistics.median(each) for count, each in rate.items()}
-    costs = {count: statistics.median(each) for count, each in per_cpu.items()}
-    figures = {
-        "one": medians[1],
-        "two": medians[2],
-        "ratio": medians[2] / medians[1],
+                rate[name].append(requests / elapsed)
+                per_cpu[name].append(requests / (cpu(service) - used))
+    figures = {name: statistics.median(each) for name, each in rate.items()}
+    costs = {name: statistics.median(each) for name, each in per_cpu.items()}
+    figures |= {
+        "ratio": figures["two"] / figures["one"],
         # What two cores of its own would give: wrk takes its part of these two.
-        "ratio for equal CPU time": 2 * costs[2] / costs[1],
+        "ratio for equal CPU time": 2 * costs["two"] / costs["one"],
+        # Two that share nothing, on the same cores and beside the same load.
+        "that of processes": 2 * costs["two as processes"] / costs["one"],
     }
     say(f"{path}: two workers beside one", figures)
     return figures
@@ -124,9 +130,12 @@ def wrk(service: Service, path: str, seconds: float) -> tuple[int, float]:
 
 
 def cpu(service: Service) -> float:
-    """Seconds of CPU time that it has used."""
-    fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Seconds of CPU time that its processes have used."""
+    used = 0
+    for pid in family(service.process.pid):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / _TICKS
 
 
 def family(pid: int) -> list[int]:

@@ -10,7 +10,8 @@ _Key = tuple[str, _Headers]  # the first is the status
 
 _LENGTH = frozenset(("Content-Length", "content-length"))
 
-_REMEMBERED = 256
+# Where cookies or tags are in it, each head is another: every thread keeps no more than these.
+_REMEMBERED = 64
 
 
 class _Heads(dict[_Key, ResponseHead]):
