@@ -142,8 +142,7 @@ async def test_a_length_is_told_once_and_as_it_is(
 
 
 @live
-async def test_a_head_that_is_given_again_stays_the_first_ones() -> None:
-    """What an application does with its list afterwards, or promises of it, is its own."""
+async def test_a_known_head_outlives_changes_of_its_list() -> None:
     headers = [("X-A", "1"), ("Content-Length", "5")]
     contents = iter([b"first", b"again", b"longer", b"third", b"short", b"again"])
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.response_head import ResponseHead
-from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, MessageError
+from pounce.asgi.types import ASGIApp, Message, MessageError
 from pounce.sync.exchange import Exchange, Handler
 
 
@@ -68,8 +68,6 @@ class _Call:
             self._head = ResponseHead(as_status(message.get("status")), fields)
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
-        elif self._exchange.orphaned:
-            raise ClientDisconnected("the client is gone")
         else:
             self._send_body(
                 as_bytes(message.get("body", b"")), bool(message.get("more_body", False))
@@ -84,6 +82,7 @@ class _Call:
                 exchange.step_aside()
                 exchange.begin(self._head, body)
             else:
+                exchange.check_client()
                 exchange.reply(self._head, body)
         elif more:
             exchange.write(body)

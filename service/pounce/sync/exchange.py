@@ -30,8 +30,6 @@ AHEAD = 1_048_576
 # better replaced.
 _PATIENCE = 0.05
 
-_GONE = "the client is gone"
-
 
 class Exchange(Cycle):
     """A cycle whose application runs in a thread.
@@ -135,8 +133,15 @@ class Exchange(Cycle):
             if self.content is not None:
                 self.content.close()
 
+    def check_client(self) -> None:
+        """Raise ClientDisconnected if nobody is to get any more of the response."""
+        if self._stream.gone:
+            raise ClientDisconnected("the client is gone")
+        if self._threads.ending and self._phase == SENDING:
+            raise ClientDisconnected("the server cannot wait for the rest of the response")
+
     def reply(self, head: ResponseHead, body: bytes) -> None:
-        """Respond with *body* as the whole content."""
+        """Respond with *body* as the whole content; without a word if the client is gone."""
         self.steps = 1
         self.finished = True
         self._head = head
@@ -147,7 +152,7 @@ class Exchange(Cycle):
 
     def begin(self, head: ResponseHead, data: bytes) -> None:
         """Begin the response; *data* is the first of its content, and more follows."""
-        self._check_client()
+        self.check_client()
         self.steps = 1
         self._ahead = 0
         self._post(partial(self._take_head, head))
@@ -155,7 +160,7 @@ class Exchange(Cycle):
 
     def write(self, data: bytes) -> None:
         """Send more content; nothing, after all that was promised."""
-        self._check_client()
+        self.check_client()
         if self.finished:
             raise MessageError("the body is longer than its content-length")
         self.steps += 1
@@ -163,7 +168,7 @@ class Exchange(Cycle):
 
     def finish(self, data: bytes = b"") -> None:
         """End the response, with *data* as the last of its content."""
-        self._check_client()
+        self.check_client()
         self.finished = True
         self._post(partial(self._take_content, data, False))
 
@@ -177,7 +182,7 @@ class Exchange(Cycle):
 
         *head* has the count as content-length. However long it takes, no thread waits for it.
         """
-        self._check_client()
+        self.check_client()
         self.finished = True
         self._post(partial(self._take_file, head, file, offset, count))
 
@@ -197,12 +202,6 @@ class Exchange(Cycle):
 
     def _post(self, call: Callable[[], None]) -> None:
         self._threads.outbox.post(Call(call))
-
-    def _check_client(self) -> None:
-        if self._stream.gone:
-            raise ClientDisconnected(_GONE)
-        if self._threads.ending and self._phase == SENDING:
-            raise ClientDisconnected("the server cannot wait for the rest of the response")
 
     def _send(self, data: bytes) -> None:
         """Send content, but do not get too far ahead of the client."""

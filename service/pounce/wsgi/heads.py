@@ -14,7 +14,19 @@ _LENGTH = frozenset(("Content-Length", "content-length"))
 _REMEMBERED = 64
 
 
-class _Heads(dict[_Key, ResponseHead]):
+class _Memory(dict[_Key, ResponseHead]):
+    """Heads by status and headers; some are remembered."""
+
+    __slots__ = ()
+
+    def remember(self, key: _Key, head: ResponseHead) -> None:
+        """Keep *head*, if need be in place of all others."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        self[key] = head
+
+
+class _Heads(_Memory):
     """Heads but for their length."""
 
     __slots__ = ()
@@ -24,14 +36,12 @@ class _Heads(dict[_Key, ResponseHead]):
         head = make_head(*key)
         if content_length(head.fields):
             raise ValueError("there is more than one length, or it is not written as lengths are")
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        self[key] = head
+        self.remember(key, head)
         return head
 
 
-class KnownHeads(dict[_Key, ResponseHead]):
-    """Heads that came twice in a row, by status and headers; a thread has its own."""
+class KnownHeads(_Memory):
+    """Heads that came twice in a row; a thread has its own."""
 
     __slots__ = ("_heads", "_last")
 
@@ -56,9 +66,7 @@ class KnownHeads(dict[_Key, ResponseHead]):
         head = self._heads[status, tuple(others)]
         key = status, headers
         if key == self._last:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[key] = with_length(head, length)
+            self.remember(key, with_length(head, length))
         self._last = key
         return head, length
 
