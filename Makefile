@@ -4,16 +4,21 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: serve test test-systemd attack soak bench lint types format deb rpm clean
+.PHONY: serve test test-full test-systemd attack soak bench lint types format deb rpm clean
 
 serve: $(VENV)/serve.stamp
 	$(BIN)/pounce serve demo:app --directory tests/apps
 
+# The gate, half an hour. RETRY=1 gives what failed one more try by itself, and names it at the end.
 test: $(VENV)/test.stamp
-	$(BIN)/python tests/run.py
+	$(BIN)/python -m tests.run $(if $(RETRY),--retry)
+
+# All of it: every interpreter and systemd, a browser, attacks, a short soak.
+test-full: $(VENV)/test.stamp
+	$(BIN)/python -m tests.run --full $(if $(RETRY),--retry)
 
 test-systemd: $(VENV)/test.stamp
-	$(BIN)/python tests/run.py systemd
+	$(BIN)/python -m tests.run systemd
 
 # Attacks in full, minutes of them; `make attack ATTACK=pipelined` is one. The figures go to build/.
 attack: $(VENV)/test.stamp

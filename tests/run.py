@@ -1,113 +1,204 @@
-"""Run the project's tests: `make test`.
+"""Run the project's tests: `make test` and `make test-full`.
 
-    python tests/run.py [STAGE ...]
+    python -m tests.run [--full] [--retry] [STAGE ...]
 
-Stages: "current" is this interpreter; "others" is every other supported interpreter of this
-machine, the free-threaded one among them; "attack" is attacks on a service that others use
-meanwhile; "browser" is a real browser; "fronts" is real proxies before it; "systemd" is a real
-systemd in a container. All of them by default. Environments and root file systems are kept in a
-cache outside the project: $POUNCE_TEST_CACHE, or ~/.cache/pounce.
+Stages: "current" is this interpreter; "threads" is the free-threaded one; "fronts" is real
+proxies before the service; "systemd" is a real systemd in a container: these are the gate. With
+--full come "others", every other supported interpreter of this machine; "browser", a real
+browser; "attack", attacks on a service that others use meanwhile; "systemds", the other two
+systemds; "soak", minutes of reloads, restarts and kills under load.
+
+What fails fails the run. With --retry, which is for a machine that others use too, what failed
+gets one more try by itself, and the last lines name it. The last lines name what was skipped,
+too. Environments and root file systems are kept in a cache outside the project:
+$POUNCE_TEST_CACHE, or ~/.cache/pounce.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.outcomes import VARIABLE, Outcomes
 
 PROJECT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("POUNCE_TEST_CACHE", Path.home() / ".cache" / "pounce"))
+RETRIED = PROJECT / "build" / "retried.txt"
+"""Has a line for each test that passed only at its second try; `.ci/run` prints it last."""
+
 SUITES = ["tests/unit", "tests/integration", "tests/conformance"]
-# The corpus of requests says the same on every interpreter; the newest and the one without a
-# global lock run it too ("systemd" on Debian's).
+# The corpus of requests says the same on every interpreter; the oldest and the one without a
+# global lock run it ("systemd" on Debian's).
 SUITES_OF_OTHERS = SUITES[:2]
 # Most tests wait for something; a file's own tests stay in their order.
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
-ON_FORKY = ["debian", "applications", "service", "reload"]
+ON_OTHER_SYSTEMDS = {
+    "bookworm": ["service", "reload", "restart", "activation"],
+    "forky": ["debian", "applications", "service", "reload"],
+}
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = "3.14t"
 # This interpreter's, with the "t" of a free-threaded one.
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}{sys.abiflags}"
 
 
-def main() -> int:
-    stages = {each.__name__: each for each in (current, others, attack, browser, fronts, systemd)}
-    chosen = sys.argv[1:] or list(stages)
-    unknown = set(chosen) - set(stages)
-    if unknown:
-        print(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
-        return 2
-    failed = []
-    for name in chosen:
-        for title, status in stages[name]():
-            print(f"== {title}: {'passed' if status == 0 else f'failed ({status})'}", flush=True)
-            failed += [title] if status else []
-    if failed:
-        print(f"failed: {', '.join(failed)}")
-    return 1 if failed else 0
+@dataclass
+class Account:
+    """What a run has to tell at its end; *retry* gives what failed a second try."""
+
+    retry: bool
+    failed: list[str] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def program(self, title: str, *command: str) -> None:
+        """Run *command* from the project's folder; its exit status is the outcome."""
+        print(f"== {title}", flush=True)
+        status = subprocess.run(command, cwd=PROJECT, check=False).returncode
+        self.failed += [title] if status else []
+        _say_outcome(title, status)
+
+    def pytest(self, python: Path, suites: list[str], *options: str, **variables: str) -> None:
+        """Run *suites* with *python*; environment *variables* are added."""
+        version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
+        title = f"{', '.join(suites)} on {version.split('(')[0].split('[')[0].strip()}"
+        print(f"== {title}", flush=True)
+        began = time.monotonic()
+        command = [str(python), "-m", "pytest", "-q", "-p", "tests.outcomes"]
+        status, outcomes = _pytest([*command, *options, *suites], variables)
+        self.skipped.update(outcomes.skipped)
+        if status == TESTS_FAILED and self.retry:
+            print(f"== once more, one at a time: what failed of {title}", flush=True)
+            status, again = _pytest([*command, "--last-failed", *suites], variables)
+            passed = [test for test in outcomes.failed if test not in again.failed]
+            self.retried += [f"{test} ({title})" for test in passed]
+            outcomes = again
+        if status:
+            self.failed += [f"{test} ({title})" for test in outcomes.failed] or [title]
+        _say_outcome(f"{title}, {time.monotonic() - began:.0f} s", status)
+
+    def leave_out(self, what: str) -> None:
+        """Tell at the end that *what* was not run, and why."""
+        self.skipped[what] += 1
+
+    def tell(self) -> int:
+        """Print the summary and leave the file for `.ci/run`; returns the exit status."""
+        RETRIED.parent.mkdir(exist_ok=True)
+        RETRIED.write_text("".join(f"{each}\n" for each in self.retried))
+        _list("skipped", [f"{what} (x {n})" if n > 1 else what for what, n in self.skipped.items()])
+        _list("passed only at the second try", self.retried)
+        _list("failed", self.failed)
+        return 1 if self.failed else 0
 
 
-def current() -> Iterator[tuple[str, int]]:
-    yield pytest(Path(sys.executable), SUITES, *SIDE_BY_SIDE)
+def _pytest(command: list[str], variables: dict[str, str]) -> tuple[int, Outcomes]:
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "outcomes.json"
+        environment = os.environ | variables | {VARIABLE: str(told)}
+        status = subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
+        return status, Outcomes.read(told)
 
 
-def attack() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "-m", "tests.attack.prepare"], cwd=PROJECT, check=True)
-    yield pytest(Path(sys.executable), ["tests/attack"])
+def _say_outcome(title: str, status: int) -> None:
+    print(f"== {title}: {'passed' if status == 0 else f'failed ({status})'}", flush=True)
 
 
-def browser() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "-m", "tests.browser.prepare"], cwd=PROJECT, check=True)
-    yield pytest(Path(sys.executable), ["tests/browser"])
+def _list(title: str, lines: list[str]) -> None:
+    if lines:
+        print(f"== {title}:", *lines, sep="\n   ", flush=True)
 
 
-def fronts() -> Iterator[tuple[str, int]]:
-    subprocess.run([sys.executable, "-m", "tests.fronts.prepare"], cwd=PROJECT, check=True)
-    yield pytest(Path(sys.executable), ["tests/fronts"], *SIDE_BY_SIDE)
+def current(account: Account) -> None:
+    account.pytest(Path(sys.executable), SUITES, *SIDE_BY_SIDE)
 
 
-def systemd() -> Iterator[tuple[str, int]]:
-    prepare = [sys.executable, "-m", "tests.systemd.prepare", "trixie", "forky"]
-    subprocess.run(prepare, cwd=PROJECT, check=True)
-    yield pytest(Path(sys.executable), ["tests/systemd"])
-    # The second target: another systemd, and Python 3.14 with the suites run on it.
-    os.environ["POUNCE_TEST_SUITES"] = "forky"
-    yield pytest(Path(sys.executable), [f"tests/systemd/test_{name}.py" for name in ON_FORKY])
+def threads(account: Account) -> None:
+    interpreter = free_threaded()
+    if VERSION == FREE_THREADED:
+        return
+    if interpreter is None:
+        account.leave_out("threads: there is no free-threaded Python on this machine")
+    else:
+        account.pytest(environment(FREE_THREADED, interpreter), SUITES, *SIDE_BY_SIDE)
 
 
-def others() -> Iterator[tuple[str, int]]:
-    wanted = [version for version in (*VERSIONS, FREE_THREADED) if version != VERSION]
-    missing = []
-    for version in wanted:
-        interpreter = free_threaded() if version == FREE_THREADED else find(version)
+def fronts(account: Account) -> None:
+    _prepare("tests.fronts.prepare")
+    account.pytest(Path(sys.executable), ["tests/fronts"], *SIDE_BY_SIDE)
+
+
+def systemd(account: Account) -> None:
+    _prepare("tests.systemd.prepare", "trixie")
+    account.pytest(Path(sys.executable), ["tests/systemd"])
+
+
+def others(account: Account) -> None:
+    for version in VERSIONS:
+        interpreter = find(version)
+        if version == VERSION:
+            continue
         if interpreter is None:
-            missing.append(version)
+            account.leave_out(f"others: Python {version} is not on this machine")
         else:
-            suites = SUITES if version == FREE_THREADED else SUITES_OF_OTHERS
-            yield pytest(environment(version, interpreter), suites, *SIDE_BY_SIDE)
-    if missing:
-        print(f"== not on this machine, so not tested on it: Python {', '.join(missing)}")
+            account.pytest(environment(version, interpreter), SUITES_OF_OTHERS, *SIDE_BY_SIDE)
 
 
-def pytest(python: Path, suites: list[str], *options: str) -> tuple[str, int]:
-    version = subprocess.run([python, "-VV"], capture_output=True, text=True, check=True).stdout
-    title = f"{', '.join(suites)} on {version.split('(')[0].split('[')[0].strip()}"
-    print(f"== {title}", flush=True)
-    began = time.monotonic()
-    command = [str(python), "-m", "pytest", "-q"]
-    status = subprocess.run([*command, *options, *suites], cwd=PROJECT, check=False).returncode
-    if status == TESTS_FAILED:
-        # Deadlines are for a machine that is not busy with other tests: what failed beside
-        # others has to pass alone, and the log shows both.
-        print(f"== once more, one at a time: what failed of {title}", flush=True)
-        again = [*command, "--last-failed", *suites]
-        status = subprocess.run(again, cwd=PROJECT, check=False).returncode
-        title += ", at the second try"
-    return f"{title}, {time.monotonic() - began:.0f} s", status
+def browser(account: Account) -> None:
+    _prepare("tests.browser.prepare")
+    account.pytest(Path(sys.executable), ["tests/browser"])
+
+
+def attack(account: Account) -> None:
+    _prepare("tests.attack.prepare")
+    account.pytest(Path(sys.executable), ["tests/attack"])
+
+
+def systemds(account: Account) -> None:
+    _prepare("tests.systemd.prepare", *ON_OTHER_SYSTEMDS)
+    for suite, names in ON_OTHER_SYSTEMDS.items():
+        files = [f"tests/systemd/test_{name}.py" for name in names]
+        account.pytest(Path(sys.executable), files, POUNCE_TEST_SUITES=suite)
+
+
+def soak(account: Account) -> None:
+    _prepare("tests.systemd.prepare", "trixie")
+    account.program("soak, short", sys.executable, "-m", "tests.soak", "--short")
+
+
+GATE = (current, threads, fronts, systemd)
+FULL = (*GATE, others, browser, attack, systemds, soak)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the project's tests.")
+    parser.add_argument("--full", action="store_true", help="all stages, not only the gate's")
+    parser.add_argument("--retry", action="store_true", help="give what failed one more try")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="these stages alone")
+    given = parser.parse_args()
+    stages = {each.__name__: each for each in FULL}
+    if unknown := set(given.stages) - set(stages):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
+    account = Account(given.retry)
+    chosen: list[Callable[[Account], None]] = [stages[name] for name in given.stages]
+    for stage in chosen or (FULL if given.full else GATE):
+        stage(account)
+    if not (chosen or given.full):
+        left_out = ", ".join(each.__name__ for each in FULL if each not in GATE)
+        account.leave_out(f"{left_out}: make test-full runs them")
+    return account.tell()
+
+
+def _prepare(module: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *arguments], cwd=PROJECT, check=True)
 
 
 def environment(version: str, interpreter: Path) -> Path:
