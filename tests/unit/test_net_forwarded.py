@@ -239,6 +239,24 @@ def test_a_long_value_takes_no_long_time(value: bytes) -> None:
     assert time.process_time() - began < 1
 
 
+@pytest.mark.parametrize(
+    ("name", "element"), [(b"x-forwarded-for", b"%b"), (b"forwarded", b"for=%b")]
+)
+@pytest.mark.parametrize(("proxies", "client"), [(99, "203.0.113.9"), (100, "10.0.0.1")])
+def test_a_hundred_elements_are_read(
+    name: bytes, element: bytes, proxies: int, client: str
+) -> None:
+    addresses = [b"203.0.113.9", *[b"10.0.0.1"] * proxies]
+    value = b", ".join(element % address for address in addresses)
+    resolved = PROXIES.resolve(Origin(PEER, "http", [(name, value)]))
+    assert resolved.client == (client, 0)
+
+
+def test_no_more_is_read_of_elements_that_are_empty_or_malformed() -> None:
+    assert len(list(_elements(b"," * 60_000))) == 100
+    assert not list(_elements(b'for="' + b"," * 100 + b'"'))
+
+
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_addresses_with_ports(address: object, port: int) -> None:
     text = f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"

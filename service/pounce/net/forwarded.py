@@ -39,6 +39,10 @@ _ELEMENT = re.compile(
 )
 _ESCAPE = re.compile(rb"\\(.)")
 
+# The most elements, counted from the right, that are read of a field. No chain of proxies is as
+# long, but a client can put 60,000 empty elements into a field that each request then pays for.
+_MOST_ELEMENTS = 100
+
 # RFC 7239 section 6.
 _OBFUSCATED = rb"_[0-9A-Za-z._-]+"
 _NODE = re.compile(
@@ -144,7 +148,9 @@ def _forwarded_fields(headers: Headers) -> dict[bytes, list[bytes]]:
 def _members(values: list[bytes]) -> list[bytes]:
     if not values:
         return []
-    return [member.strip(b" \t") for member in reversed(b",".join(values).split(b","))]
+    members = b",".join(values).rsplit(b",", _MOST_ELEMENTS)
+    # The first holds all that was not split, where there was more.
+    return [member.strip(b" \t") for member in members[: -_MOST_ELEMENTS - 1 : -1]]
 
 
 def _at(members: list[bytes], index: int) -> bytes:
@@ -173,7 +179,7 @@ def _elements(value: bytes) -> Iterator[dict[bytes, bytes]]:
     of its client its own.
     """
     end = start = len(value)
-    while end >= 0:
+    for _ in range(_MOST_ELEMENTS):  # a comma in a quoted string counts as well
         start = value.rfind(b",", 0, start)
         if _ELEMENT.fullmatch(value, start + 1, end):
             element = _pairs(value, start + 1, end)
@@ -181,7 +187,7 @@ def _elements(value: bytes) -> Iterator[dict[bytes, bytes]]:
                 return
             yield element
             end = start
-        elif start < 0:
+        if start < 0:
             return
 
 
