@@ -375,6 +375,7 @@ async def test_sending_to_a_closed_websocket_raises_oserror() -> None:
     [
         {"type": "websocket.send"},
         {"type": "websocket.send", "text": 5},
+        {"type": "websocket.send", "bytes": [1, 2]},
         {"type": "websocket.send", "text": "\ud800"},
         {"type": "websocket.accept"},
         {"type": "websocket.close", "code": 1006},
@@ -388,6 +389,24 @@ async def test_a_wrong_message_is_the_applications_error(
     async with opened(answering({"type": "websocket.accept"}, message)) as (_, peer):
         assert (await peer.closed())[0] == 1011
     assert "the application failed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("size", [3, 1000])
+@live
+async def test_whatever_holds_bytes_is_sent(kind: Callable[[bytes], object], size: int) -> None:
+    message = {"type": "websocket.send", "bytes": kind(b"x" * size)}
+    async with opened(answering({"type": "websocket.accept"}, message)) as (_, peer):
+        assert await peer.receive() == (0x80 | BINARY, b"x" * size)
+
+
+@live
+async def test_a_length_of_zero_in_a_handshake_is_harmless() -> None:
+    async with serve(echo) as server, await server.connect() as client:
+        peer = Peer(client)
+        assert (await peer.open("/", "content-length: 0")).startswith(b"HTTP/1.1 101 ")
+        await peer.send(TEXT, b"a")
+        assert await peer.receive() == (0x80 | TEXT, b"a")
 
 
 # Time.

@@ -45,6 +45,7 @@ def test_the_example_of_the_specification_is_accepted() -> None:
     [
         (400, {"method": "POST"}),
         (400, {"content_length": b"5"}),
+        (400, {"content_length": b"10"}),
         (400, {"transfer_encoding": b"chunked"}),
         (400, {"sec_websocket_key": None}),
         (400, {"sec_websocket_key": b"short"}),
@@ -62,6 +63,11 @@ def test_a_bad_handshake_is_refused(status: int, changes: dict[str, object]) -> 
     with pytest.raises(BadHandshake) as caught:
         read(**changes)  # type: ignore[arg-type]
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("length", [b"0", b"00"])
+def test_a_length_of_zero_announces_no_content(length: bytes) -> None:
+    assert read(content_length=length).key == KEY.decode()
 
 
 @pytest.mark.parametrize("name", [b"sec-websocket-key", b"sec-websocket-version"])

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import as_bytes
 from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
 
 logger = logging.getLogger("pounce.error")
@@ -160,7 +161,9 @@ class WebSocketCycle:
         data = message.get("bytes")
         if data is None:
             data = message.get("text")
-        if not isinstance(data, str | bytes):
+        if isinstance(data, (bytearray, memoryview)):
+            data = bytes(data)
+        elif not isinstance(data, (str, bytes)):
             raise MessageError("websocket.send has neither text (str) nor bytes")
         self._socket.send(data)
         self._burst += len(data) + _LEAST
@@ -194,7 +197,7 @@ class WebSocketCycle:
         if self._phase is not _DENIED:
             self._expect(_DENYING, message)
         self._check_connected()
-        body, more = message.get("body", b""), bool(message.get("more_body", False))
+        body, more = as_bytes(message.get("body", b"")), bool(message.get("more_body", False))
         self._socket.send_denial(body, more)
         self._size += len(body)
         self._phase = _DENIED if more else _DONE

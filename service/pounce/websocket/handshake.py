@@ -66,7 +66,7 @@ def read_handshake(method: str, headers: Headers, *, compression: bool) -> Hands
     That it is an HTTP/1.1 request with the right Upgrade and Connection fields was found before.
     Raises BadHandshake.
     """
-    if method != "GET" or any(name in _CONTENT for name, _ in headers):
+    if method != "GET" or any(_announces_content(*field) for field in headers):
         raise _bad("a WebSocket handshake is a GET without content")
     version = _only(headers, b"sec-websocket-version")
     if version != "13":
@@ -118,7 +118,11 @@ def accept_response(
     )
 
 
-_CONTENT = frozenset((b"content-length", b"transfer-encoding"))
+def _announces_content(name: bytes, value: bytes) -> bool:
+    # A length of 0 says that there is none (RFC 9110 section 8.6), as small devices do say.
+    return name == b"transfer-encoding" or (
+        name == b"content-length" and value.strip(b"0 \t") != b""
+    )
 
 
 def _bad(reason: str) -> BadHandshake:
