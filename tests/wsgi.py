@@ -15,7 +15,7 @@ PLAIN = [("Content-Type", "text/plain")]
 
 def handler(app: Any) -> WSGIHandler:
     """What answers requests by calling *app*."""
-    return WSGIHandler(app, EnvironMaker("", multithread=True, multiprocess=False))
+    return WSGIHandler(app, EnvironMaker(multithread=True, multiprocess=False))
 
 
 @asynccontextmanager

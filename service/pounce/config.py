@@ -267,7 +267,9 @@ class ServerConfig:
         "http",
         _ROOT_PATH,
         "",
-        "the path the application is mounted at by a proxy in front (ASGI root_path)",
+        "the path at which a proxy in front serves the application",
+        details="It is ASGI's root_path and WSGI's SCRIPT_NAME. The proxy may take it off the "
+        "paths of requests or not. X-Forwarded-Prefix of a trusted proxy counts instead.",
     )
     forwarded_allow: tuple[str, ...] = option(
         "http",

@@ -40,6 +40,7 @@ def describe(scope: dict[str, Any]) -> dict[str, Any]:
         "client": scope["client"],
         "server": scope["server"],
         "scheme": scope["scheme"],
+        "root_path": scope["root_path"],
         "headers": {name.decode(): value.decode("latin-1") for name, value in scope["headers"]},
         "generation": scope["extensions"].get("pounce", {}).get("generation"),
         "complete": False,

@@ -62,6 +62,8 @@ http {{
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Host '';
+    proxy_set_header X-Forwarded-Port $server_port;
+    proxy_set_header X-Forwarded-Prefix '';
     server {{ listen 127.0.0.1:{port[tcp]}; location / {{ proxy_pass http://tcp; }} }}
     server {{ listen 127.0.0.1:{port[unix]}; location / {{ proxy_pass http://unix; }} }}
     server {{
@@ -81,6 +83,8 @@ http {{
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host '';
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Forwarded-Prefix '';
         }}
     }}
     server {{
@@ -124,18 +128,24 @@ listen tcp
     option forwardfor
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request del-header X-Forwarded-Host
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request del-header X-Forwarded-Prefix
     server pounce {tcp}
 listen tls
     bind fd@{port[tls]} ssl crt {pem}
     option forwardfor
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request del-header X-Forwarded-Host
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request del-header X-Forwarded-Prefix
     server pounce {tcp}
 listen unix
     bind fd@{port[unix]}
     option forwardfor
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request del-header X-Forwarded-Host
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request del-header X-Forwarded-Prefix
     server pounce unix@{unix}
 listen forwarded
     bind fd@{port[forwarded]}

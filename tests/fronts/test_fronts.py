@@ -110,6 +110,7 @@ LIES: list[dict[str, str]] = [
     {"X-Forwarded-For": "", "X_Forwarded_For": "198.51.100.7"},
     {"Forwarded": "for=198.51.100.7;proto=gopher;host=evil"},
     {"Forwarded": 'for="', "X-Forwarded-Proto": "{other}"},
+    {"X-Forwarded-Prefix": "/evil", "X-Forwarded-Port": "1"},
 ]
 
 
@@ -122,6 +123,8 @@ def test_no_client_makes_itself_another(route: Route) -> None:
             assert told["client"][0] == CLIENT
             assert told["scheme"] == route.scheme
             assert told["headers"]["host"] != "evil"
+            assert told["root_path"] == ""
+            assert told["server"][1] != 1
 
 
 def test_bodies_pass_whole(route: Route) -> None:

@@ -112,7 +112,7 @@ async def test_the_scope_describes_the_handshake() -> None:
         "http_version": "1.1",
         "scheme": "ws",
         "path": "/shop/a b",
-        "raw_path": b"/shop/a%20b",
+        "raw_path": b"/a%20b",
         "query_string": b"c=d",
         "root_path": "/shop",
         "subprotocols": ["v1", "v2"],

@@ -39,11 +39,23 @@ def test_paths(target: bytes, path: str, raw_path: bytes, query: bytes) -> None:
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query)
 
 
-def test_root_path() -> None:
-    scope = scope_of(b"/a%20b", root_path="/shop")
-    assert scope["root_path"] == "/shop"
-    assert (scope["path"], scope["raw_path"]) == ("/shop/a b", b"/shop/a%20b")
-    assert scope_of(b"*", root_path="/shop")["path"] == "*"
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a%20b", "/shop/a b"),
+        (b"/shop/a%20b", "/shop/a b"),
+        (b"/sh%6fp/a", "/shop/a"),
+        (b"/shop", "/shop"),
+        (b"/", "/shop/"),
+        (b"/shopping", "/shop/shopping"),
+        (b"*", "*"),
+    ],
+)
+def test_the_path_begins_with_root_path_whether_the_proxy_left_it_there_or_not(
+    target: bytes, path: str
+) -> None:
+    scope = scope_of(target, root_path="/shop")
+    assert (scope["root_path"], scope["path"], scope["raw_path"]) == ("/shop", path, target)
 
 
 def test_everything_is_there_and_nobodys_but_the_requests() -> None:

@@ -1,4 +1,4 @@
-"""X-Forwarded-For, -Proto and -Host, and Forwarded: who is believed, and how far."""
+"""X-Forwarded-For and its kin, and Forwarded: who is believed, and how far."""
 
 import re
 import time
@@ -21,6 +21,9 @@ from pounce.net.forwarded import (
 PEER = ("127.0.0.1", 5000)
 TRUSTED = ("127.0.0.1", "10.0.0.0/8", "2001:db8::/32", "unix")
 PROXIES = TrustedProxies(TRUSTED)
+X_FORWARDED = tuple(
+    b"x-forwarded-" + each for each in (b"for", b"proto", b"host", b"port", b"prefix")
+)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,83 @@ def test_host(value: bytes, host: bytes) -> None:
     assert headers[1] == (b"host", b"origin")
 
 
+LISTENER = ("192.0.2.1", 8000)
+
+
+@pytest.mark.parametrize(
+    ("hops", "value", "port"),
+    [
+        ("203.0.113.9", b"8443", 8443),
+        ("", b"443", 443),
+        ("203.0.113.9", b"80, 8443", 8443),
+        ("203.0.113.9, 10.0.0.1", b"443, 8080", 443),
+        ("203.0.113.9, 10.0.0.1", b"8443", 8443),
+        ("203.0.113.9", b"65535", 65535),
+        *(("203.0.113.9", bad, 8000) for bad in (b"", b"0", b"65536", b"-1", b"+80", b"8 0")),
+        ("203.0.113.9", b"9" * 60_000, 8000),
+        ("203.0.113.9", "\u0664\u0664\u0663".encode(), 8000),
+    ],
+)
+def test_port(hops: str, value: bytes, port: int) -> None:
+    headers = [(b"host", b"a"), (b"x-forwarded-for", hops.encode()), (b"x-forwarded-port", value)]
+    resolved = PROXIES.resolve(Origin(PEER, "http", headers, LISTENER))
+    assert resolved.server == ("192.0.2.1", port)
+    assert resolved.headers == headers
+
+
+@pytest.mark.parametrize(
+    ("hosts", "name"),
+    [
+        ([b"shop.example:80"], "shop.example"),
+        ([b"[2001:db8::1]:80"], "[2001:db8::1]"),
+        ([b"[2001:db8::1]"], "[2001:db8::1]"),
+        ([b""], "localhost"),
+        ([], "localhost"),
+    ],
+)
+def test_the_port_of_a_unix_socket_goes_with_the_name_that_clients_use(
+    hosts: list[bytes], name: str
+) -> None:
+    headers = [*((b"host", host) for host in hosts), (b"x-forwarded-port", b"443")]
+    resolved = PROXIES.resolve(Origin(None, "http", headers, ("/run/shop.sock", None)))
+    assert resolved.server == (name, 443)
+
+
+@pytest.mark.parametrize(
+    ("hops", "values", "root_path"),
+    [
+        ("203.0.113.9", [b"/shop"], "/shop"),
+        ("203.0.113.9", [b"/shop/eu/"], "/shop/eu"),
+        ("203.0.113.9", [b"/my%20sh%C3%B6p"], "/my sh\u00f6p"),
+        ("203.0.113.9", ["/sh\u00f6p".encode()], "/sh\u00f6p"),
+        ("203.0.113.9", [b"/evil, /shop"], "/shop"),
+        ("203.0.113.9", [b"/evil", b"/shop"], "/shop"),
+        ("", [b"/evil, /shop"], "/shop"),
+        # Each has taken its own off.
+        ("203.0.113.9, 10.0.0.1", [b"/shop, /eu"], "/shop/eu"),
+        ("203.0.113.9, 10.0.0.1", [b"/evil, /shop, /eu"], "/shop/eu"),
+        ("203.0.113.9, 10.0.0.1", [b"/shop"], "/shop"),
+        ("203.0.113.9, 10.0.0.1", [b"/shop, /"], "/shop"),
+        # What is no prefix says nothing.
+        *(
+            ("203.0.113.9, 10.0.0.1", [bad], "/configured")
+            for bad in (
+                *(b"", b"/", b"//", b"//evil.example", b"/a//b", b"shop", b"/a b", b"/\\evil"),
+                *(b"/%2Fevil.example", b"/%5cevil", b"/a%0d%0ab", b"/%7f", b"/%", b"/%zz"),
+                *(b"/a?b", b"/a#b", b"/\x00", b"/\x7f", b"/\xff", b"/%ff", b"/\xc2\x85"),
+                *(b"/shop, //evil.example", b"http://evil.example", b"/%E2%80%A8"),
+            )
+        ),
+    ],
+)
+def test_prefix(hops: str, values: list[bytes], root_path: str) -> None:
+    fields = [(b"x-forwarded-prefix", value) for value in values]
+    origin = Origin(
+        PEER, "http", [(b"x-forwarded-for", hops.encode()), *fields], LISTENER, "/configured"
+    )
+    assert PROXIES.resolve(origin).root_path == root_path
+
+
 def test_without_fields_nothing_is_made_anew() -> None:
     origin = Origin(None, "http", [(b"host", b"a")])
     assert PROXIES.resolve(origin) is origin
@@ -211,29 +291,38 @@ def test_scheme_and_host_of_forwarded(line: str, scheme: str, host: bytes) -> No
         ("x-forwarded", [(b"x-forwarded-for", b"192.0.2.1")], 1),
         ("forwarded", [(b"x-forwarded-for", b"192.0.2.1"), (b"forwarded", b"for=192.0.2.2")], 2),
         ("forwarded", [(b"x-forwarded-for", b"192.0.2.1")], None),
+        ("auto", [(b"forwarded", b"for=192.0.2.2"), (b"x-forwarded-prefix", b"/a")], 2),
+        ("auto", [(b"forwarded", b"for=192.0.2.2"), (b"x-forwarded-port", b"1")], 2),
     ],
 )
 def test_one_kind_of_fields_is_read(
     fields: ForwardedFields, headers: list[tuple[bytes, bytes]], client: int | None
 ) -> None:
-    resolved = TrustedProxies(TRUSTED, fields).resolve(Origin(PEER, "http", headers))
+    resolved = TrustedProxies(TRUSTED, fields).resolve(Origin(PEER, "http", headers, LISTENER))
+    assert (resolved.server, resolved.root_path) == (LISTENER, "")
     assert resolved.client == (PEER if client is None else (f"192.0.2.{client}", 0))
     assert resolved.headers == headers
 
 
 @given(st.binary(max_size=60))
 def test_no_value_breaks_it(value: bytes) -> None:
-    for names in ((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"), (b"forwarded",)):
+    for names in (X_FORWARDED, (b"forwarded",)):
         resolved = PROXIES.resolve(Origin(PEER, "http", [(name, value) for name in names]))
         assert resolved.client is not None
         assert resolved.scheme in {"http", "https"}
 
 
 @pytest.mark.parametrize(
-    "value", [b";" * 60_000, b"; " * 30_000 + b'"', b"," * 60_000 + b'"', b'a="' * 20_000 + b","]
+    ("name", "value"),
+    [
+        *((b"forwarded", value) for value in (b";" * 60_000, b"; " * 30_000 + b'"')),
+        *((b"forwarded", value) for value in (b"," * 60_000 + b'"', b'a="' * 20_000 + b",")),
+        *((b"x-forwarded-prefix", value) for value in (b"/" * 60_000, b"/a" * 30_000 + b"%")),
+        (b"x-forwarded-prefix", b"/a," * 20_000),
+    ],
 )
-def test_a_long_value_takes_no_long_time(value: bytes) -> None:
-    origin = Origin(PEER, "http", [(b"forwarded", value)])
+def test_a_long_value_takes_no_long_time(name: bytes, value: bytes) -> None:
+    origin = Origin(PEER, "http", [(name, value)])
     began = time.process_time()
     TrustedProxies(["*"]).resolve(origin)
     assert time.process_time() - began < 1
@@ -270,12 +359,14 @@ def test_addresses_with_ports(address: object, port: int) -> None:
 
 @dataclass(frozen=True)
 class Hop:
-    """What a proxy saw: where the request came from, and how."""
+    """What a proxy saw: where the request came from, and how; and what it took off the path."""
 
     address: str
     port: int
     proto: str
     host: str
+    listens: int = 8443
+    takes: str = ""
 
     @property
     def trusted(self) -> bool:
@@ -300,6 +391,8 @@ def hops(address: st.SearchStrategy[object]) -> st.SearchStrategy[Hop]:
         st.sampled_from([0, 1, 8080, 65535]),
         st.sampled_from(["http", "https"]),
         st.sampled_from(["a.example", "b.example:8443", "[2001:db8::2]:1", "203.0.113.1"]),
+        st.integers(1, 65535),
+        st.sampled_from(["/", "/shop", "/shop/eu", "/a%20b", "//evil"]),
     )
 
 
@@ -390,10 +483,18 @@ def test_x_forwarded_says_what_the_first_trusted_proxy_saw(
 ) -> None:
     client = Hop("203.0.113.77", 77, "https", "true.example")
     known = [client, *(hop for hop in chain if hop.trusted)]
-    protos, hosts = (", ".join(getattr(hop, each) for hop in known) for each in ("proto", "host"))
-    others = (b"x-forwarded-proto", protos.encode()), (b"x-forwarded-host", hosts.encode())
+    others = [
+        (b"x-forwarded-" + name, ", ".join(str(getattr(hop, each)) for hop in known).encode())
+        for name, each in ((b"proto", "proto"), (b"host", "host"), (b"port", "listens"))
+    ]
+    taken = [sent.replace(",", ""), *(hop.takes for hop in known)]
+    others.append((b"x-forwarded-prefix", ", ".join(taken).encode("latin-1")))
     members = [sent, *(hop.node for hop in known)]
-    is_of(origin_of("x-forwarded-for", data.draw(lines(members)), *others), client)
+    origin = origin_of("x-forwarded-for", data.draw(lines(members)), *others)
+    is_of(origin, client)
+    assert origin.server == (client.host, client.listens)
+    prefixes = [hop.takes.rstrip("/").replace("%20", " ") for hop in known]
+    assert origin.root_path == ("" if "//evil" in prefixes else "".join(prefixes))
 
 
 # RFC 7239 section 4 once more, letter by letter and from the left.

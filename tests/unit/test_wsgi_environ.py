@@ -21,7 +21,7 @@ def environ(
     scope = build_scope(
         method, target, list(fields), version, scheme, client, server, root_path, {}, {}
     )
-    maker = EnvironMaker(root_path, multithread=True, multiprocess=False)
+    maker = EnvironMaker(multithread=True, multiprocess=False)
     return maker.make(scope)
 
 
@@ -34,6 +34,17 @@ def environ(
         ("/ü".encode().replace("ü".encode(), b"%C3%BC"), "", "", "/\xc3\xbc", ""),
         (b"/%FF", "", "", "/\xff", ""),
         (b"/x?y", "/shop", "/shop", "/x", "y"),
+        (b"/shop/x?y", "/shop", "/shop", "/x", "y"),
+        (b"/sh%6Fp/%78", "/shop", "/shop", "/x", ""),
+        (b"/shop/", "/shop", "/shop", "/", ""),
+        (b"/shop", "/shop", "/shop", "", ""),
+        (b"/shop?y", "/shop", "/shop", "", "y"),
+        (b"/shopping", "/shop", "/shop", "/shopping", ""),
+        (b"/shop/shop/x", "/shop", "/shop", "/shop/x", ""),
+        (b"/shop/eu/x", "/shop/eu", "/shop/eu", "/x", ""),
+        (b"/shop/x", "/shop/eu", "/shop/eu", "/shop/x", ""),
+        (b"/%C3%BC/%FF", "/\u00fc", "/\xc3\xbc", "/\xff", ""),
+        (b"*", "/shop", "/shop", "/", ""),
         (b"/%78", "/\u00fc", "/\xc3\xbc", "/x", ""),
         (b"*", "", "", "/", ""),
         (b"//a", "", "", "//a", ""),
@@ -47,6 +58,7 @@ def test_paths_are_bytes_as_latin_1(
     assert found["SCRIPT_NAME"] == script_name
     assert found["PATH_INFO"] == path_info
     assert found["QUERY_STRING"] == query
+    assert found["REQUEST_URI"] == target.decode()
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ def build_scope(
     """Describe one request; *target* is ``/path?query`` or ``*``, and *headers* are lower-case.
 
     *state* is copied, shallowly, as the lifespan specification asks; so are *extensions*.
+
+    The path begins with *root_path*, as the specification has it since version 2.3, whether the
+    proxy in front has taken that off or not; the raw path is as it was sent.
     """
     raw_path, _, query_string = target.partition(b"?")
     path = raw_path.decode("ascii") if raw_path.find(b"%") < 0 else decode_path(raw_path)
-    if root_path and raw_path != b"*":
-        # Both paths begin with root_path, since specification 2.3 and as other servers do.
+    if root_path and raw_path != b"*" and not is_in(path, root_path):
         path = root_path + path
-        raw_path = root_path.encode() + raw_path
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -54,6 +55,11 @@ def renew_scope(scope: Scope, state: dict[str, Any]) -> Scope:
     fresh["state"] = state.copy()
     fresh["extensions"] = scope["extensions"].copy()
     return fresh
+
+
+def is_in(path: str, root_path: str) -> bool:
+    """Whether *path* is *root_path*, or in it."""
+    return path.startswith(root_path) and path[len(root_path) : len(root_path) + 1] in ("", "/")
 
 
 def decode_path(raw_path: bytes) -> str:

@@ -289,12 +289,15 @@ class HTTP1Connection(RequestStream):
     def _make_scope(self, head: RequestHead) -> Scope:
         context = self._context
         method, target, headers, version, _, _, _, forwarded, _ = head
-        client, scheme = self._client, self._scheme
+        client, scheme, server = self._client, self._scheme, self._server
+        root_path = context.config.root_path
         if not target.startswith(b"/"):
             scheme = scheme_of(target, scheme, trusted=self._trusted)
             target, headers = to_origin_form(target, headers)
         if forwarded and self._trusted:
-            client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))
+            client, scheme, headers, server, root_path = context.proxies.resolve(
+                Origin(client, scheme, headers, server, root_path)
+            )
         return build_scope(
             method,
             target,
@@ -302,8 +305,8 @@ class HTTP1Connection(RequestStream):
             version,
             scheme,
             client,
-            self._server,
-            context.config.root_path,
+            server,
+            root_path,
             context.state,
             self._extensions,
         )

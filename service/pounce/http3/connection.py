@@ -198,18 +198,18 @@ class HTTP3Connection:
     def scope(self, head: RequestHead) -> Scope:
         """The ASGI scope of a request."""
         context, path = self.context, self._quic.peer
-        client, scheme, headers = path.client, "https", head.headers
-        if head.forwarded and context.proxies.trusts_peer(client):
-            client, scheme, headers = context.proxies.resolve(Origin(client, scheme, headers))
+        origin = Origin(path.client, "https", head.headers, path.server, context.config.root_path)
+        if head.forwarded and context.proxies.trusts_peer(path.client):
+            origin = context.proxies.resolve(origin)
         return build_scope(
             head.method,
             head.target,
-            headers,
+            origin.headers,
             "3",
-            scheme,
-            client,
-            path.server,
-            context.config.root_path,
+            origin.scheme,
+            origin.client,
+            origin.server,
+            origin.root_path,
             context.state,
             context.extensions,
         )

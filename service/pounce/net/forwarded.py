@@ -1,4 +1,4 @@
-"""What proxies in front say about the client: X-Forwarded-For, -Proto and -Host, or Forwarded.
+"""What proxies in front say about a request: X-Forwarded-For and its kin, or Forwarded.
 
 Anybody can send these fields, so they count only when the peer is a trusted proxy, and only
 as far as trusted proxies wrote them: each appends on the right what it saw itself. All are
@@ -10,19 +10,23 @@ The fields stay among the request's, for the application to see.
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes
 
-from pounce.net.host import is_authority
+from pounce.net.host import is_authority, name_of
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 Client: TypeAlias = tuple[str, int]
+Server: TypeAlias = tuple[str, int | None]
 ForwardedFields: TypeAlias = Literal["auto", "x-forwarded", "forwarded"]
 _IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_X_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+# The first three have counterparts in Forwarded, the other two do not.
+_COMMON = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+_X_FORWARDED = (*_COMMON, b"x-forwarded-port", b"x-forwarded-prefix")
 
 FORWARDED_FIELDS = frozenset((*_X_FORWARDED, b"forwarded"))
 """Names of the fields that :meth:`TrustedProxies.resolve` reads."""
@@ -53,13 +57,24 @@ _LONGEST_ADDRESS = 45  # IPv6 that ends in IPv4; INET6_ADDRSTRLEN has a NUL as w
 # X-Forwarded-For, which nothing specifies, has IPv6 addresses also without brackets.
 _BARE_IPV6 = re.compile(rb"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
+# Applications put the prefix in front of the links and redirects that they make. "//host" there
+# would be another site, and browsers read a backslash as a slash: neither passes, encoded or not.
+_PREFIX = re.compile(
+    rb"(?:/(?:[^%/?#\\\x00-\x20\x7f]|%(?![01]|2[Ff]|5[Cc]|7[Ff])[0-9A-Fa-f]{2})++)++"
+)
+
 
 class Origin(NamedTuple):
-    """A request's client, scheme and header fields, as the application shall see them."""
+    """What the application shall see of where a request comes from and what it was sent to.
+
+    *server* is the listener's host and port, or a unix socket's path and None.
+    """
 
     client: Client | None
     scheme: str
     headers: Headers
+    server: Server | None = None
+    root_path: str = ""
 
 
 class _Report(NamedTuple):
@@ -68,6 +83,8 @@ class _Report(NamedTuple):
     nodes: list[bytes]
     protos: list[bytes]
     hosts: list[bytes]
+    ports: Sequence[bytes] = ()
+    prefixes: Sequence[bytes] = ()
 
 
 class TrustedProxies:
@@ -107,14 +124,23 @@ class TrustedProxies:
         headers = origin.headers
         if host and is_authority(host):
             headers = [(b"host", host), *(field for field in headers if field[0] != b"host")]
-        return Origin(client, scheme or origin.scheme, headers)
+        return Origin(
+            client,
+            scheme or origin.scheme,
+            headers,
+            _server(_at(report.ports, index), origin.server, headers),
+            _mounted_at(report.prefixes[: index + 1]) or origin.root_path,
+        )
 
     def _report(self, fields: dict[bytes, list[bytes]]) -> _Report | None:
         forwarded = fields.pop(b"forwarded", None)
+        # A proxy that writes Forwarded may pass a client's X-Forwarded-Port and -Prefix on: these
+        # two alone must not hide Forwarded.
+        auto = self._fields == "auto" and fields.keys().isdisjoint(_COMMON)
+        if forwarded and (auto or self._fields == "forwarded"):
+            return _read_forwarded(b",".join(forwarded))
         if fields and self._fields != "forwarded":
             return _Report(*(_members(fields.get(name, [])) for name in _X_FORWARDED))
-        if forwarded and self._fields != "x-forwarded":
-            return _read_forwarded(b",".join(forwarded))
         return None
 
     def _client(self, nodes: list[bytes], peer: Client | None) -> tuple[Client | None, int]:
@@ -153,9 +179,42 @@ def _members(values: list[bytes]) -> list[bytes]:
     return [member.strip(b" \t") for member in members[: -_MOST_ELEMENTS - 1 : -1]]
 
 
-def _at(members: list[bytes], index: int) -> bytes:
+def _at(members: Sequence[bytes], index: int) -> bytes:
     """The member at *index*; the one nearest to the client where fewer proxies wrote the field."""
     return members[min(index, len(members) - 1)] if members else b""
+
+
+def _server(port: bytes, server: Server | None, headers: Headers) -> Server | None:
+    """The *server* with the *port* that clients use, if it is one."""
+    if not (port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
+        return server
+    if server is not None and server[1] is not None:
+        return server[0], int(port)
+    # A unix socket has no name beside a port: clients know the one in their Host field.
+    hosts = [value for name, value in headers if name == b"host"]
+    return (name_of(hosts[0]) if hosts else "") or "localhost", int(port)
+
+
+def _mounted_at(prefixes: Sequence[bytes]) -> str:
+    """The path that proxies have taken off, the nearest one's last; nothing if it is none."""
+    try:
+        return "".join(parse_prefix(prefix) for prefix in reversed(prefixes))
+    except ValueError:
+        return ""
+
+
+def parse_prefix(value: bytes) -> str:
+    """The decoded path that applications shall be mounted at; "/" is nothing.
+
+    Raises ValueError if it cannot stand in front of the path of every link.
+    """
+    prefix = value.removesuffix(b"/")
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{value!r} is not a path")
+    text = unquote_to_bytes(prefix).decode()
+    if not text.isprintable():
+        raise ValueError(f"{value!r} has a control character")
+    return text
 
 
 def _read_forwarded(value: bytes) -> _Report:

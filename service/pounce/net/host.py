@@ -20,6 +20,11 @@ def is_authority(value: bytes) -> bool:
     return literal is None or literal.startswith((b"v", b"V")) or _is_ipv6(literal)
 
 
+def name_of(authority: bytes) -> str:
+    """The host in *authority*, which `is_authority`, without its port."""
+    return re.sub(rb":[0-9]*\Z", b"", authority).decode("ascii")
+
+
 def unmapped(address: str) -> str:
     """The address of a socket as its owner knows it.
 

@@ -22,7 +22,6 @@ def handler_for(served: Served, config: ServerConfig, worker: int, generation: i
         return ASGIHandler(served.asgi, partial(new_event_loop, config.loop))
     in_process = multiprocessing.parent_process() is not None
     environs = EnvironMaker(
-        config.root_path,
         multithread=config.threads > 1 or not in_process,
         # Even one worker has a second beside it while the service reloads.
         multiprocess=in_process,

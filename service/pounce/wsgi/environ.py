@@ -4,6 +4,7 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from pounce.asgi.scope import is_in
 from pounce.asgi.types import Scope
 from pounce.wsgi.file_wrapper import FileWrapper
 
@@ -28,14 +29,11 @@ class EnvironMaker:
     is in every environ as well, with "pounce." before its name.
     """
 
-    def __init__(
-        self, root_path: str, *, multithread: bool, multiprocess: bool, **own: object
-    ) -> None:
-        self._root_length = len(root_path.encode())
+    def __init__(self, *, multithread: bool, multiprocess: bool, **own: object) -> None:
         self._keys: dict[bytes, str] = {}
         self._base: Environ = {
             "GATEWAY_INTERFACE": "CGI/1.1",
-            "SCRIPT_NAME": root_path.encode().decode("latin-1"),
+            "SCRIPT_NAME": "",
             "SERVER_SOFTWARE": "pounce",
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
@@ -68,8 +66,6 @@ class EnvironMaker:
         path = raw_path
         if path == b"*":
             path = b"/"
-        elif self._root_length:
-            path = path[self._root_length :]
         if b"%" in path:
             path = unquote_to_bytes(path)
         # One display of all: this is made for every request.
@@ -84,6 +80,8 @@ class EnvironMaker:
             "REMOTE_PORT": str(client[1]) if client else "",
             "wsgi.url_scheme": scope["scheme"],
         }
+        if scope["root_path"]:
+            _mount(environ, scope["root_path"])
         self._add_fields(environ, scope["headers"])
         server = scope["server"]
         environ["SERVER_NAME"], environ["SERVER_PORT"] = (
@@ -118,6 +116,14 @@ class EnvironMaker:
         if len(self._keys) < _REMEMBERED:
             self._keys[name] = key
         return key
+
+
+def _mount(environ: Environ, root_path: str) -> None:
+    """Split the path after *root_path*, unless the proxy in front has taken that off already."""
+    root = root_path.encode().decode("latin-1")
+    environ["SCRIPT_NAME"] = root
+    if is_in(environ["PATH_INFO"], root):
+        environ["PATH_INFO"] = environ["PATH_INFO"][len(root) :]
 
 
 def _own_name(environ: Environ) -> tuple[str, str]:
