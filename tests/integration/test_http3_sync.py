@@ -6,6 +6,7 @@ from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest
 from tests import http3
 from tests.apps.transports_wsgi import FILE, app
+from tests.integration.test_context_variables import asgi, wsgi
 from tests.live import echo, live, threads_for
 from tests.wsgi import handler
 
@@ -40,3 +41,16 @@ async def test_what_a_sync_app_leaves_over_http3(tmp_path: Path) -> None:
     ):
         for _ in range(2):
             assert (await client.post("/", b"content")).body == b"content"
+
+
+@live
+async def test_context_variables_over_http3(tmp_path: Path) -> None:
+    async with (
+        http3.serve(asgi, tmp_path) as server,
+        http3.connected(server.address) as client,
+    ):
+        for _ in range(2):
+            assert (await client.get("/")).body == b"nothing"
+            assert (await client.post("/reads", bytes(300_000))).body == b"nothing"
+        async with threads_for(server.workers[0].context, handler(wsgi), threads=1):
+            assert {(await client.get("/")).body for _ in range(3)} == {b"nothing"}

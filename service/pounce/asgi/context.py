@@ -1,13 +1,13 @@
 """What one worker gives to all its connections."""
 
 import asyncio
+import contextvars
 import heapq
 import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -101,9 +101,11 @@ class ServerContext:
     application's tasks that outlived their response or their connection. *requests* counts
     completed ones.
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
-    the task may be done when it returns. *hand_over* is set while the worker drains with a
-    successor: it takes connections that are between requests. *stopping* is whether nobody serves
-    meanwhile. *websocket* serves WebSockets; without it, requests for one are ordinary.
+    the task may be done when it returns. *new_context* makes the context that a request's
+    application runs in: no context variable that another request has set is in it.
+    *hand_over* is set while the worker drains with a successor: it takes connections that are
+    between requests. *stopping* is whether nobody serves meanwhile. *websocket* serves WebSockets;
+    without it, requests for one are ordinary.
     *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop,
     and *threads* is where such cycles find a thread (pounce.sync.roles.Threads).
     *idle_deadline* is the `deadline` of a connection that begins to be idle, and *most_requests* is
@@ -134,6 +136,7 @@ class ServerContext:
     defaults: DefaultHeaders = field(init=False)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
+    new_context: Callable[[], contextvars.Context] = field(init=False)
     start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
     _all_defaults: list[DefaultHeaders] = field(default_factory=list)
     _on_departure: Callable[[], None] | None = None
@@ -146,7 +149,11 @@ class ServerContext:
         self.defaults = self.add_defaults()
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)
-        self.start_task = partial(asyncio.Task, loop=self.loop, **_EAGERLY)
+        # Here no application code has run yet. Later the current context may be a request's: the
+        # loop runs a callback in the context of whoever asked for it, so the next request of a
+        # connection is often read in the context of the last.
+        self.new_context = contextvars.copy_context().copy
+        self.start_task = _task_starter(self.loop, self.new_context)
 
     def add_defaults(self, alt_svc: bytes = b"") -> DefaultHeaders:
         """Default headers, kept up to date, of those who are told of *alt_svc* (RFC 7838)."""
@@ -251,3 +258,12 @@ class ServerContext:
     def _departed(self) -> None:
         if self._on_departure is not None:
             self._on_departure()
+
+
+def _task_starter(
+    loop: asyncio.AbstractEventLoop, new_context: Callable[[], contextvars.Context]
+) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+    def start(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=loop, context=new_context(), **_EAGERLY)
+
+    return start

@@ -1,6 +1,7 @@
 """Running an ASGI application in threads, each with a loop of its own and one request at a time."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +31,8 @@ class ASGIHandler(Handler):
         here = self._of_thread
         if not hasattr(here, "runner"):
             here.runner = asyncio.Runner(loop_factory=self._new_loop)
-        here.runner.run(self._call(exchange))
+        # Without a context the runner would use one for all requests.
+        here.runner.run(self._call(exchange), context=contextvars.copy_context())
 
     def leave(self) -> None:
         """Close the thread's loop."""

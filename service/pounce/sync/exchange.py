@@ -123,7 +123,7 @@ class Exchange(Cycle):
                 self._post(self._log_once)
             else:
                 self._context.flight.begin(self._scope["raw_path"])
-                handler.answer(self)
+                self._context.new_context().run(handler.answer, self)
                 if not self.finished:
                     self._post(self._take_end)
         except BaseException as error:
