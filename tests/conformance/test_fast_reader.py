@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from hypothesis import example, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pounce.config import ServerConfig
@@ -118,7 +119,9 @@ CONFIGS = st.sampled_from(
 )
 
 
-@settings(max_examples=3000, deadline=None)
+# Thousands of examples take seconds alone, and minutes where a core is shared.
+@pytest.mark.timeout(600)
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=streams(), config=CONFIGS)
 @example(data=PLAIN * 3 + SIZED * 2 + PLAIN, config=ServerConfig())
 @example(data=PLAIN.replace(b"?", b"?" * 64), config=ServerConfig(max_request_line=64))

@@ -21,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_here = item.path.is_relative_to(Path(__file__).parent)
         if is_here and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(180))
+        since = item.get_closest_marker("systemd_since")
+        if since and isinstance(item, pytest.Function):
+            version, what = since.args
+            if rootfs.SYSTEMD[str(item.callspec.params["suite"])] < version:
+                reason = f"systemd has this from {version} on: {what}"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

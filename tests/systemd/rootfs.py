@@ -11,7 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SUITES = ("trixie", "forky")
+SYSTEMD = {"bookworm": 252, "trixie": 257, "forky": 262}
+"""The systemd of each suite."""
+
+SUITES = tuple(SYSTEMD)
 
 # pounce runs on Debian's own Python packages, as the native package does.
 PACKAGES = (
@@ -33,6 +36,8 @@ PACKAGES = (
     "python3-fastapi",
     "python3-sqlalchemy",
     "python3-aioquic",
+    "python3-sdnotify",
+    "python3-systemd",
     # The project's own tests run in there, too.
     "python3-cryptography",
     "python3-hypothesis",
@@ -43,6 +48,13 @@ PACKAGES = (
 # Applications that Debian does not have, installed into a virtual environment.
 WHEELS = ("datasette",)
 VIRTUALENV = "/opt/apps"
+
+# Debian 12 is there for its systemd. Its Python packages are missing or older than pounce and the
+# tests' applications need; these go to /usr/local, where Python looks first.
+NEWER = {
+    "bookworm": ("aioquic", "fastapi", "h11>=0.14", "sqlalchemy", "tomli", "uvloop", "websockets"),
+}
+MISSING = {"bookworm": {"python3-aioquic"}}
 
 HOST_TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
 
@@ -72,7 +84,7 @@ def _cache() -> Path:
 
 def _fingerprint(suite: str, packages: Sequence[str], wheels: Sequence[str]) -> str:
     """Changes whenever what the root file system is made from changes."""
-    contents = "\n".join((suite, VIRTUALENV, *packages, *wheels))
+    contents = "\n".join((suite, VIRTUALENV, *packages, *wheels, *NEWER.get(suite, ())))
     return hashlib.sha256(contents.encode()).hexdigest()[:12]
 
 
@@ -89,6 +101,14 @@ def _build(suite: str, packages: Sequence[str], wheels: Sequence[str], root: Pat
     partial = root.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     _bootstrap(suite, packages, partial)
+    if suite in NEWER:
+        _pip(
+            "/usr/bin/python3",
+            NEWER[suite],
+            partial,
+            "--break-system-packages",
+            "--ignore-installed",
+        )
     if wheels:
         _install_wheels(wheels, partial)
     partial.rename(root)
@@ -104,7 +124,7 @@ def _bootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
-        f"--include={','.join(packages)}",
+        f"--include={','.join(p for p in packages if p not in MISSING.get(suite, ()))}",
         # The index of a suite in development, or of a mirror that lags, may be out of date.
         '--aptopt=Acquire::Check-Valid-Until "false"',
         suite,
@@ -124,17 +144,21 @@ def _mirror() -> str:
 
 
 def _install_wheels(wheels: Sequence[str], root: Path) -> None:
+    inside = ("chroot", str(root))
+    _run(*inside, "python3", "-m", "venv", "--system-site-packages", VIRTUALENV)
+    _pip(f"{VIRTUALENV}/bin/python", wheels, root)
+
+
+def _pip(python: str, wheels: Sequence[str], root: Path, *options: str) -> None:
+    """Install *wheels* for the *python* that is in *root*, which reaches no registry."""
     wheelhouse = root / _WHEELHOUSE
     version = (root / "usr/bin/python3").readlink().name.removeprefix("python")
     _run(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),
         *("--python-version", version, "--dest", str(wheelhouse), *wheels),
     )
-    pip = f"{VIRTUALENV}/bin/pip"
-    inside = ("chroot", str(root))
-    _run(*inside, "python3", "-m", "venv", "--system-site-packages", VIRTUALENV)
     _run(
-        *(*inside, pip, "install", "--quiet", "--no-index"),
+        *("chroot", str(root), python, "-m", "pip", "install", "--quiet", "--no-index", *options),
         *("--find-links", f"/{_WHEELHOUSE}", *wheels),
     )
     shutil.rmtree(wheelhouse)

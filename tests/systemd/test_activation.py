@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.systemd.instance import Instance
 from tests.systemd.machine import Machine
 
@@ -59,6 +61,7 @@ def test_a_udp_socket_is_held_and_does_no_harm(machine: Machine, instance: Insta
     assert instance.curl("/items").stdout == "[]"
 
 
+@pytest.mark.systemd_since(253, "OpenFile=")
 def test_a_descriptor_that_is_no_socket_is_named(machine: Machine, instance: Instance) -> None:
     instance.configure()
     # OpenFile= passes a regular file among the listening sockets.

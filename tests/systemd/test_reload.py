@@ -71,6 +71,7 @@ def test_a_reload_keeps_idle_connections(
     assert instance.show("StatusText").startswith("Serving generation 2, 2 workers")
 
 
+@pytest.mark.systemd_since(254, "a descriptor store that outlives a restart")
 @both_modes
 def test_a_restart_keeps_idle_connections(
     machine: Machine, instance: Instance, clients: Clients, mode: str
@@ -93,6 +94,7 @@ def test_a_restart_keeps_idle_connections(
     machine.wait_until(lambda: instance.show("NFileDescriptorStore") == "1", 10, "an empty store")
 
 
+@pytest.mark.systemd_since(254, "a descriptor store that outlives a restart")
 def test_connections_that_a_restart_kept_are_closed_in_the_end(
     machine: Machine, instance: Instance, clients: Clients
 ) -> None:
@@ -106,6 +108,7 @@ def test_connections_that_a_restart_kept_are_closed_in_the_end(
     assert not any(client.wait_for_close() for client in used)
 
 
+@pytest.mark.systemd_since(254, "a descriptor store that outlives a restart")
 def test_requests_are_counted_on_after_a_crash(
     machine: Machine, instance: Instance, clients: Clients
 ) -> None:

@@ -4,6 +4,8 @@ import json
 import math
 from contextlib import ExitStack
 
+import pytest
+
 from pounce.net.address import Address
 from tests.load import Background, Echo, Plan, Slow, Stream, Upload
 from tests.modes import both_modes
@@ -15,6 +17,7 @@ from tests.systemd.machine import Machine
 PAIRS = 2
 
 
+@pytest.mark.systemd_since(254, "a descriptor store that outlives a restart")
 @both_modes
 def test_restarts_upon_each_other_lose_nothing(
     machine: Machine, instance: Instance, mode: str
@@ -41,6 +44,7 @@ def test_restarts_upon_each_other_lose_nothing(
         load.result().assert_nothing_lost()
 
 
+@pytest.mark.systemd_since(254, "a descriptor store that outlives a restart")
 def test_a_kept_connection_is_still_the_client_that_its_proxy_named(
     machine: Machine, instance: Instance
 ) -> None:
