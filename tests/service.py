@@ -160,6 +160,14 @@ class Service:
         wire: Wire = wait_until(attempt, f"a connection with worker {slot}")
         return wire
 
+    def wait_for_slots(self, *slots: str) -> None:
+        """Return once the worker in each of *slots* accepts connections.
+
+        On a busy machine one may begin much later than others, which have taken all clients then.
+        """
+        for slot in slots:
+            self.connect_to(slot).sock.close()
+
     def load(self, **plan: Any) -> Background:
         """Put load on it."""
         tls = str(self._authority or "")

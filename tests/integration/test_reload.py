@@ -256,6 +256,7 @@ def test_a_reload_that_fails_leaves_the_old_generation_untouched(
 ) -> None:
     flags = ("--worker-mode", mode, "--workers", "2", "--startup-timeout", "3")
     with deployed(release, *flags) as service:
+        service.wait_for_slots("0", "1")
         with service.load(connections=16) as load:
             load.wait_until(lambda result: result.workers == {"0", "1"})
             before = load.so_far().pids, service.workers

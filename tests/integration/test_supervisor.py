@@ -69,6 +69,7 @@ def requests_in_flight(service: Service, target: str) -> Iterator[dict[str, Wire
 @both_modes
 def test_all_workers_serve_until_it_is_told_to_stop(tmp_path: Path, mode: str) -> None:
     with serving(tmp_path, "--worker-mode", mode, *TWO) as service:
+        service.wait_for_slots("0", "1")
         with service.load() as load:
             load.wait_until(lambda result: result.workers == {"0", "1"})
             load.stop()
@@ -255,6 +256,7 @@ def lost_in_flight_only(result: Result) -> None:
 def test_a_crash_loses_the_requests_in_flight_and_no_others(tmp_path: Path, how: str) -> None:
     with serving(tmp_path, *TWO_PROCESSES) as service:
         first = service.workers
+        service.wait_for_slots("0", "1")
         with service.load(work=Slow(50), connections=16) as load:
             load.wait_until(lambda result: result.workers == {"0", "1"})
             if how == "SIGKILL":
@@ -353,6 +355,7 @@ def test_a_hung_worker_is_replaced_while_others_serve(
     flags = ("--worker-mode", mode, *TWO, "--worker-timeout", "1")
     with serving(tmp_path, *flags) as service:
         first = service.workers
+        service.wait_for_slots("0", "1")
         with service.load(connections=8, timeout=2, think=0.01) as load, service.connect() as wire:
             load.wait_until(lambda result: result.workers == {"0", "1"})
             slot = wire.slot()
