@@ -251,9 +251,9 @@ class ServerConfig:
         Integer(1, 1_048_576),
         10_000,
         "the most connections of one worker",
-        details="For one more, some are closed that have been idle for long, or that never sent a "
-        "request. Where there are none, it is answered 503. Descriptors are needed for up to twice "
-        "as many.",
+        details="For one more, the worker closes one that never sent a whole request, or that has "
+        "been idle for long. If every connection has a request, the worker answers the new one "
+        "503, or closes it where it speaks TLS. Descriptors are needed for up to twice as many.",
     )
     max_requests_per_connection: int = option(
         "limits",

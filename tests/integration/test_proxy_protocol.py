@@ -153,20 +153,6 @@ def test_only_trusted_peers_may_say_who_they_are(tmp_path: Path) -> None:
         service.expect("127.0.0.1 is closed: .* it is not in forwarded_allow")
 
 
-def test_only_so_many_are_waited_for(tmp_path: Path) -> None:
-    flags = ["--max-connections", "2"]
-    with (
-        serving(tmp_path, *flags, app="mirror:app", entry=ENTRY) as service,
-        service.connect() as first,
-        service.connect() as second,
-        service.connect() as third,
-    ):
-        assert third.receive() is None
-        service.expect("is closed: max_connections others wait for their PROXY header")
-        for wire in (first, second):
-            assert ask(wire, line(CLIENT, SERVER))["client"] == list(CLIENT)
-
-
 def test_without_the_option_a_header_is_garbage(tmp_path: Path) -> None:
     with serving(tmp_path, app="mirror:app") as service:
         for header in (line(CLIENT, SERVER), block(FOUR)):

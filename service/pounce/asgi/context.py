@@ -2,26 +2,19 @@
 
 import asyncio
 import contextvars
-import heapq
-import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Protocol
 
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.room import Room
 from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
 from pounce.flight import MOST_LINES, FlightRecord
 from pounce.net.forwarded import TrustedProxies
-
-logger = logging.getLogger("pounce.worker")
-
-# How many idle connections are closed where one place is wanted, since finding them looks at all.
-_ROOM = 32
 
 # Started eagerly, an application that never waits costs no trip through the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -97,9 +90,9 @@ class ServerContext:
     """The configuration, the application, and what the worker counts and keeps.
 
     *connections* are those that count towards `max_connections`, and *ending* those that do not
-    any more. *state* is the lifespan's; each scope gets a shallow copy. *tasks* holds the
-    application's tasks that outlived their response or their connection. *requests* counts
-    completed ones.
+    any more; *room* decides which of them are closed for new ones. *state* is the lifespan's; each
+    scope gets a shallow copy. *tasks* holds the application's tasks that outlived their response
+    or their connection. *requests* counts completed ones.
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *new_context* makes the context that a request's
     application runs in: no context variable that another request has set is in it.
@@ -137,11 +130,10 @@ class ServerContext:
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
     new_context: Callable[[], contextvars.Context] = field(init=False)
+    room: Room = field(init=False)
     start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
     _all_defaults: list[DefaultHeaders] = field(default_factory=list)
     _on_departure: Callable[[], None] | None = None
-    _full: bool = False
-    _was_full: bool = False
 
     def __post_init__(self) -> None:
         self.idle_deadline = -self.config.keep_alive_timeout
@@ -149,6 +141,7 @@ class ServerContext:
         self.defaults = self.add_defaults()
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)
+        self.room = Room(self.connections, self.config.max_connections, self.loop.time)
         # Here no application code has run yet. Later the current context may be a request's: the
         # loop runs a callback in the context of whoever asked for it, so the next request of a
         # connection is often read in the context of the last.
@@ -173,7 +166,7 @@ class ServerContext:
         self.swept = now
         for defaults in self._all_defaults:
             defaults.refresh()
-        self._was_full, self._full = self._full, False
+        self.room.sweep(now)
         busy = 0
         lines: list[str] = []
         for connection in list(self.connections):
@@ -186,23 +179,6 @@ class ServerContext:
             each.sweep(now)
         self.flight.sweep(lines)
         return busy
-
-    def make_room(self) -> bool:
-        """Close connections on which nothing goes on, longest first; false where there is none."""
-        if self._full:  # there was none since the last sweep, and to look again would take long
-            return False
-        now = self.loop.time()
-        longest = heapq.nsmallest(_ROOM, self.connections, attrgetter("spare_since"))
-        spare = [each for each in longest if each.spare_since <= now]
-        for each in spare:
-            each.expire()
-        self._full = not spare
-        if self._full and not self._was_full:
-            logger.warning(
-                "all %d connections are in use; more are answered 503 (max_connections)",
-                self.config.max_connections,
-            )
-        return bool(spare)
 
     def in_flight(self) -> str:
         """A line for each busy connection, marked where the loop runs it now.
@@ -237,11 +213,13 @@ class ServerContext:
     def end(self, connection: Connection) -> None:
         """*connection* has nothing left to do but to close: it makes place for another."""
         self.connections.discard(connection)
+        self.room.leave(connection)
         self.ending.add(connection)
 
     def leave(self, connection: Connection | Ending) -> None:
         """Forget *connection*, which has ended."""
         self.connections.discard(connection)
+        self.room.leave(connection)
         self.ending.discard(connection)
         self._departed()
 

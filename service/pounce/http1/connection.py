@@ -24,6 +24,7 @@ from math import inf
 from pounce.asgi.context import ServerContext, Upgrade
 from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.room import ASKED, BEGUN, SILENT
 from pounce.asgi.scope import build_scope, renew_scope
 from pounce.asgi.tls import tls_extension
 from pounce.asgi.types import Scope
@@ -89,7 +90,8 @@ class HTTP1Connection(RequestStream):
 
     def sweep(self, now: float) -> None:
         """Enforce the timeouts, and keep nothing for a client that is idle."""
-        if self.spare_since < inf:
+        waits = self._cycle is None and self._reader.idle and not self.write_paused
+        if waits and self.deadline >= 0:  # since the last sweep at least
             self._head = self._pristine = None
             self._reader.forget()
         super().sweep(now)
@@ -115,15 +117,22 @@ class HTTP1Connection(RequestStream):
         )
 
     @property
+    def progress(self) -> int:
+        """How far its first request has come; see pounce.asgi.room.Newcomer."""
+        if self._requests:
+            return ASKED
+        return BEGUN if self._reader.buffer else SILENT
+
+    @property
     def spare_since(self) -> float:
         """Since when it may be closed for another's sake; see pounce.asgi.context.Connection."""
-        waits = self._cycle is None and self._reader.idle and not self.write_paused
-        if not waits or self.deadline < 0:  # a sweep has yet to meet it
+        reader, config = self._reader, self._context.config
+        waits = self._cycle is None and not reader.in_body and not self.write_paused
+        if not (self._requests and waits) or self.deadline < 0:  # a sweep has yet to meet it
             return inf
-        config = self._context.config
-        if self._requests:
-            return self.deadline - config.keep_alive_timeout + LIKELY
-        return self.deadline - config.header_timeout
+        # A head that does not come to its end is no request, either.
+        patience = config.header_timeout if reader.buffer else config.keep_alive_timeout
+        return self.deadline - patience + LIKELY
 
     # What the transport tells.
 
@@ -146,7 +155,7 @@ class HTTP1Connection(RequestStream):
             self._extensions = {**context.extensions, "tls": tls_extension(connection)}
         self._trusted = context.proxies.trusts_peer(self._client)
         config = context.config
-        if len(context.connections) > config.max_connections and not context.make_room():
+        if not context.room.admit(self, self._client):
             self._refuse()
         else:
             self.deadline = -(
@@ -363,15 +372,6 @@ class HTTP1Connection(RequestStream):
             self.deadline = -FIRST_REQUEST
 
     # Ends.
-
-    def _refuse(self) -> None:
-        """It is one too many."""
-        context = self._context
-        if len(context.ending) < context.config.max_connections:
-            self._answer(503, "too many connections", [(b"retry-after", b"1")])
-        else:
-            # So many cannot even be told: a flood gets no more descriptors than this.
-            self.reset()
 
     def _refuse_input(self, error: BadRequest) -> None:
         if self._reader.in_body:

@@ -323,6 +323,17 @@ class RequestStream(BaseConnection):
         self._transport.write(error_response(self._context.defaults, status, reason, extra))
         self._linger()
 
+    def _refuse(self) -> None:
+        """It is one too many."""
+        context = self._context
+        if len(context.ending) < context.config.max_connections:
+            self._answer(503, "too many connections", [(b"retry-after", b"1")])
+            context.room.note("refused with 503")
+        else:
+            # So many cannot even be told: a flood gets no more descriptors than this.
+            self.reset()
+            context.room.note("refused without an answer")
+
     def _expire_body(self) -> None:
         if self._input:
             self._fail(BadRequest(408, "the request's content came too slowly"))

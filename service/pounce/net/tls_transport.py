@@ -58,6 +58,11 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol: asyncio.Protocol | None = None
         self._read_ended = self._write_ended = self._closing = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether the client has sent something."""
+        return self._ssl is not None
+
     # What the plain transport tells.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -7,35 +7,54 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from pounce.net.tls_transport import TLSTransport
-
 logger = logging.getLogger("pounce.worker")
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
-# What accept(2) says when descriptors or memory have run out: the connection stays in the
-# queue and the listener stays readable, so trying again at once would only burn the CPU.
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# What accept(2) says of a connection that has failed already in the queue, and which it has taken
+# out: to be treated like EAGAIN (its manual page, "Error handling"). EPERM: a firewall forbids it.
+_FAILED_IN_THE_QUEUE = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    )
+)
+
+# What it says when descriptors have run out: the connection stays in the queue, and the listener
+# stays readable. So many others are closed for it, as files are opened besides.
+_NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
+_MAKE = 16
+
+# Seconds until the next try: where others have been closed, and after any other error. To try at
+# once would only burn the CPU.
+_SOON = 0.005
 _PAUSE = 0.5
+
+# Seconds between two warnings of one listener.
+_SELDOM = 60.0
 
 # Long enough for a sibling whose loop turns, and short beside any request.
 _STEP_BACK = 0.002
 
 
+def _nothing() -> None:
+    """What follows for a protocol that knows by itself when it is connected."""
+
+
 class Connector:
-    """Gives accepted sockets their transports; *on_settled* is called after each.
+    """Gives accepted sockets their transports; *on_settled* is called after each."""
 
-    A TLS handshake that takes longer than *handshake_timeout* seconds is given up.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        handshake_timeout: float,
-        on_settled: Callable[[], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_settled: Callable[[], None]) -> None:
         self._loop = loop
-        self._handshake_timeout = handshake_timeout
         self._on_settled = on_settled
         self._arriving: set[asyncio.Task[None]] = set()
 
@@ -44,40 +63,28 @@ class Connector:
         """Connections that are accepted but not yet known to their protocol."""
         return len(self._arriving)
 
-    def connect(self, sock: socket.socket, factory: ProtocolFactory) -> None:
-        """Connect *sock* to a protocol that *factory* makes, which may be a TLSTransport."""
+    def connect(
+        self,
+        sock: socket.socket,
+        factory: ProtocolFactory,
+        connected: Callable[[], None] = _nothing,
+    ) -> None:
+        """Connect *sock* to a protocol that *factory* makes, then call *connected*."""
         sock.setblocking(False)
-        task = self._loop.create_task(self._connect(sock, factory))
+        task = self._loop.create_task(self._connect(sock, factory, connected))
         self._arriving.add(task)
         task.add_done_callback(self._settled)
 
-    def hurry(self, seconds: float) -> None:
-        """Give up, *seconds* from now, those whose TLS handshake is not complete by then."""
-        for task in self._arriving:
-            self._loop.call_later(seconds, task.cancel)
-
-    async def _connect(self, sock: socket.socket, factory: ProtocolFactory) -> None:
+    async def _connect(
+        self, sock: socket.socket, factory: ProtocolFactory, connected: Callable[[], None]
+    ) -> None:
         try:
-            _, protocol = await self._loop.connect_accepted_socket(factory, sock)
+            await self._loop.connect_accepted_socket(factory, sock)
         except OSError as error:  # the client left
             logger.debug("a connection ended before it began: %s", error)
             sock.close()
         else:
-            if isinstance(protocol, TLSTransport):
-                await self._shake_hands(protocol)
-
-    async def _shake_hands(self, connection: TLSTransport) -> None:
-        try:
-            async with asyncio.timeout(self._handshake_timeout):
-                await connection.settled
-        except TimeoutError:
-            logger.debug("a TLS handshake took longer than %g s", self._handshake_timeout)
-            connection.abort()
-        except OSError as error:
-            logger.debug("a TLS handshake failed: %s", error)
-        except asyncio.CancelledError:  # the worker ends
-            connection.abort()
-            raise
+            connected()
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         self._arriving.discard(task)
@@ -136,6 +143,8 @@ class Source(ABC):
 class Acceptor(Source):
     """Accepts from *listener* and gives each connection to *take*.
 
+    Where no descriptor is left for one, *make_room* is asked to close others.
+
     The listener is shared with other workers and stays open when accepting stops, so it is
     watched with the loop's bare reader.
     """
@@ -146,25 +155,44 @@ class Acceptor(Source):
         listener: socket.socket,
         is_my_turn: Callable[[], bool],
         take: Callable[[socket.socket], None],
+        make_room: Callable[[int], bool],
     ) -> None:
         super().__init__(loop, listener.fileno(), is_my_turn)
         self._listener = listener
         self._take = take
+        self._make_room = make_room
+        self._told_at = float("-inf")
 
     def take_one(self) -> None:
         """accept(2)."""
         try:
             connection, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # a sibling was faster, or the client has left the queue (accept(2))
+        except (BlockingIOError, InterruptedError):
+            return  # a sibling was faster
         except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                raise
-            logger.warning(
-                "accepting pauses for %s s: %s; raise LimitNOFILE= or lower max_connections",
-                _PAUSE,
-                error.strerror,
-            )
+            if error.errno not in _FAILED_IN_THE_QUEUE:
+                self._recover(error)
+        else:
+            self._take(connection)
+
+    def _recover(self, error: OSError) -> None:
+        """Try again later, so that a listener is never left for good."""
+        if error.errno in _NO_DESCRIPTOR and self._make_room(_MAKE):
+            self._tell(error, "connections without a request make room")
+            self.pause(_SOON)
+        else:
+            self._tell(error, f"the next try is in {_PAUSE} s")
             self.pause(_PAUSE)
+
+    def _tell(self, error: OSError, what: str) -> None:
+        now = self._loop.time()
+        if now < self._told_at + _SELDOM:
             return
-        self._take(connection)
+        self._told_at = now
+        hint = "; raise LimitNOFILE= or lower max_connections"
+        logger.warning(
+            "a connection cannot be accepted: %s; %s%s",
+            error.strerror,
+            what,
+            hint if error.errno in _NO_DESCRIPTOR else "",
+        )

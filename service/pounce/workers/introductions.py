@@ -8,9 +8,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from math import inf
+from typing import Any
 
-from pounce.config import ServerConfig
-from pounce.net.forwarded import Client, TrustedProxies
+from pounce.asgi.context import ServerContext
+from pounce.asgi.room import BEGUN, SILENT
+from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import MAX_HEADER, BadHeader, ProxyHeader, read_header
 
 logger = logging.getLogger("pounce.worker")
@@ -22,113 +25,124 @@ HURRY = 1.0
 
 
 class Introduction:
-    """A connection from *peer* that goes to *take*, with its header, once that has come."""
+    """A connection from *peer* that goes to *take*, with its header, once that has come.
 
-    def __init__(self, sock: socket.socket, peer: Client | None, take: Take) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.take = take
-        self.deadline = 0.0
+    It is a pounce.asgi.context.Connection and a pounce.asgi.room.Newcomer.
+    """
+
+    busy, spare_since = False, inf
+
+    def __init__(
+        self, context: ServerContext, sock: socket.socket, peer: Client | None, take: Take
+    ) -> None:
+        self._context = context
+        self._sock = sock
+        self._peer = peer
+        self._take = take
+        self._deadline = context.loop.time() + context.config.header_timeout
         self._taken = b""
+        context.connections.add(self)
+        context.room.enter(self, peer)
+        context.loop.add_reader(sock.fileno(), self._ready)
 
-    def take_header(self) -> ProxyHeader | None:
+    @property
+    def progress(self) -> int:
+        """How much of the header is here."""
+        return BEGUN if self._taken else SILENT
+
+    def sweep(self, now: float) -> None:
+        """Give it up when it takes too long; *now* is the loop's time."""
+        if now >= self._deadline:
+            self._refuse("its PROXY header did not come in time")
+
+    def drain(self) -> None:
+        """Wait only a moment longer."""
+        self._deadline = min(self._deadline, self._context.loop.time() + HURRY)
+
+    def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
+        """No request is."""
+        return ""
+
+    def disconnect(self) -> None:
+        """No application has to be told."""
+
+    def expire(self) -> None:
+        """Close it."""
+        self._stop_waiting()
+        self._sock.close()
+        self._context.leave(self)
+
+    def abort(self) -> None:
+        """Close it."""
+        self.expire()
+
+    def _ready(self) -> None:
+        try:
+            header = self._take_header()
+        except (BlockingIOError, InterruptedError):
+            return
+        except BadHeader as error:
+            self._refuse(str(error))
+        except (OSError, EOFError) as error:
+            logger.debug("a connection ended before its PROXY header: %r", error)
+            self.expire()
+        else:
+            if header is not None:
+                self._introduce(header)
+
+    def _take_header(self) -> ProxyHeader | None:
         """Take as much of the header off the socket as is there; the header if that was its end.
 
         Raises BadHeader, EOFError where nothing came but the end, and OSError.
         """
-        ahead = self.sock.recv(MAX_HEADER, socket.MSG_PEEK)
+        ahead = self._sock.recv(MAX_HEADER, socket.MSG_PEEK)
         if not ahead:
             raise BadHeader("it ended within its PROXY header") if self._taken else EOFError
         header = read_header(self._taken + ahead)
         # What is incomplete is all header. It must not stay: the socket would be readable for it.
-        self._taken += self.sock.recv(header.size - len(self._taken) if header else len(ahead))
+        self._taken += self._sock.recv(header.size - len(self._taken) if header else len(ahead))
         return header if header and len(self._taken) == header.size else None
 
-    def refuse(self, why: str) -> None:
-        """Close it, and say so."""
-        peer = self.peer[0] if self.peer else "a unix socket"
-        logger.warning("a connection from %s is closed: %s", peer, why)
-        self.sock.close()
+    def _introduce(self, header: ProxyHeader) -> None:
+        self._stop_waiting()
+        self._take(self._sock, self._peer, header)
+        # Last, so that a draining worker does not think that nobody is left.
+        self._context.leave(self)
+
+    def _refuse(self, why: str) -> None:
+        _log_refusal(self._peer, why)
+        self.expire()
+
+    def _stop_waiting(self) -> None:
+        """Give its place to what comes next on the same socket."""
+        self._context.loop.remove_reader(self._sock.fileno())
+        self._context.connections.discard(self)
 
 
-class Introductions:
-    """Waits for headers; *on_settled* is called after each that has come or will not.
+def receive(context: ServerContext, sock: socket.socket, take: Take) -> None:
+    """Give *sock* to *take* with its header, once it has come; or close it.
 
-    Only trusted *proxies* are waited for: anybody else could pass for everybody. What is refused
-    is closed, and the log says why.
+    Only trusted proxies are waited for: anybody else could pass for everybody.
     """
+    sock.setblocking(False)
+    try:
+        peer = peer_of(sock)
+    except OSError:  # it has left
+        sock.close()
+        return
+    if not context.proxies.trusts_peer(peer):
+        _log_refusal(peer, "its listener is for proxies, and it is not in forwarded_allow")
+        sock.close()
+    elif context.room.has_place():
+        Introduction(context, sock, peer, take)
+    else:
+        context.room.note("refused without an answer")
+        sock.close()
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        config: ServerConfig,
-        proxies: TrustedProxies,
-        on_settled: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._patience = config.header_timeout
-        self._limit = config.max_connections
-        self._proxies = proxies
-        self._on_settled = on_settled
-        self._waiting: set[Introduction] = set()
 
-    @property
-    def waiting(self) -> int:
-        """Connections whose header has not come."""
-        return len(self._waiting)
-
-    def receive(self, sock: socket.socket, take: Take) -> None:
-        """Give *sock* to *take* with its header, once it has come; or close it."""
-        sock.setblocking(False)
-        try:
-            coming = Introduction(sock, peer_of(sock), take)
-        except OSError:  # it has left
-            sock.close()
-            return
-        if not self._proxies.trusts_peer(coming.peer):
-            coming.refuse("its listener is for proxies, and it is not in forwarded_allow")
-        elif len(self._waiting) >= self._limit:
-            coming.refuse("max_connections others wait for their PROXY header")
-        else:
-            coming.deadline = self._loop.time() + self._patience
-            self._waiting.add(coming)
-            self._loop.add_reader(sock.fileno(), self._ready, coming)
-
-    def hurry(self) -> None:
-        """The worker drains: wait only a moment longer."""
-        soon = self._loop.time() + HURRY
-        for coming in self._waiting:
-            coming.deadline = min(coming.deadline, soon)
-
-    def sweep(self, now: float) -> None:
-        """Give up what takes too long; *now* is the loop's time."""
-        for coming in [each for each in self._waiting if now >= each.deadline]:
-            self._settle(coming)
-            coming.refuse("its PROXY header did not come in time")
-            self._on_settled()
-
-    def _ready(self, coming: Introduction) -> None:
-        try:
-            header = coming.take_header()
-        except (BlockingIOError, InterruptedError):
-            return
-        except BadHeader as error:
-            self._settle(coming)
-            coming.refuse(str(error))
-        except (OSError, EOFError) as error:
-            self._settle(coming)
-            logger.debug("a connection ended before its PROXY header: %r", error)
-            coming.sock.close()
-        else:
-            if header is None:
-                return
-            self._settle(coming)
-            coming.take(coming.sock, coming.peer, header)
-        self._on_settled()
-
-    def _settle(self, coming: Introduction) -> None:
-        self._loop.remove_reader(coming.sock.fileno())
-        self._waiting.discard(coming)
+def _log_refusal(peer: Client | None, why: str) -> None:
+    host = peer[0] if peer else "a unix socket"
+    logger.warning("a connection from %s is closed: %s", host, why)
 
 
 def peer_of(sock: socket.socket) -> Client | None:

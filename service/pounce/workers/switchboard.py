@@ -185,8 +185,7 @@ class Switchboard:
     def _has_room(self) -> bool:
         if len(self._handshakes) >= _MAX_HANDSHAKES:
             return False
-        context = self._context
-        return len(context.connections) < context.config.max_connections or context.make_room()
+        return self._context.room.has_place()
 
     def _accept(self, first: packets.Initial, original: bytes, path: Path) -> HTTP3Connection:
         _, configuration, choose = self._ports.listener(path.port)

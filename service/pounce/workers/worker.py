@@ -9,15 +9,14 @@ from typing import TypeAlias
 from pounce.application import Served
 from pounce.asgi.context import ServerContext
 from pounce.handover import Passage
-from pounce.http1.connection import FIRST_REQUEST, HTTP1Connection
-from pounce.http1.linger import refuse_plaintext
+from pounce.http1.connection import HTTP1Connection
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import ProxyHeader
-from pounce.net.tls_transport import TLSTransport
 from pounce.websocket.upgrade import upgrade
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, Endpoint
-from pounce.workers.introductions import Introductions
+from pounce.workers.handshakes import Handshake
+from pounce.workers.introductions import receive
 from pounce.workers.passages import Arrivals, Departures
 from pounce.workers.serving import ServingWorker
 
@@ -33,25 +32,19 @@ class Worker(ServingWorker):
 
     def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
         super().__init__(assignment, load)
-        timeout = self.config.header_timeout
-        self._connector = Connector(self.loop, timeout, self.check_drained)
+        self._connector = Connector(self.loop, self.check_drained)
         self._departures = Departures(self.loop, assignment.handover)
         self._sources: list[Source] = []
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        return super().is_idle() and (
-            self.context is None or not (self._connector.arriving or self._introductions.waiting)
-        )
+        return super().is_idle() and not self._connector.arriving
 
     def attach(self, context: ServerContext) -> None:
         """Prepare to accept."""
         if self.served.asgi is not None:
             context.websocket = upgrade
         mine = self.assignment
-        self._introductions = Introductions(
-            self.loop, self.config, context.proxies, self.check_drained
-        )
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
             *(self._acceptor(context, sock) for sock in mine.sockets),
@@ -70,24 +63,15 @@ class Worker(ServingWorker):
         for source in self._sources:
             source.close()
         if self.context is not None:
-            self._introductions.hurry()
             self.context.hand_over = self._departures.hand_over if hand_over else None
             self.context.stopping = self.stopping
-        if self.stopping:
-            self._connector.hurry(FIRST_REQUEST)
         super().drain(hand_over=hand_over)
-
-    def tick(self, now: float) -> None:
-        """Sweep the connections' timeouts and publish the counters."""
-        if self.context is not None:
-            self._introductions.sweep(now)
-        super().tick(now)
 
     def _acceptor(self, context: ServerContext, listener: socket.socket) -> Acceptor:
         endpoint = self.assignment.endpoints[listener.fileno()]
         serve = self._serve_proxied if endpoint.entry.proxy_protocol else self._serve_direct
         take = serve(context, endpoint, _server_address(listener))
-        return Acceptor(self.loop, listener, self._is_my_turn, take)
+        return Acceptor(self.loop, listener, self._is_my_turn, take, context.room.make)
 
     def _serve_direct(
         self, context: ServerContext, endpoint: Endpoint, server: Server
@@ -114,7 +98,7 @@ class Worker(ServingWorker):
             self._take_over(context, sock, passage, tls)
 
         def take(sock: socket.socket) -> None:
-            self._introductions.receive(sock, introduce)
+            receive(context, sock, introduce)
             self.assignment.row.hold(self.held())
 
         return take
@@ -140,19 +124,20 @@ class Worker(ServingWorker):
         factory: ProtocolFactory,
         tls: SSLContext | None,
     ) -> None:
-        if tls is not None:
+        if tls is None:
+            self._connector.connect(sock, factory)
+        elif context.room.has_place():
+            handshake = Handshake(context, tls, factory)
+            self._connector.connect(sock, lambda: handshake.transport, handshake.begin)
+        else:
             # To answer 503 takes a handshake, which costs more than many a request.
-            if self.held() >= self.config.max_connections and not context.make_room():
-                sock.close()
-                return
-            refuse = partial(refuse_plaintext, context)
-            factory = partial(TLSTransport, tls, factory, refuse, self.loop)
-        self._connector.connect(sock, factory)
+            context.room.note("refused without an answer")
+            sock.close()
         self.assignment.row.hold(self.held())
 
     def held(self) -> int:
         """How many connections there are, with those that arrive."""
-        return super().held() + self._connector.arriving + self._introductions.waiting
+        return super().held() + self._connector.arriving
 
     def _is_my_turn(self) -> bool:
         """Whether this worker holds about as few connections as any of its generation."""
