@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pounce.config import Listen, ServerConfig
     from pounce.embedding import Site, run, serving
     from pounce.errors import PounceError
+    from pounce.listening import create_listeners
     from pounce.net.address import Address
     from pounce.server import Server
     from pounce.supervisor import Supervisor, TCPWorker
@@ -25,6 +26,7 @@ __all__ = [
     "SyncApp",
     "TCPWorker",
     "__version__",
+    "create_listeners",
     "run",
     "serving",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "Supervisor": "supervisor",
     "SyncApp": "sync_app",
     "TCPWorker": "supervisor",
+    "create_listeners": "listening",
     "run": "embedding",
     "serving": "embedding",
 }

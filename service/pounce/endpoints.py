@@ -22,11 +22,12 @@ class Endpoints:
     """Entries and TLS contexts by descriptor. Raises ConfigError for unusable certificates.
 
     Both dictionaries are kept up to date; a generation of workers gets what they say when it
-    starts.
+    starts. Where an entry has no certificate, *default* is its context.
     """
 
-    def __init__(self, entries: dict[int, Listen]) -> None:
+    def __init__(self, entries: dict[int, Listen], default: SSLContext | None = None) -> None:
         self.entries = entries
+        self._default = default
         self.contexts: dict[int, SSLContext] = {}
         self._tls: dict[Address, ListenerTLS] = {}
         self.renew(list(entries.values()))
@@ -44,8 +45,10 @@ class Endpoints:
             self.entries[descriptor] = listed.get(entry.address, entry)
         self.contexts.clear()
         for descriptor, entry in self.entries.items():
-            if entry.address in self._tls:
-                self.contexts[descriptor] = self._tls[entry.address].context
+            tls = self._tls.get(entry.address)
+            context = tls.context if tls else self._default
+            if context is not None:
+                self.contexts[descriptor] = context
 
     def doubts(self) -> Iterator[str]:
         """What will keep clients from trusting the certificates in use, now or soon."""

@@ -2,12 +2,19 @@
 
 The supervisor reports here and knows nobody who listens: the systemd notifier, the log and
 a test's list are all collectors. Collectors run on the supervisor's loop, so `collect` must
-not block and must not raise.
+not block. If it raises, the error is logged, and the collector goes on being called.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
+
+logger = logging.getLogger("pounce.supervisor")
+
+# Seconds between two log records about the same collector: health is checked twice a second.
+_QUIET = 10.0
 
 H3_SLOTS: Final = 1024
 """Slots are counted through all kinds of workers; from here on they are those of HTTP/3."""
@@ -174,16 +181,46 @@ class LifecycleCollector(Protocol):
     """Whoever wants to hear of lifecycle events."""
 
     def collect(self, event: LifecycleEvent) -> None:
-        """Take note of *event*; returns at once and never raises."""
+        """Take note of *event*; returns at once."""
 
 
 class Collectors:
-    """Several collectors as one."""
+    """Several collectors as one. An error in one of them stops neither the rest nor the caller."""
 
     def __init__(self, *collectors: LifecycleCollector) -> None:
-        self._collectors = collectors
+        self._collectors = [_Guarded(collector) for collector in collectors]
 
     def collect(self, event: LifecycleEvent) -> None:
         """Tell every collector."""
         for collector in self._collectors:
             collector.collect(event)
+
+
+class _Guarded:
+    """A collector whose errors are logged, at most once in _QUIET seconds."""
+
+    def __init__(self, collector: LifecycleCollector) -> None:
+        self._collector = collector
+        self._quiet_until = 0.0
+        self._untold = 0
+
+    def collect(self, event: LifecycleEvent) -> None:
+        """Tell the collector."""
+        try:
+            self._collector.collect(event)
+        # SystemExit and CancelledError too: a collector watches the service and must not end it.
+        except BaseException:
+            self._log(event)
+
+    def _log(self, event: LifecycleEvent) -> None:
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._untold += 1
+            return
+        logger.exception(
+            "the lifecycle collector %s raised at %s (errors not logged since the last one: %d)",
+            type(self._collector).__name__,
+            type(event).__name__,
+            self._untold,
+        )
+        self._quiet_until, self._untold = now + _QUIET, 0

@@ -3,11 +3,19 @@
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
-from pounce.net.listeners import InheritedSocket, close_listener, open_datagrams, open_listeners
+from pounce.net.address import Address
+from pounce.net.listeners import (
+    InheritedSocket,
+    close_listener,
+    open_datagrams,
+    open_listeners,
+    unusable,
+    why_unusable,
+)
 
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -30,6 +38,77 @@ class Listeners:
         """Close what pounce opened; an inherited one stays open with whoever passed it."""
         for sock in self.own:
             close_listener(sock)
+
+
+def create_listeners(config: ServerConfig) -> list[socket.socket]:
+    """Open every socket that *config* asks for; `Supervisor.run` serves them.
+
+    These are listening TCP and unix sockets and, for HTTP/3, UDP sockets. The caller closes them.
+    Raises ListenError.
+    """
+    found = collect_listeners(config.listen, [], config.worker_count)
+    return [*found.stream, *found.datagram]
+
+
+def match_listeners(entries: Sequence[Listen], sockets: Sequence[socket.socket]) -> Listeners:
+    """Match *sockets*, which somebody else has opened, to *entries* by address; open nothing.
+
+    An entry for a free port (0) gets the sockets of its host that no other entry is for. The log
+    warns of sockets without an entry, and of HTTP/3 without a UDP socket. Raises ListenError for
+    a socket that cannot be served.
+    """
+    for sock in sockets:
+        if why := why_unusable(sock):
+            raise unusable(sock.fileno(), why)
+    stream = [sock for sock in sockets if sock.type == socket.SOCK_STREAM]
+    found = Listeners(stream, [sock for sock in sockets if sock not in stream], [])
+    for sock in sockets:
+        entry = _entry_at(entries, sock)
+        if entry is not None and (sock in stream or entry.http3):
+            found.entries[sock.fileno()] = entry
+    _warn_of_unserved(entries, found)
+    for sock in stream:
+        sock.setblocking(False)
+    return found
+
+
+def _entry_at(entries: Sequence[Listen], sock: socket.socket) -> Listen | None:
+    exact = (each for each in entries if _is_at(each.address, sock))
+    free = (each for each in entries if _is_at(_with_port_of(sock, each.address), sock))
+    return next(exact, None) or next(free, None)
+
+
+def _with_port_of(sock: socket.socket, address: Address) -> Address:
+    """*address* with the port that the kernel chose for *sock*, if it asks for a free one (0)."""
+    if address.kind != "tcp" or address.port or sock.family == socket.AF_UNIX:
+        return address
+    return replace(address, port=sock.getsockname()[1])
+
+
+def _warn_of_unserved(entries: Sequence[Listen], found: Listeners) -> None:
+    if entries:
+        for sock in _without_entry(found.stream, found):
+            logger.warning(
+                "%s is in no [[listen]] entry: its options are the defaults", describe(sock)
+            )
+    warn_of_held(found)
+    datagram = {found.entries.get(sock.fileno()) for sock in found.datagram}
+    for sock in found.stream:
+        entry = found.entries.get(sock.fileno())
+        if entry is not None and entry.http3 and entry not in datagram:
+            logger.warning(
+                "%s is not served by HTTP/3: there is no UDP socket for it", entry.address
+            )
+
+
+def warn_of_held(found: Listeners) -> None:
+    """Warn of UDP sockets that nobody serves."""
+    for sock in _without_entry(found.datagram, found):
+        logger.warning("%s is held but not served: no entry wants HTTP/3", describe(sock))
+
+
+def _without_entry(sockets: Sequence[socket.socket], found: Listeners) -> list[socket.socket]:
+    return [sock for sock in sockets if sock.fileno() not in found.entries]
 
 
 def collect_listeners(
@@ -92,25 +171,29 @@ def _collect_datagram(
 
 
 def _warn_of_unwanted(found: Listeners) -> None:
-    for sock in found.stream:
-        if sock.fileno() not in found.entries:
-            logger.warning("%s was inherited but is in no [[listen]] entry", describe(sock))
+    for sock in _without_entry(found.stream, found):
+        logger.warning("%s was inherited but is in no [[listen]] entry", describe(sock))
 
 
 def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
     if entry.name:
         return entry.name == inherited.name
-    if entry.address.kind == "fd":
-        return entry.address.fd == inherited.sock.fileno()
-    name = inherited.sock.getsockname()
-    if inherited.sock.family == socket.AF_UNIX:
-        return entry.address.kind == "unix" and entry.address.path == name
-    if entry.address.kind != "tcp" or entry.address.port != name[1]:
+    return _is_at(entry.address, inherited.sock)
+
+
+def _is_at(address: Address, sock: socket.socket) -> bool:
+    """Whether *sock* is what *address* means."""
+    if address.kind == "fd":
+        return address.fd == sock.fileno()
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return address.kind == "unix" and address.path == name
+    if address.kind != "tcp" or address.port != name[1]:
         return False
-    if name[0] in _EVERY_INTERFACE and entry.address.host in ("", *_EVERY_INTERFACE):
-        return _covers(inherited.sock, entry.address.host)
+    if name[0] in _EVERY_INTERFACE and address.host in ("", *_EVERY_INTERFACE):
+        return _covers(sock, address.host)
     try:
-        found = socket.getaddrinfo(entry.address.host, entry.address.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False  # opening it says what is wrong
     return name[0] in {info[4][0] for info in found}

@@ -12,7 +12,7 @@ from pounce.config import ServerConfig
 from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
-from pounce.listening import Listeners, collect_listeners, describe
+from pounce.listening import Listeners, collect_listeners, describe, warn_of_held
 from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import inherited_descriptors
 from pounce.systemd.credentials import resolve_credential
@@ -132,9 +132,7 @@ class Server:
         served = [sock for sock in listeners.datagram if sock.fileno() in listeners.entries]
         for address in dict.fromkeys(map(describe, served)):
             logger.info("listening on %s, for HTTP/3", address)
-        for sock in listeners.datagram:
-            if sock not in served:
-                logger.warning("%s is held but not served: no entry wants HTTP/3", describe(sock))
+        warn_of_held(listeners)
 
     def _warn_of_certificates(self) -> None:
         for text in self._endpoints.doubts():

@@ -16,7 +16,16 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 # A part is a package or a module directly under pounce; every import of another is listed.
 MAY_KNOW = {
     "__main__": {"cli"},
-    "__init__": {"config", "embedding", "errors", "net", "server", "supervisor", "sync_app"},
+    "__init__": {
+        "config",
+        "embedding",
+        "errors",
+        "listening",
+        "net",
+        "server",
+        "supervisor",
+        "sync_app",
+    },
     "pytest_plugin": {"embedding"},
     "embedding": {
         "config",
@@ -72,11 +81,13 @@ MAY_KNOW = {
         "__version__",
         "channel",
         "config",
+        "endpoints",
         "errors",
         "flight",
         "handover",
         "interpreter",
         "lifecycle",
+        "listening",
         "log",
         "mailboxes",
         "net",

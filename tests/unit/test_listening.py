@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config import DEFAULT_LISTEN, Listen
+from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
-from pounce.listening import Listeners, collect_listeners, describe
+from pounce.listening import (
+    Listeners,
+    collect_listeners,
+    create_listeners,
+    describe,
+    match_listeners,
+)
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
 from tests.service import free_port
@@ -139,6 +145,61 @@ def test_all_are_served_where_nothing_is_configured(stack: ExitStack, caplog: Lo
     assert listeners.datagram == [inherited[2].sock]
     assert listeners.own == []
     assert not caplog.records
+
+
+# Sockets that a program has opened
+
+
+def secure(address: str, *, http3: bool = False, name: str = "") -> Listen:
+    return Listen(Address.parse(address), certificate=("site.pem",), http3=http3, name=name)
+
+
+def test_a_programs_sockets_are_matched_by_address(stack: ExitStack, tmp_path: Path) -> None:
+    tcp = given(stack).sock
+    udp = given_udp(stack, tcp.getsockname()[1]).sock
+    local = given_unix(stack, tmp_path / "s").sock
+    web = secure(f"127.0.0.1:{tcp.getsockname()[1]}", http3=True, name="web")
+    inside = entry(f"unix:{tmp_path}/s")
+    found = match_listeners([web, inside], [tcp, udp, local])
+    assert (found.stream, found.datagram, found.own) == ([tcp, local], [udp], [])
+    assert found.entries == {tcp.fileno(): web, udp.fileno(): web, local.fileno(): inside}
+    assert not tcp.getblocking()
+
+
+def test_an_entry_for_a_free_port_gets_what_no_other_wants(stack: ExitStack) -> None:
+    one, other, six = (given(stack, host).sock for host in ("127.0.0.1", "127.0.0.1", "::1"))
+    free, exact = secure("127.0.0.1:0"), entry(f"127.0.0.1:{other.getsockname()[1]}")
+    found = match_listeners([free, exact], [one, other, six])
+    assert found.entries == {one.fileno(): free, other.fileno(): exact}
+
+
+def test_what_nobody_serves_is_warned_of(stack: ExitStack, caplog: Logged) -> None:
+    tcp, other = given(stack).sock, given(stack).sock
+    udp = given_udp(stack, other.getsockname()[1]).sock
+    port = tcp.getsockname()[1]
+    found = match_listeners([secure(f"127.0.0.1:{port}", http3=True)], [tcp, other, udp])
+    assert list(found.entries) == [tcp.fileno()]
+    other_port = other.getsockname()[1]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"http://127.0.0.1:{other_port} is in no [[listen]] entry: its options are the defaults",
+        f"udp 127.0.0.1:{other_port} is held but not served: no entry wants HTTP/3",
+        f"127.0.0.1:{port} is not served by HTTP/3: there is no UDP socket for it",
+    ]
+
+
+def test_a_socket_that_does_not_listen_is_refused() -> None:
+    with socket.socket() as sock, pytest.raises(ListenError, match="that does not listen"):
+        match_listeners([], [sock])
+
+
+def test_what_is_configured_is_opened_for_a_program(stack: ExitStack) -> None:
+    port = free_port()
+    config = ServerConfig(listen=(secure(f"127.0.0.1:{port}", http3=True),), workers=2)
+    sockets = create_listeners(config)
+    for sock in sockets:
+        stack.enter_context(sock)
+    assert [sock.type for sock in sockets] == [socket.SOCK_STREAM, *[socket.SOCK_DGRAM] * 2]
+    assert {sock.getsockname() for sock in sockets} == {("127.0.0.1", port)}
 
 
 def test_a_udp_socket_does_not_stand_for_the_tcp_one(stack: ExitStack) -> None:

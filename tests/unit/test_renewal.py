@@ -35,7 +35,9 @@ class Crew:
     def _spawn(self, generation: _Generation, slot: int) -> _WorkerHandle:
         target: Any = SimpleNamespace(id=os.getpid())
         channel: Any = None
-        return _WorkerHandle(generation, slot, target, channel, self.scoreboard.acquire(), 0.0)
+        return _WorkerHandle(
+            generation, slot, target, None, channel, self.scoreboard.acquire(), 0.0
+        )
 
 
 class Bench:

@@ -157,9 +157,23 @@ S, K, C = ServiceState, ServiceInput, ServiceAction
         ),
         pytest.param(S.RELOADING, K.RELOAD, (S.RELOADING, C.QUEUE_RELOAD), id="a second reload"),
         pytest.param(S.RELOADING, K.EXHAUSTED, (S.RELOADING, C.NOTHING), id="a reload may rescue"),
-        pytest.param(S.RELOADING, K.TERMINATE, (S.STOPPING, C.STOP), id="a stop in a reload"),
-        pytest.param(S.RESTARTING, K.EMPTY, (S.STARTING, C.BEGIN_AGAIN), id="a restart goes on"),
-        pytest.param(S.STOPPING, K.TERMINATE, (S.FORCED, C.FORCE), id="a second TERM"),
+        pytest.param(S.RELOADING, K.RESTART, (S.RELOADING, C.SKIP_RESTART), id="one at a time"),
+        pytest.param(S.RELOADING, K.TERMINATE, (S.TERMINATING, C.STOP), id="a stop in a reload"),
+        pytest.param(
+            S.RESTARTING, K.GENERATION_READY, (S.SERVING, C.END_RESTART), id="fresh workers"
+        ),
+        pytest.param(
+            S.RESTARTING, K.GENERATION_FAILED, (S.SERVING, C.GIVE_UP_RELOAD), id="a broken edit"
+        ),
+        pytest.param(S.RESTARTING, K.RESTART, (S.RESTARTING, C.QUEUE_RESTART), id="one more edit"),
+        pytest.param(S.TERMINATING, K.TERMINATE, (S.FORCED, C.FORCE), id="a second signal"),
+        pytest.param(
+            S.TERMINATING, K.SHUTDOWN, (S.TERMINATING, C.NOTHING), id="a call is no signal"
+        ),
+        pytest.param(S.STOPPING, K.SHUTDOWN, (S.STOPPING, C.NOTHING), id="a second call"),
+        pytest.param(
+            S.STOPPING, K.TERMINATE, (S.TERMINATING, C.NOTHING), id="the first signal after it"
+        ),
         pytest.param(S.STOPPING, K.RELOAD, (S.STOPPING, C.NOTHING), id="a stop is final"),
         pytest.param(
             S.STOPPING, K.GENERATION_READY, (S.STOPPING, C.NOTHING), id="ready crosses stop"

@@ -99,7 +99,7 @@ def test_a_process_has_its_pid_for_id(fork: Start, stack: ExitStack) -> None:
         return for_ever()
 
     target = fork(main)
-    assert _target_id(target) == target.id == int(signpost.wait()) != os.getpid()
+    assert _target_id(target) == str(target.id) == signpost.wait().decode() != str(os.getpid())
 
 
 @pytest.mark.parametrize("status", [0, 1, 70, 78])
@@ -380,7 +380,7 @@ Threads = Callable[..., ThreadTarget]
 
 def test_a_thread_has_its_kernel_id(thread: Threads, gate: threading.Event) -> None:
     target = thread(lambda: int(gate.wait(PATIENCE)))
-    assert _target_id(target) == target.id
+    assert _target_id(target) == str(target.id)
     assert Path(f"/proc/self/task/{target.id}").exists()
     gate.set()
     target.join(PATIENCE)

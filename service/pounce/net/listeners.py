@@ -15,6 +15,8 @@ from pounce.net.address import Address
 # overflow the queue.
 BACKLOG = 4096
 
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
 
 @dataclass(frozen=True, slots=True)
 class InheritedSocket:
@@ -102,6 +104,32 @@ def close_listener(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             Path(sock.getsockname()).unlink()
     sock.close()
+
+
+def why_unusable(sock: socket.socket) -> str:
+    """What keeps *sock* from being served; "" if nothing does."""
+    if sock.family not in _FAMILIES:
+        return f"a socket of address family {_label(sock.family)}"
+    if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
+        return ""
+    if sock.type != socket.SOCK_STREAM:
+        return f"an {_label(sock.family)} socket of type {_label(sock.type)}"
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "a stream socket that does not listen (the socket unit needs Accept=no)"
+    return ""
+
+
+def unusable(descriptor: int, what: str) -> ListenError:
+    """The error for a *descriptor* that is *what*, and cannot be served."""
+    return ListenError(
+        f"inherited descriptor {descriptor} is {what}",
+        hint="a listening TCP or unix stream socket, or a UDP socket, can be served",
+    )
+
+
+def _label(value: int) -> str:
+    """An address family's or socket type's name; its number where Python knows no name."""
+    return getattr(value, "name", str(value))
 
 
 def _resolve(address: Address) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:

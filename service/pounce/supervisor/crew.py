@@ -1,16 +1,14 @@
 """Starting, watching and ending workers."""
 
 import logging
-import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from ssl import SSLContext
 from typing import Any, Protocol
 
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
-from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
+from pounce.config import ServerConfig
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.lifecycle import (
@@ -25,11 +23,11 @@ from pounce.scoreboard import Scoreboard
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.loop import Loop
-from pounce.supervisor.sockets import Groups, share
-from pounce.supervisor.starter import Starter, WorkerMode
+from pounce.supervisor.served import ServedSockets
+from pounce.supervisor.starter import Started, Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
-from pounce.supervisor.targets import Target, _parallel_join_targets
-from pounce.workers import Application, Assignment, Endpoint
+from pounce.supervisor.targets import _parallel_join_targets, _target_id
+from pounce.workers import Application, Assignment
 
 logger = logging.getLogger("pounce.supervisor")
 
@@ -62,9 +60,13 @@ class Owner(Protocol):
 
 
 class Crew:
-    """All running workers, of every generation. Set `owner` before anything is started."""
+    """All running workers, of every generation.
+
+    Set `owner` and `served`, the sockets, before anything is started.
+    """
 
     owner: Owner
+    served: ServedSockets
 
     def __init__(
         self,
@@ -72,13 +74,8 @@ class Crew:
         mode: WorkerMode,
         loop: Loop,
         emit: Callable[[LifecycleEvent], None],
-        ssl_context: SSLContext | None,
         lifespan_state: dict[str, Any] | None,
     ) -> None:
-        self.listeners: Groups = []
-        self.entries: Mapping[int, Listen] = {}
-        self.ssl_contexts: Mapping[int, SSLContext] = {}
-        self.h3: H3 | None = None
         # What a forked child must not share, besides what the crew itself knows.
         self.undo_in_child: list[Callable[[], None]] = []
         self._starter = Starter(
@@ -86,7 +83,6 @@ class Crew:
         )
         self._loop = loop
         self._emit = emit
-        self._ssl_context = ssl_context
         self._abandoned: list[_WorkerHandle] = []
         self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
@@ -135,9 +131,9 @@ class Crew:
     def spawn_host(self, generation: _Generation) -> None:
         """Start the thread that loads the application for a generation of threads."""
 
-        def start(assignment: Assignment) -> Target:
+        def start(assignment: Assignment) -> Started:
             generation.host, target = self._starter.start_host(assignment)
-            return target
+            return Started(target)
 
         generation.host_handle = self._spawn(generation, HOST_SLOT, start)
 
@@ -155,12 +151,7 @@ class Crew:
 
     def h3_size(self, config: ServerConfig) -> int:
         """How many workers for HTTP/3 a generation has."""
-        return self.h3.size(config) if self.h3 else 0
-
-    def endpoints(self) -> dict[int, Endpoint]:
-        """How each socket is to be served by a generation that begins now, by descriptor."""
-        groups = [*self.listeners, *(self.h3.groups if self.h3 else ())]
-        return {sock.fileno(): self._endpoint(sock) for group in groups for sock in group}
+        return self.served.h3.size(config) if self.served.h3 else 0
 
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
@@ -197,14 +188,13 @@ class Crew:
         hanging = _parallel_join_targets(targets, _KILL_GRACE)
         if hanging:
             logger.warning(
-                "threads that still hang: %d; only the process's end ends them", len(hanging)
+                "threads that still hang: %s; only the process's end ends them",
+                ", ".join(map(_target_id, hanging)),
             )
         for target in targets:
             if target not in hanging:
                 target.close()
         self.handover.close()
-        if self.h3:
-            self.h3.close()
         self.scoreboard.close()
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
@@ -222,13 +212,15 @@ class Crew:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host))
 
     def _spawn_h3_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
-        return self._spawn(generation, slot, self._starter.for_workers(generation.host), self.h3)
+        return self._spawn(
+            generation, slot, self._starter.for_workers(generation.host), self.served.h3
+        )
 
     def _spawn(
         self,
         generation: _Generation,
         slot: int,
-        start: Callable[[Assignment], Target],
+        start: Callable[[Assignment], Started],
         h3: H3 | None = None,
     ) -> _WorkerHandle | None:
         try:
@@ -248,10 +240,10 @@ class Crew:
         self,
         generation: _Generation,
         slot: int,
-        start: Callable[[Assignment], Target],
+        start: Callable[[Assignment], Started],
         h3: H3 | None,
     ) -> _WorkerHandle:
-        listeners = self._sockets(generation, slot)
+        served = self.served.of(slot, generation.size, generation.h3_size)
         with ExitStack() as undo:
             ours, theirs = Channel.pair()
             undo.callback(theirs.close)
@@ -263,12 +255,12 @@ class Crew:
                 undo.callback(h3.close_mailbox, mail.number)
             self._channels.add(ours)
             undo.callback(self._channels.discard, ours)
-            target = start(
+            started = start(
                 Assignment(
                     generation.config,
                     generation.number,
                     slot,
-                    listeners,
+                    [] if slot == HOST_SLOT else served,
                     row,
                     self.scoreboard,
                     theirs,
@@ -279,21 +271,8 @@ class Crew:
                 )
             )
             undo.pop_all()
-        parts = (generation, slot, target, ours, row, self._loop.now)
+        parts = (generation, slot, *started, ours, row, self._loop.now)
         return _H3WorkerHandle(*parts, mailbox=mail.number) if mail else _WorkerHandle(*parts)
-
-    def _sockets(self, generation: _Generation, slot: int) -> list[socket.socket]:
-        if slot == HOST_SLOT:
-            return []
-        if self.h3 and slot >= H3_SLOTS:
-            return self.h3.share(slot - H3_SLOTS, generation.h3_size)
-        return share(self.listeners, slot, generation.size)
-
-    def _endpoint(self, listener: socket.socket) -> Endpoint:
-        descriptor = listener.fileno()
-        entry = self.entries.get(descriptor)
-        default = None if entry else self._ssl_context
-        return Endpoint(entry or DEFAULT_LISTEN, self.ssl_contexts.get(descriptor, default))
 
     def _undo_what_is_not_the_childs(self) -> None:
         # Were a sibling's channel left open here, the sibling would not see it end when the
@@ -389,6 +368,7 @@ class Crew:
 
     def _give_back(self, worker: _WorkerHandle) -> None:
         worker.target.close()
+        worker.worker = None  # whoever still has the handle keeps no old code alive
         self.scoreboard.release(worker.row)
-        if self.h3 and isinstance(worker, _H3WorkerHandle):
-            self.h3.close_mailbox(worker.mailbox)
+        if self.served.h3 and isinstance(worker, _H3WorkerHandle):
+            self.served.h3.close_mailbox(worker.mailbox)

@@ -100,7 +100,7 @@ class Generations:
             self.last_number,
             config.worker_count,
             config,
-            self._crew.endpoints(),
+            self._crew.served.endpoints(),
             self._crew.h3_size(config),
         )
         self.all.append(generation)
@@ -109,13 +109,16 @@ class Generations:
         else:
             self._spawn_workers(generation)
 
-    def supersede(self, config: ServerConfig) -> None:
-        """Drain the one before the current; of those that drain, stop the oldest ones too many."""
+    def supersede(self, config: ServerConfig, patience: float) -> None:
+        """Drain the generation before the current one, for at most *patience* seconds.
+
+        Where more generations drain than `max_draining` allows, the oldest ones are stopped.
+        """
         for generation in list(self.all):
             # Those that drain already keep the time they were given.
             if generation.state is GenerationState.SERVING and generation is not self.current:
                 generation.has_successor = True
-                generation.drained_by = self._loop.now + config.reload_timeout
+                generation.drained_by = self._loop.now + patience
                 generation.grace = config.shutdown_timeout
                 self._feed(generation, GenerationInput.DRAIN)
         self._stop_draining(self.draining[: -config.max_draining])

@@ -10,19 +10,24 @@ from pounce.lifecycle import H3_SLOTS
 from pounce.scoreboard import Row
 from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
-from pounce.supervisor.targets import Target, _target_id
-from pounce.workers import Endpoint, LifespanHost
+from pounce.supervisor.targets import Target
+from pounce.workers import Endpoint, LifespanHost, TCPWorker
 
 HOST_SLOT = -1
 
 
 @dataclass(eq=False, slots=True)
 class _WorkerHandle:
-    """One running worker. The *generation*'s lifespan host has a handle as well."""
+    """One running worker. The *generation*'s lifespan host has a handle as well.
+
+    *worker* is what *target* runs, where that is a thread of this process; a forked process makes
+    its own.
+    """
 
     generation: "_Generation"
     slot: int
     target: Target
+    worker: TCPWorker | None
     channel: Channel
     row: Row
     started_at: float  # seconds of CLOCK_MONOTONIC, as all times here
@@ -40,6 +45,11 @@ class _WorkerHandle:
         return "http"
 
     @property
+    def worker_id(self) -> int:
+        """Its number among the generation's workers of its kind; -1 is the lifespan host."""
+        return self.slot if self.is_host else self.slot % H3_SLOTS
+
+    @property
     def is_host(self) -> bool:
         """Whether it is the generation's lifespan host, which serves nobody."""
         return self.slot == HOST_SLOT
@@ -47,7 +57,7 @@ class _WorkerHandle:
     @property
     def identity(self) -> tuple[int, int, int]:
         """Generation, slot and target id, as lifecycle events begin."""
-        return self.generation.number, self.slot, _target_id(self.target)
+        return self.generation.number, self.slot, self.target.id
 
     def why(self) -> str:
         """Why it ended unasked, for a person."""
@@ -118,6 +128,15 @@ class _Generation:
     def all_workers(self) -> list[_WorkerHandle]:
         """Every worker, whether it holds a slot or not."""
         return [*self.workers.values(), *self.replacements.values(), *self.leaving]
+
+    @property
+    def running(self) -> int:
+        """How many of its workers for HTTP/1.1 have become ready and not ended.
+
+        Callable from any thread: a copy is looked at.
+        """
+        ready = [each for each in self.workers.copy().values() if each.ready_at is not None]
+        return sum(each.slot < H3_SLOTS for each in ready)
 
     @property
     def hands_over(self) -> bool:

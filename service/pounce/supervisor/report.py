@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pounce.config import ServerConfig
-from pounce.lifecycle import H3_SLOTS, HealthChecked, Phase
+from pounce.lifecycle import HealthChecked, Phase
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.states import GenerationState
 
@@ -68,11 +68,10 @@ def _in_order(generation: _Generation) -> list[_WorkerHandle]:
 
 
 def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
-    _, slot, target_id = worker.identity
     return {
         "kind": worker.kind,
-        "slot": slot % H3_SLOTS,
-        "id": target_id,
+        "slot": worker.worker_id,
+        "id": worker.target.id,
         "state": worker.state.name.lower(),
         "age": round(now - worker.started_at, 3),
         "connections": worker.row.connections,

@@ -1,13 +1,12 @@
 """The service as a whole: steps SERVICE_TABLE."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from ssl import SSLContext
 from typing import Any
 
 from pounce.channel import Reopen
-from pounce.config import Listen, ServerConfig
+from pounce.config import ServerConfig
 from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import (
@@ -24,10 +23,9 @@ from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
-from pounce.supervisor.h3 import H3
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
-from pounce.supervisor.sockets import Groups
+from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
 from pounce.varlink import MOST_WORKERS
@@ -40,8 +38,10 @@ _PHASES = {
     ServiceState.STARTING: Phase.STARTING,
     ServiceState.SERVING: Phase.SERVING,
     ServiceState.RELOADING: Phase.RELOADING,
-    ServiceState.RESTARTING: Phase.STARTING,
+    ServiceState.RESTARTING: Phase.RELOADING,
 }
+
+_QUEUING = (ServiceAction.QUEUE_RELOAD, ServiceAction.QUEUE_RESTART)
 
 Outcome = Future[None]
 
@@ -65,13 +65,12 @@ class Service:
         loop: Loop,
         emit: Callable[[LifecycleEvent], None],
         *,
-        ssl_context: SSLContext | None,
         lifespan_state: dict[str, Any] | None,
         keeper: Keeper | None,
     ) -> None:
         self.config = config
         self.error: PounceError | None = None
-        self.crew = Crew(application, mode, loop, emit, ssl_context, lifespan_state)
+        self.crew = Crew(application, mode, loop, emit, lifespan_state)
         budget = RestartBudget(config.max_restarts, config.restart_window)
         self._generations = Generations(self.crew, mode, loop, emit, self._told, budget)
         self.crew.owner = self._generations
@@ -86,20 +85,21 @@ class Service:
         self._state = ServiceState.STARTING
         self._phase_began = loop.now
         self._cause = PounceError("it ended without a reason")
-        # Whoever waits for the reload or restart that is under way, and for the one after it.
+        # The callers that wait for the reload or restart that is under way, and for the next one.
         self._waiting: list[Outcome] = []
         self._queued: list[Outcome] = []
-        self._reload_queued = False
+        self._next: ServiceInput | None = None
         self._actions: dict[ServiceAction, Callable[[], None]] = {
             ServiceAction.NOTHING: lambda: None,
             ServiceAction.OPEN: self._open,
             ServiceAction.FAIL: self._fail,
             ServiceAction.BEGIN_RELOAD: self._begin_reload,
-            ServiceAction.QUEUE_RELOAD: self._queue_reload,
-            ServiceAction.END_RELOAD: self._end_reload,
+            ServiceAction.QUEUE_RELOAD: lambda: self._queue(ServiceInput.RELOAD),
+            ServiceAction.QUEUE_RESTART: lambda: self._queue(ServiceInput.RESTART),
+            ServiceAction.SKIP_RESTART: self._skip_restart,
+            ServiceAction.END_RELOAD: lambda: self._end_reload(self._newest.reload_timeout),
+            ServiceAction.END_RESTART: lambda: self._end_reload(self._newest.shutdown_timeout),
             ServiceAction.GIVE_UP_RELOAD: self._give_up_reload,
-            ServiceAction.BEGIN_RESTART: self._begin_restart,
-            ServiceAction.BEGIN_AGAIN: lambda: self._generations.begin(self.config),
             ServiceAction.STOP: lambda: self._stop("as asked"),
             ServiceAction.FORCE: self._force,
             ServiceAction.FINISH: self._finish,
@@ -116,19 +116,16 @@ class Service:
         current = self._generations.current
         return current.number if current else 0
 
-    def begin(
-        self,
-        listeners: Groups,
-        entries: Mapping[int, Listen],
-        ssl_contexts: Mapping[int, SSLContext],
-        h3: H3 | None,
-    ) -> None:
-        """Start the first generation on *listeners*, see Supervisor.run; raises ConfigError."""
+    @property
+    def worker_count(self) -> int:
+        """How many workers of the generation that serves, or is to, run; for any thread."""
+        generation = self._generations.current or next(iter(self._generations.all), None)
+        return generation.running if generation else 0
+
+    def begin(self, served: ServedSockets) -> None:
+        """Start the first generation on the *served* sockets; raises ConfigError."""
         check(self.config)
-        self.crew.listeners = listeners
-        self.crew.entries = entries
-        self.crew.ssl_contexts = ssl_contexts
-        self.crew.h3 = h3
+        self.crew.served = served
         self._generations.begin(self.config)
         self._watch()
 
@@ -138,11 +135,13 @@ class Service:
 
     def request(self, what: ServiceInput, outcome: Outcome | None = None) -> None:
         """Let somebody outside (a signal, a caller) ask for *what*; *outcome* is answered."""
-        if outcome is not None:
-            busy = self._state in (ServiceState.STARTING, ServiceState.RELOADING)
-            later = busy and what is ServiceInput.RELOAD  # a restart does not wait its turn
-            (self._queued if later else self._waiting).append(outcome)
+        _, action = SERVICE_TABLE[self._state, what]
+        skipped = action is ServiceAction.SKIP_RESTART
+        if outcome is not None and not skipped:
+            (self._queued if action in _QUEUING else self._waiting).append(outcome)
         self._feed(what)
+        if outcome is not None and skipped:
+            outcome.set_result(None)
         if self._phase is Phase.STOPPING:
             self._answer_all(PounceError("the service is stopping"))
 
@@ -162,7 +161,7 @@ class Service:
             raise PounceError(f"the service is {self._phase.value}; try again later")
         if size == generation.size:
             return
-        most = max(map(len, self.crew.listeners), default=1)  # there may be UDP sockets alone
+        most = self.crew.served.largest_group
         if most > 1:
             # The sockets of a group are dealt out when workers start (SO_REUSEPORT).
             raise PounceError(f"a listener has {most} sockets; set `workers` and reload")
@@ -214,8 +213,8 @@ class Service:
         try:
             config = self._reload_config()
             check(config)
-            if self.crew.h3:
-                self.crew.h3.prepare(config)
+            if self.crew.served.h3:
+                self.crew.served.h3.prepare(config)
         except Exception as error:
             generations.last_number += 1
             cause = error if isinstance(error, PounceError) else PounceError(repr(error))
@@ -223,12 +222,21 @@ class Service:
         else:
             generations.begin(config)
 
-    def _queue_reload(self) -> None:
-        self._reload_queued = True
+    def _queue(self, what: ServiceInput) -> None:
+        # Of both, the reload: it gives the old workers more time.
+        if self._next is not ServiceInput.RELOAD:
+            self._next = what
 
-    def _end_reload(self) -> None:
-        self.config = self._generations.newest.config
-        self._generations.supersede(self.config)
+    def _skip_restart(self) -> None:
+        logger.info("restart_workers() is skipped: a reload is replacing the workers already")
+
+    @property
+    def _newest(self) -> ServerConfig:
+        return self._generations.newest.config
+
+    def _end_reload(self, patience: float) -> None:
+        self.config = self._newest
+        self._generations.supersede(self.config, patience)
         self._emit(ReloadCompleted(self.generation))
         self._answer(None)
         self._next_reload()
@@ -240,13 +248,10 @@ class Service:
         self._next_reload()
 
     def _next_reload(self) -> None:
-        if self._reload_queued:
-            self._reload_queued = False
+        if self._next is not None:
+            what, self._next = self._next, None
             self._waiting, self._queued = self._queued, []
-            self._feed(ServiceInput.RELOAD)
-
-    def _begin_restart(self) -> None:
-        self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
+            self._feed(what)
 
     def _fail(self) -> None:
         self.error = self._cause

@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pounce.lifecycle import worker_name
 from pounce.supervisor.handle import HOST_SLOT
 from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
-from pounce.workers import Application, Assignment, LifespanHost, ServingWorker
+from pounce.workers import Application, Assignment, LifespanHost, ServingWorker, TCPWorker
 
 WorkerMode = Literal["thread", "process"]
+
+
+class Started(NamedTuple):
+    """What runs, and the worker itself where it is in this process: a thread's."""
+
+    target: Target
+    worker: TCPWorker | None = None
 
 
 class Starter:
@@ -31,7 +38,7 @@ class Starter:
         self._lifespan_state = lifespan_state
         self._undo = undo
 
-    def for_workers(self, host: LifespanHost | None) -> Callable[[Assignment], Target]:
+    def for_workers(self, host: LifespanHost | None) -> Callable[[Assignment], Started]:
         """What starts a worker of a generation; threads share what its *host* loaded."""
         return self._fork if self._mode == "process" else partial(self._start_thread, host)
 
@@ -42,7 +49,7 @@ class Starter:
             host.set_lifespan_state(self._lifespan_state)
         return host, _start_thread(host, assignment)
 
-    def _fork(self, assignment: Assignment) -> Target:
+    def _fork(self, assignment: Assignment) -> Started:
         worker: ServingWorker | None = None  # made in the child
 
         def main() -> int:
@@ -58,10 +65,11 @@ class Starter:
             noted=assignment.flight.read,
         )
         assignment.channel.close()
-        return target
+        return Started(target)
 
-    def _start_thread(self, host: LifespanHost | None, assignment: Assignment) -> Target:
-        return _start_thread(self._create_worker(assignment, host), assignment)
+    def _start_thread(self, host: LifespanHost | None, assignment: Assignment) -> Started:
+        worker = self._create_worker(assignment, host)
+        return Started(_start_thread(worker, assignment), worker)
 
     def _create_worker(self, assignment: Assignment, host: LifespanHost | None) -> ServingWorker:
         """A worker that loads the application, or shares what its generation's *host* loaded."""

@@ -160,12 +160,13 @@ GENERATION_TABLE: Final = {
 class ServiceState(Enum):
     """The service as a whole."""
 
-    STARTING = auto()  # the first generation is on its way, or the one after restart_workers()
+    STARTING = auto()  # the first generation is on its way
     SERVING = auto()
     RELOADING = auto()  # the current generation serves while the next one starts
-    RESTARTING = auto()  # all workers are being stopped, to be started afresh
-    STOPPING = auto()  # draining, to end
-    FORCED = auto()  # asked twice to stop: no more waiting
+    RESTARTING = auto()  # the same, but the old workers get less time afterwards
+    STOPPING = auto()  # draining, to end; no signal has asked for that
+    TERMINATING = auto()  # the same, after a signal
+    FORCED = auto()  # a second signal came: no more waiting
     STOPPED = auto()
 
 
@@ -177,7 +178,8 @@ class ServiceInput(Enum):
     EXHAUSTED = auto()  # no worker lives and the restart budget allows none
     RELOAD = auto()
     RESTART = auto()
-    TERMINATE = auto()
+    SHUTDOWN = auto()  # a caller wants the service stopped
+    TERMINATE = auto()  # a signal wants the service stopped
     EMPTY = auto()  # the last generation is retired
 
 
@@ -189,10 +191,11 @@ class ServiceAction(Enum):
     FAIL = auto()  # stop, and say why at the end
     BEGIN_RELOAD = auto()
     QUEUE_RELOAD = auto()  # one more reload after this one
+    QUEUE_RESTART = auto()  # one more restart after this one
+    SKIP_RESTART = auto()  # the workers are being replaced already
     END_RELOAD = auto()  # drain the old generation
+    END_RESTART = auto()  # drain the old generation, as in a stop
     GIVE_UP_RELOAD = auto()  # the old generation goes on
-    BEGIN_RESTART = auto()  # stop every worker
-    BEGIN_AGAIN = auto()  # start a fresh generation
     STOP = auto()  # drain every generation
     FORCE = auto()  # stop every worker now
     FINISH = auto()  # leave the loop
@@ -205,39 +208,46 @@ SERVICE_TABLE: Final = {
     (_S.STARTING, _K.GENERATION_FAILED): (_S.STOPPING, _C.FAIL),
     (_S.STARTING, _K.EXHAUSTED): (_S.STOPPING, _C.FAIL),
     (_S.STARTING, _K.RELOAD): (_S.STARTING, _C.QUEUE_RELOAD),
-    (_S.STARTING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
-    (_S.STARTING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    # The code may have been edited after a worker has imported it.
+    (_S.STARTING, _K.RESTART): (_S.STARTING, _C.QUEUE_RESTART),
+    (_S.STARTING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
+    (_S.STARTING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.STARTING, _K.EMPTY): (_S.STARTING, _C.NOTHING),
     (_S.SERVING, _K.GENERATION_READY): (_S.SERVING, _C.NOTHING),
     (_S.SERVING, _K.GENERATION_FAILED): (_S.SERVING, _C.NOTHING),
     (_S.SERVING, _K.EXHAUSTED): (_S.STOPPING, _C.FAIL),
     (_S.SERVING, _K.RELOAD): (_S.RELOADING, _C.BEGIN_RELOAD),
-    (_S.SERVING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
-    (_S.SERVING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.SERVING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RELOAD),
+    (_S.SERVING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
+    (_S.SERVING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.SERVING, _K.EMPTY): (_S.SERVING, _C.NOTHING),
     (_S.RELOADING, _K.GENERATION_READY): (_S.SERVING, _C.END_RELOAD),
     (_S.RELOADING, _K.GENERATION_FAILED): (_S.SERVING, _C.GIVE_UP_RELOAD),
     # The new generation may yet serve; its outcome decides.
     (_S.RELOADING, _K.EXHAUSTED): (_S.RELOADING, _C.NOTHING),
     (_S.RELOADING, _K.RELOAD): (_S.RELOADING, _C.QUEUE_RELOAD),
-    (_S.RELOADING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RESTART),
-    (_S.RELOADING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
+    (_S.RELOADING, _K.RESTART): (_S.RELOADING, _C.SKIP_RESTART),
+    (_S.RELOADING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
+    (_S.RELOADING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.RELOADING, _K.EMPTY): (_S.RELOADING, _C.NOTHING),
-    (_S.RESTARTING, _K.GENERATION_READY): (_S.RESTARTING, _C.NOTHING),
-    (_S.RESTARTING, _K.GENERATION_FAILED): (_S.RESTARTING, _C.NOTHING),
+    (_S.RESTARTING, _K.GENERATION_READY): (_S.SERVING, _C.END_RESTART),
+    (_S.RESTARTING, _K.GENERATION_FAILED): (_S.SERVING, _C.GIVE_UP_RELOAD),
     (_S.RESTARTING, _K.EXHAUSTED): (_S.RESTARTING, _C.NOTHING),
-    # Every worker will be fresh anyway.
-    (_S.RESTARTING, _K.RELOAD): (_S.RESTARTING, _C.NOTHING),
-    (_S.RESTARTING, _K.RESTART): (_S.RESTARTING, _C.NOTHING),
-    (_S.RESTARTING, _K.TERMINATE): (_S.STOPPING, _C.STOP),
-    (_S.RESTARTING, _K.EMPTY): (_S.STARTING, _C.BEGIN_AGAIN),
+    (_S.RESTARTING, _K.RELOAD): (_S.RESTARTING, _C.QUEUE_RELOAD),
+    (_S.RESTARTING, _K.RESTART): (_S.RESTARTING, _C.QUEUE_RESTART),
+    (_S.RESTARTING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
+    (_S.RESTARTING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
+    (_S.RESTARTING, _K.EMPTY): (_S.RESTARTING, _C.NOTHING),
     **{
         (state, each): (state, _C.NOTHING)
-        for state in (_S.STOPPING, _S.FORCED)
+        for state in (_S.STOPPING, _S.TERMINATING, _S.FORCED)
         for each in ServiceInput
     },
-    (_S.STOPPING, _K.TERMINATE): (_S.FORCED, _C.FORCE),
+    # Systemd may send the first signal after a program has called shutdown(): it is no second one.
+    (_S.STOPPING, _K.TERMINATE): (_S.TERMINATING, _C.NOTHING),
     (_S.STOPPING, _K.EMPTY): (_S.STOPPED, _C.FINISH),
+    (_S.TERMINATING, _K.TERMINATE): (_S.FORCED, _C.FORCE),
+    (_S.TERMINATING, _K.EMPTY): (_S.STOPPED, _C.FINISH),
     (_S.FORCED, _K.TERMINATE): (_S.FORCED, _C.FORCE),
     (_S.FORCED, _K.EMPTY): (_S.STOPPED, _C.FINISH),
     **{(_S.STOPPED, each): (_S.STOPPED, _C.NOTHING) for each in ServiceInput},

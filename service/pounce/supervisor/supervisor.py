@@ -12,23 +12,25 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from ssl import SSLContext
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from pounce.config import Listen, ServerConfig
-from pounce.errors import PounceError
+from pounce.endpoints import Endpoints
+from pounce.errors import ConfigError, PounceError
 from pounce.handover import Keeper
 from pounce.interpreter import has_global_lock
-from pounce.lifecycle import LifecycleCollector, LifecycleEvent
+from pounce.lifecycle import Collectors, LifecycleCollector
+from pounce.listening import match_listeners
 from pounce.supervisor.h3 import H3, recall_secret
 from pounce.supervisor.interface import open_control
 from pounce.supervisor.loop import Loop
+from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.service import Service
 from pounce.supervisor.signals import Signals
-from pounce.supervisor.sockets import group_by_address
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import ServiceInput
 from pounce.workers import App, Application, SyncApp
@@ -44,10 +46,12 @@ class Supervisor:
     or without *app* and by ``config.app``, the application is imported where it runs, by each
     process or each generation of threads; otherwise *app* itself is shared. *sync_app* is called
     first, in threads, and leaves to the application what it does not answer.
-    *ssl_context* is for every stream socket that has no entry of its own (see `run`).
-    *lifecycle_collector* hears what happens, on the supervisor's thread. *reload_config* gives
-    each new generation its configuration. *control* is the path of the control socket. *keeper*
-    holds idle connections from one run to the next.
+    *ssl_context* is for every stream socket whose entry has no certificate (see `run`).
+    *lifecycle_collector* hears what happens, on the supervisor's thread; if it raises, that is
+    logged. *reload_config* gives each new generation its configuration. *control* is the path of
+    the control socket. *keeper* holds idle connections from one run to the next.
+
+    Raises ConfigError for an unknown *mode*.
     """
 
     def __init__(
@@ -67,10 +71,9 @@ class Supervisor:
         self._config = config
         self._reload_config = reload_config or (lambda: config)
         self._application = Application(app, app_path, sync_app)
-        self._mode = mode or _mode_of(config)
-        self._size = config.worker_count
+        self._mode = _mode_of(config, mode)
         self._ssl_context = ssl_context
-        self._collector = lifecycle_collector
+        self._collectors = Collectors(*([lifecycle_collector] if lifecycle_collector else []))
         self._control_path = control
         self._keeper = keeper
         self._lifespan_state: dict[str, Any] | None = None
@@ -89,65 +92,70 @@ class Supervisor:
 
     @property
     def worker_count(self) -> int:
-        """How many workers a generation has."""
-        return self._size
+        """How many workers run now; before `run`, how many it will start.
+
+        These are the ready workers of the generation that serves. Workers for HTTP/3 run beside
+        them and are not counted.
+        """
+        service = self._service
+        return self._config.worker_count if service is None else service.worker_count
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
         """Give *state*, of a lifespan that the caller runs itself, to every worker.
 
-        Call it before `run`; the workers then run no lifespan of their own.
+        The workers then run no lifespan of their own. Raises RuntimeError after `run` was called.
         """
-        self._lifespan_state = state
+        with self._lifecycle_lock:
+            if self._thread is not None:
+                raise RuntimeError("set_lifespan_state() has to be called before run()")
+            self._lifespan_state = state
 
     def run(
         self,
         sockets: Sequence[socket.socket],
         udp_sockets: Sequence[socket.socket] | None = None,
         *,
-        entries: Mapping[int, Listen] = MappingProxyType({}),
+        entries: Mapping[int, Listen] | None = None,
         ssl_contexts: Mapping[int, SSLContext] = MappingProxyType({}),
     ) -> None:
         """Start all workers on *sockets* and block until the service has stopped.
 
-        The sockets listen already, stay the caller's and are never closed here. By descriptor,
-        *entries* say how a socket is served and *ssl_contexts* by which TLS context; both are
-        looked at whenever a generation begins. Of *udp_sockets* those are served whose entry has
-        `http3`; the others are only held. Raises ApplicationError when the first generation does
-        not start, with the reason and its exit code, and PounceError when no worker is left and
-        the restart budget is spent.
+        The sockets listen already, stay the caller's and are never closed here; stream sockets
+        become non-blocking. Each is served as the entry of ``config.listen`` with its address
+        says: with TLS, or HTTP/3 on a UDP socket, which may be among *sockets* as well. A reload
+        reads the certificates anew. The log warns of sockets that no entry is for.
+
+        A caller that has matched its sockets itself says by descriptor which of the *entries*
+        and which TLS context belongs to each; both are looked at whenever a generation begins.
+
+        Raises ApplicationError when the first generation does not start, with the reason and its
+        exit code, ListenError for a socket that cannot be served, ConfigError for a certificate
+        that cannot be used, and PounceError when no worker is left and the restart budget is
+        spent.
         """
         with self._lifecycle_lock:
-            if self._service is not None:
+            if self._thread is not None:
                 raise RuntimeError("a supervisor runs only once")
             self._thread = threading.current_thread()
-            self._service = service = self._make_service()
-        if self._mode == "process" and threading.active_count() > 1:
-            logger.warning(
-                "workers are forked from a process with %s threads: a lock that one of them holds "
-                "stays locked in the worker (fork(2)); run the supervisor before starting threads",
-                threading.active_count(),
-            )
         try:
-            with self._install_signals(service), self._open_control(service):
-                service.begin(
-                    group_by_address(sockets), entries, ssl_contexts, self._h3(udp_sockets, entries)
-                )
-                self._loop.run(lambda: service.finished)
+            if entries is not None:
+                self._serve(sockets, udp_sockets or (), entries, ssl_contexts)
+            else:
+                found = match_listeners(self._config.listen, [*sockets, *(udp_sockets or ())])
+                endpoints = self._endpoints(found.entries)
+                self._serve(found.stream, found.datagram, endpoints.entries, endpoints.contexts)
         finally:
             self._end()
-            service.close()
-        if service.error is not None:
-            raise service.error
 
     def shutdown(self) -> None:
-        """Stop: workers drain for at most `shutdown_timeout`. A second call ends the wait.
+        """Stop: workers drain for at most `shutdown_timeout`. A second call changes nothing.
 
         Returns at once. Callable from any thread, also before `run`, which then only starts to
         stop.
         """
         with self._lifecycle_lock:
             if not self._over:
-                self._loop.post(lambda: self._request(ServiceInput.TERMINATE))
+                self._loop.post(lambda: self._request(ServiceInput.SHUTDOWN))
 
     def graceful_reload(self) -> None:
         """Replace the current generation by a fresh one, without a pause in service.
@@ -159,19 +167,22 @@ class Supervisor:
         self._ask(ServiceInput.RELOAD)
 
     def restart_workers(self) -> None:
-        """Stop all workers, then start fresh ones; meanwhile nobody serves (development).
+        """Replace all workers by fresh ones soon (development).
 
-        Blocks its caller like `graceful_reload`.
+        This is a reload whose old workers have `shutdown_timeout` to finish, not `reload_timeout`:
+        where the new code does not start, the old workers go on, and this raises PounceError with
+        the reason. Blocks its caller like `graceful_reload`. While a reload is under way it does
+        nothing, and the log says so.
         """
         self._ask(ServiceInput.RESTART)
 
     def _ask(self, what: ServiceInput) -> None:
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("this would wait for itself; call it from another thread")
         outcome: Future[None] = Future()
         with self._lifecycle_lock:
             if self._over:
                 raise PounceError("the service has stopped")
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("this would wait for itself; call it from another thread")
             self._asked.add(outcome)
             self._loop.post(lambda: self._request(what, outcome))
         try:
@@ -193,6 +204,49 @@ class Supervisor:
                 if not outcome.done():
                     outcome.set_exception(PounceError("the service has stopped"))
 
+    def _serve(
+        self,
+        sockets: Sequence[socket.socket],
+        udp_sockets: Sequence[socket.socket],
+        entries: Mapping[int, Listen],
+        ssl_contexts: Mapping[int, SSLContext],
+    ) -> None:
+        self._warn_of_threads()
+        with ExitStack() as stack:
+            h3 = self._h3(udp_sockets, entries)
+            if h3:
+                stack.callback(h3.close)
+            self._service = service = self._make_service()
+            stack.callback(service.close)
+            stack.callback(self._end)
+            stack.enter_context(self._install_signals(service))
+            stack.enter_context(self._open_control(service))
+            service.begin(ServedSockets(sockets, h3, entries, ssl_contexts, self._ssl_context))
+            self._loop.run(lambda: service.finished)
+        if service.error is not None:
+            raise service.error
+
+    def _warn_of_threads(self) -> None:
+        if self._mode == "process" and threading.active_count() > 1:
+            logger.warning(
+                "workers are forked from a process with %s threads: a lock that one of them holds "
+                "stays locked in the worker (fork(2)); run the supervisor before starting threads",
+                threading.active_count(),
+            )
+
+    def _endpoints(self, entries: dict[int, Listen]) -> Endpoints:
+        """What matched sockets are served with; from now on, a reload renews it."""
+        endpoints = Endpoints(entries, self._ssl_context)
+        read = self._reload_config
+
+        def reload_config() -> ServerConfig:
+            config = read()
+            endpoints.renew(config.listen)
+            return config
+
+        self._reload_config = reload_config
+        return endpoints
+
     def _make_service(self) -> Service:
         return Service(
             self._config,
@@ -200,18 +254,15 @@ class Supervisor:
             self._application,
             self._mode,
             self._loop,
-            self._emit,
-            ssl_context=self._ssl_context,
+            self._collectors.collect,
             lifespan_state=self._lifespan_state,
             keeper=self._keeper,
         )
 
-    def _h3(
-        self, sockets: Sequence[socket.socket] | None, entries: Mapping[int, Listen]
-    ) -> H3 | None:
+    def _h3(self, sockets: Sequence[socket.socket], entries: Mapping[int, Listen]) -> H3 | None:
         served = [
             sock
-            for sock in sockets or ()
+            for sock in sockets
             if (entry := entries.get(sock.fileno())) is not None and entry.http3
         ]
         return H3(served, recall_secret(self._keeper), self._config) if served else None
@@ -248,10 +299,6 @@ class Supervisor:
         finally:
             control.close()
 
-    def _emit(self, event: LifecycleEvent) -> None:
-        if self._collector is not None:
-            self._collector.collect(event)
-
 
 def _explain_usr2() -> None:
     logger.warning(
@@ -260,9 +307,17 @@ def _explain_usr2() -> None:
     )
 
 
-def _mode_of(config: ServerConfig) -> WorkerMode:
-    if config.worker_mode == "auto":
+def _mode_of(config: ServerConfig, mode: WorkerMode | None) -> WorkerMode:
+    if mode not in (None, *get_args(WorkerMode)):
+        allowed = " or ".join(map(repr, get_args(WorkerMode)))
+        raise ConfigError(
+            f"mode: found {mode!r}, expected {allowed}",
+            hint="or None, which follows worker_mode in the configuration",
+        )
+    if mode is None and config.worker_mode != "auto":
+        mode = config.worker_mode
+    if mode is None:
         return "process" if has_global_lock() else "thread"
-    if config.worker_mode == "thread" and config.worker_count > 1 and has_global_lock():
-        logger.warning("worker_mode is thread, but this interpreter runs one thread at a time")
-    return config.worker_mode
+    if mode == "thread" and config.worker_count > 1 and has_global_lock():
+        logger.warning("workers are threads, but this interpreter runs one thread at a time")
+    return mode

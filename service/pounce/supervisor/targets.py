@@ -324,9 +324,9 @@ class ThreadTarget:
             os.close(self._ended_writer)
 
 
-def _target_id(target: Target) -> int:
-    """The pid of a process, the kernel's thread id of a thread."""
-    return target.id
+def _target_id(target: Target) -> str:
+    """The pid of a process, or the kernel's id of a thread, for the log."""
+    return str(target.id)
 
 
 def _parallel_join_targets(targets: Sequence[Target], timeout_per: float) -> list[Target]:

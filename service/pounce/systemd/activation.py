@@ -6,14 +6,13 @@ import stat
 from dataclasses import dataclass
 
 from pounce.errors import ListenError
-from pounce.net.listeners import InheritedSocket
+from pounce.net.listeners import InheritedSocket, unusable, why_unusable
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 STORED = "pounce-store-"
 """How the names of descriptors begin that pounce itself put into the store."""
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _FILE_KINDS = {
     stat.S_IFREG: "a regular file",
     stat.S_IFDIR: "a directory",
@@ -72,33 +71,8 @@ def _check(descriptor: int) -> None:
     except OSError:
         raise ListenError(f"inherited descriptor {descriptor} is not open") from None
     if kind != stat.S_IFSOCK:
-        raise _unusable(descriptor, _FILE_KINDS.get(kind, "no socket"))
+        raise unusable(descriptor, _FILE_KINDS.get(kind, "no socket"))
     os.set_inheritable(descriptor, False)
     with socket.socket(fileno=os.dup(descriptor)) as sock:
-        if problem := _problem(sock):
-            raise _unusable(descriptor, problem)
-
-
-def _problem(sock: socket.socket) -> str:
-    """What keeps *sock* from being served; "" if nothing does."""
-    if sock.family not in _FAMILIES:
-        return f"a socket of address family {_label(sock.family)}"
-    if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
-        return ""
-    if sock.type != socket.SOCK_STREAM:
-        return f"an {_label(sock.family)} socket of type {_label(sock.type)}"
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return "a stream socket that does not listen (the socket unit needs Accept=no)"
-    return ""
-
-
-def _label(value: int) -> str:
-    """An address family's or socket type's name; its number where Python knows no name."""
-    return getattr(value, "name", str(value))
-
-
-def _unusable(descriptor: int, what: str) -> ListenError:
-    return ListenError(
-        f"inherited descriptor {descriptor} is {what}",
-        hint="a listening TCP or unix stream socket, or a UDP socket, can be served",
-    )
+        if problem := why_unusable(sock):
+            raise unusable(descriptor, problem)

@@ -6,7 +6,7 @@ load.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pounce.application import App, Served, as_served
 from pounce.asgi.loader import load_application
@@ -43,6 +43,7 @@ def check(config: ServerConfig) -> None:
         check_http3()
 
 
+@runtime_checkable
 class TCPWorker(Protocol):
     """A worker that serves connections accepted from listening sockets."""
 
