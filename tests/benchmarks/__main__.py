@@ -2,6 +2,10 @@
 
     python -m tests.benchmarks [--rounds 5] [--seconds 4] [--only TEXT ...]
 
+First come requests that differ from one another, which is what a server behind a proxy sees; rows
+that repeat one request begin with that word. Rates are requests for each second of CPU time of a
+server's whole process tree, and memory is that of the whole tree, too.
+
 Every server has one worker on one core and serves the same application; the client has another
 core. The servers of a row take turns, and a figure is the median of all rounds, so that what
 else happens on the machine meets all alike. The table is printed; build/ gets it as JSON and
@@ -13,6 +17,7 @@ free-threaded one the rows of HTTP/3 are left out, and a server that needs the G
 """
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -76,18 +81,22 @@ class Bench:
         yield Line(title, "uvicorn", "us", p99["pounce"], p99["uvicorn"], 1.0, at_most=True)
 
     def memory(self) -> Iterator[Line]:
-        idle, each = {}, {}
+        worker, idle, each = {}, {}, {}
         for name in ("pounce", "uvicorn"):
             with self._serving(name) as server:
                 with generator.idle_connections(server, 1):
                     before = server.memory()
+                    worker[name] = server.worker_memory() / 1024
                 with generator.idle_connections(server, IDLE_CONNECTIONS):
                     each[name] = (server.memory() - before) / IDLE_CONNECTIONS
                 idle[name] = before / 1024
-        title = "memory of an idle worker"
-        yield Line(title, "uvicorn", "KiB", idle["pounce"], idle["uvicorn"], 1.0, at_most=True)
-        title = f"memory of each of {IDLE_CONNECTIONS:,} idle connections"
-        yield Line(title, "uvicorn", "bytes", each["pounce"], each["uvicorn"], 0.4, at_most=True)
+        for title, unit, figures, wanted in (
+            ("memory of an idle worker", "KiB", worker, 1.0),
+            ("memory of an idle service, supervisor included", "KiB", idle, None),
+            (f"memory of each of {IDLE_CONNECTIONS:,} idle connections", "bytes", each, 0.4),
+        ):
+            mine, peer = figures["pounce"], figures["uvicorn"]
+            yield Line(title, "uvicorn", unit, mine, peer, wanted, at_most=True)
 
     def beside_idle(self) -> Iterator[Line]:
         alone, beside = [], []
@@ -154,6 +163,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="rows whose title has such a text")
     chosen = parser.parse_args()
     tools.install({"wrk": "wrk", "taskset": "util-linux", "unshare": "util-linux"})
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for thousands of clients
     with tempfile.TemporaryDirectory(prefix="pounce-bench-") as directory:
         interpreters = environments()
         bench = Bench(chosen.rounds, chosen.seconds, interpreters, Path(directory))

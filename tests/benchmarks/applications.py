@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -16,7 +18,8 @@ _TEXT = (b"content-type", b"text/plain")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer ``/hello``, ``/large``, ``/huge``, ``/chunks``, ``/echo`` and ``/json`` (Starlette).
+    """Answer ``/hello``, ``/large``, ``/huge``, ``/chunks``, ``/echo``, ``/json`` (Starlette) and
+    ``/items`` (FastAPI), whatever follows that in the path.
 
     A WebSocket gets its messages back.
     """
@@ -25,7 +28,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     elif scope["type"] == "websocket":
         await _talk(receive, send)
     else:
-        await _ROUTES[scope["path"]](scope, receive, send)
+        await _ROUTES[scope["path"].split("/", 2)[1]](scope, receive, send)
 
 
 async def _live(receive: Any, send: Any) -> None:
@@ -85,11 +88,30 @@ async def _json(request: Any) -> JSONResponse:
     return JSONResponse({"id": 1, "name": "a name", "tags": ["a", "b"], "price": 12.5})
 
 
+class Item(BaseModel):
+    """What clients send to ``/items``."""
+
+    id: int
+    name: str
+    price: float
+    tags: list[str]
+
+
+fastapi = FastAPI()
+
+
+@fastapi.post("/items/{number}")
+async def items(number: str, item: Item) -> Item:
+    """The item, as it was understood."""
+    return item
+
+
 _ROUTES: dict[str, Any] = {
-    "/hello": _hello,
-    "/large": _large,
-    "/chunks": _chunks,
-    "/echo": _echo,
-    "/huge": _huge,
-    "/json": Starlette(routes=[Route("/json", _json)]),
+    "hello": _hello,
+    "large": _large,
+    "chunks": _chunks,
+    "echo": _echo,
+    "huge": _huge,
+    "json": Starlette(routes=[Route("/json", _json), Route("/json/{number}", _json)]),
+    "items": fastapi,
 }

@@ -1,7 +1,6 @@
 """Loads: wrk or a WebSocket client on a core of its own, and idle connections."""
 
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -102,9 +101,10 @@ def _run(command: list[str], server: Server) -> tuple[float, str]:
 
 @contextmanager
 def idle_connections(server: Server, count: int) -> Iterator[None]:
-    """Hold *count* connections open that have had one response each."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 1000), hard))
+    """Hold *count* connections open that have had one response each.
+
+    Raises RuntimeError where the server has not all of them at the beginning and at the end.
+    """
     with ExitStack() as stack:
         for _ in range(count):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
@@ -112,7 +112,14 @@ def idle_connections(server: Server, count: int) -> Iterator[None]:
             received = b""
             while not received.endswith(b"Hello, world!"):
                 received += sock.recv(4096)
+        _demand(count, server)
         yield
+        _demand(count, server)
+
+
+def _demand(count: int, server: Server) -> None:
+    if (seen := server.open_connections()) != count:
+        raise RuntimeError(f"{server.name} has {seen} connections open where there are {count}")
 
 
 def _found(pattern: str, text: str) -> re.Match[str]:

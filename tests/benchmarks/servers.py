@@ -26,6 +26,7 @@ PACKAGES = (
     "gunicorn",
     "hypercorn[uvloop]",
     "starlette",
+    "fastapi",
     "flask",
     "websockets",
     "wsproto",
@@ -40,10 +41,17 @@ is a third for the client, or else share one: beside a client no caches would be
 
 PATIENCE = 20.0
 
+DESCRIPTORS = 16_384
+"""Every server starts with this limit, so that none of them inherits what another row has set."""
+
+_ESTABLISHED = "01"  # TCP_ESTABLISHED, <net/tcp_states.h>
 _TICKS = os.sysconf("SC_CLK_TCK")
 
+_LIMITED = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
 _POUNCE = "{python} -m pounce serve applications:app --directory {here} --bind 127.0.0.1:{port}"
 _UVICORN = "{python} -m uvicorn applications:app --port {port} --loop uvloop --http httptools"
+# As long as pounce's: thousands of idle connections are to be open at the same time.
+_UVICORN += " --timeout-keep-alive 75"
 
 # One worker, no access log, uvloop and the fastest parser, unless the name says otherwise.
 COMMANDS = {
@@ -138,8 +146,20 @@ class Server:
         return sum(_cpu(pid) for pid in _family(self.pid))
 
     def memory(self) -> int:
-        """Bytes of the worker, its youngest process: the proportional set size."""
+        """Bytes that all its processes take together: their proportional set sizes (PSS)."""
+        return sum(_memory(pid) for pid in _family(self.pid))
+
+    def worker_memory(self) -> int:
+        """Bytes of its youngest process, a worker; processes share some of their memory."""
         return _memory(_family(self.pid)[-1])
+
+    def open_connections(self) -> int:
+        """How many clients are connected, as the server's side of the kernel counts them."""
+        # proc_net_tcp(5): the second field is the local address, the fourth the state.
+        lines = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+        sockets = (line.split() for line in lines)
+        mine = f":{self.port:04X}"
+        return sum(each[1].endswith(mine) and each[3] == _ESTABLISHED for each in sockets)
 
     def brought_the_gil(self) -> str | None:
         """The module that a free-threaded interpreter switched the GIL on for: it warns of that."""
@@ -165,7 +185,7 @@ def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[
             output, command, stream = stack.enter_context(journal(command, directory))
             environment["JOURNAL_STREAM"] = stream
         process = subprocess.Popen(
-            ["taskset", "--cpu-list", cores, *command],
+            [*_LIMITED, "taskset", "--cpu-list", cores, *command],
             cwd=HERE,
             env=environment,
             stdout=output,
