@@ -1,5 +1,6 @@
 """Threads behind HTTP/3: what a thread makes goes out as anything does."""
 
+import gzip
 from pathlib import Path
 
 from pounce.sync.raw import SyncAppHandler
@@ -26,6 +27,24 @@ async def test_over_http3(tmp_path: Path) -> None:
             assert (await client.get("/stream")).body == b"piece 0\npiece 1\npiece 2\n"
             answer = await client.get("/file", (b"x-file", str(file).encode()))
             assert answer.body == FILE
+
+
+@live
+async def test_what_wsgi_promises_over_http3(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with gzip.open(file, "wb") as compressed:
+        compressed.write(FILE)
+    async with (
+        http3.serve(echo, tmp_path) as server,
+        threads_for(server.workers[0].context, handler(app)),
+        http3.connected(server.address) as client,
+    ):
+        for target in ("/more/list", "/more/pieces", "/more/write") * 2:
+            answer = await client.get(target)
+            assert (answer.status, answer.body) == (999, b"hello")
+            assert answer.header(b"content-length") == b"5"
+        answer = await client.get("/compressed", (b"x-file", str(file).encode()))
+        assert answer.body == FILE
 
 
 @live

@@ -27,6 +27,10 @@ async def test_over_tls(tmp_path: Path) -> None:
         for _ in range(2):
             assert (await client.get("/scheme")).endswith(b"\r\n\r\nhttpsHTTP/1.1")
             assert b"8\r\npiece 2\n" in await client.get("/stream")
+            for way in ("list", "pieces", "write"):
+                answer = await client.get(f"/more/{way}")
+                assert answer.startswith(b"HTTP/1.1 999 Odd\r\n")
+                assert answer.endswith(b"\r\n\r\nhello")
             await client.send(
                 b"GET /file HTTP/1.1\r\nhost: a.example\r\nx-file: %b\r\n"
                 b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" % str(file).encode()

@@ -27,17 +27,17 @@ def answers(*pieces: bytes, status: str = "200 OK", fields: Any = PLAIN) -> Any:
     return app
 
 
-def generates(*pieces: bytes, fields: Any = PLAIN) -> Any:
+def generates(*pieces: bytes, status: str = "200 OK", fields: Any = PLAIN) -> Any:
     def app(environ: Environ, start: Start) -> Iterator[bytes]:
-        start("200 OK", fields)
+        start(status, fields)
         yield from pieces
 
     return app
 
 
-def writes(*pieces: bytes) -> Any:
+def writes(*pieces: bytes, status: str = "200 OK", fields: Any = PLAIN) -> Any:
     def app(environ: Environ, start: Start) -> list[bytes]:
-        write = start("200 OK", PLAIN)
+        write = start(status, fields)
         for piece in pieces:
             write(piece)
         return [b"!"]
@@ -100,7 +100,7 @@ async def test_headers_may_come_as_other_pairs_and_differ_from_time_to_time() ->
     async with serving(app, threads=1) as server, await server.connect() as client:
         for size in range(1, 600):
             head, _, content = (await client.get()).partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200 ")
+            assert head.startswith(b"HTTP/1.1 200 fine\r\n")
             assert b"\r\nx-a: 1\r\n" in head
             assert content == b"x" * size
 
@@ -112,6 +112,10 @@ async def test_headers_may_come_as_other_pairs_and_differ_from_time_to_time() ->
         ("200 OK", [("CONTENT-LENGTH", "5")], b"hello", b"content-length: 5"),
         ("200 OK", [("content-length", "05")], b"hello", b"content-length: 05"),
         ("200 OK", [("Content-Length", "0")], b"", b"content-length: 0"),
+        ("200 OK", [("Content-Length", " 5\t")], b"hello", b"content-length: 5\r\n"),
+        ("200 OK", [("Content-Length", "\u00b2")], b"he", None),
+        ("200 OK", [("Content-Length", "+5")], b"hello", None),
+        ("200 OK", [("Content-Length", "")], b"", None),
         ("304 Not Modified", [("Content-Length", "5")], b"", b"content-length: 5"),
         ("200 OK", [("Content-Length", "5")] * 2, b"hello", None),
         ("200 OK", [("Content-Length", "5"), ("CONTENT-LENGTH", "5")], b"hello", None),
@@ -144,7 +148,7 @@ async def test_a_length_is_told_once_and_as_it_is(
 @live
 async def test_a_known_head_outlives_changes_of_its_list() -> None:
     headers = [("X-A", "1"), ("Content-Length", "5")]
-    contents = iter([b"first", b"again", b"longer", b"third", b"short", b"again"])
+    contents = iter([b"first", b"again", b"less", b"third", b"short", b"again"])
 
     def app(environ: Environ, start: Start) -> list[bytes]:
         start("200 OK", headers)
@@ -153,10 +157,10 @@ async def test_a_known_head_outlives_changes_of_its_list() -> None:
         return [next(contents)]
 
     async with serving(app, threads=1) as server, await server.connect() as client:
-        first, again, longer = [await client.get() for _ in range(3)]
+        first, again, less = [await client.get() for _ in range(3)]
         assert (first[-5:], again[-5:]) == (b"first", b"again")
-        assert longer.startswith(b"HTTP/1.1 500 ")
-        assert b"X-A" not in longer
+        assert less.startswith(b"HTTP/1.1 500 ")
+        assert b"X-A" not in less
         assert b"x-a: 1\r\n" in (await client.get("/changes")).lower()
         assert b"x-a: 2\r\n" in (await client.get()).lower()
         await client.send(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -282,7 +286,7 @@ def second_start(*, exc_info: bool) -> Any:
 async def test_exc_info_replaces_a_head_that_was_not_sent() -> None:
     async with serving(second_start(exc_info=True)) as server, await server.connect() as client:
         response = await client.get()
-    assert response.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert response.startswith(b"HTTP/1.1 500 Oops\r\n")
     assert response.endswith(b"sorry")
 
 
@@ -305,7 +309,7 @@ async def test_a_start_that_failed_is_none() -> None:
 
     async with serving(app) as server, await server.connect() as client:
         response = await client.get()
-        assert response.startswith(b"HTTP/1.1 404 Not Found\r\n")
+        assert response.startswith(b"HTTP/1.1 404 NOT FOUND\r\n")
         assert b"text/plain\r\n" in response.lower()
 
 
@@ -341,7 +345,10 @@ def starts_and_fails(environ: Environ, start: Start) -> list[bytes]:
         (answers(b"x", fields=[("a", "\u20ac")]), "not pairs of Latin-1 strings"),
         (answers("text"), "content is str, not bytes"),  # type: ignore[arg-type]
         (generates("text"), "content is str, not bytes"),  # type: ignore[arg-type]
-        (answers(b"xyz", fields=[("content-length", "2")]), "1 bytes longer"),
+        (answers(b"x", status="1000 Much"), "the status is '1000 Much'"),
+        (answers(b"x", status="200 OK\r\na: b"), "a character that none may have"),
+        (writes(b"xyz", fields=[("content-length", "2")]), "1 bytes more than content-length"),
+        (writes(b"xyz", fields=[("content-length", "0")]), "3 bytes more than content-length"),
         (answers(b"x", fields=[("content-length", "2")]), "1 bytes shorter"),
     ],
 )
@@ -364,7 +371,9 @@ async def test_what_breaks_the_rules_is_answered_500(
         (generates(b"he", b"llo"), "200 5"),
         (writes(b"hello"), "200 6"),
         (does_not_start, "500 0"),
-        (answers(b"xyz", fields=[("content-length", "2")]), "500 0"),
+        (answers(b"xyz", fields=[("content-length", "2")]), "200 2"),
+        (generates(b"xyz", b"z", fields=[("content-length", "2")]), "200 2"),
+        (answers(b"xyz", fields=[("content-length", "4")]), "500 0"),
     ],
 )
 @live
@@ -382,16 +391,151 @@ async def test_the_access_log_has_what_was_answered(
 
 
 @live
-async def test_too_much_or_too_little_in_pieces_is_no_whole_response(
+async def test_too_little_or_too_much_of_write_in_pieces_is_no_whole_response(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for pieces in ([b"a", b"bcd"], [b"a"]):
-        app = generates(*pieces, fields=[("content-length", "3")])
+    length = [("content-length", "3")]
+    for app in (generates(b"a", fields=length), writes(b"a", b"bcd", fields=length)):
         async with serving(app) as server, await server.connect() as client:
             await client.ask()
             assert await client.is_reset()
-    assert "the body is 1 bytes longer" in caplog.text
     assert "the body is 2 bytes shorter" in caplog.text
+    assert "write() was given 1 bytes more than content-length" in caplog.text
+
+
+def writes_all(environ: Environ, start: Start) -> list[bytes]:
+    start("200 OK", [("Content-Length", "5")])(b"hello")
+    return [b" and more"]
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        answers(b"hello and more", fields=[("Content-Length", "5")]),
+        answers(b"he", b"llo", b" and more", fields=[("Content-Length", " 5 ")]),
+        generates(b"hello and more", fields=[("Content-Length", "5")]),
+        generates(b"he", b"llo", b"", b" and", b" more", fields=[("CONTENT-LENGTH", "5")]),
+        generates(b"hello", b" and more", fields=[("Content-Length", "5")]),
+        writes_all,
+    ],
+)
+@live
+async def test_content_beyond_the_length_is_left_and_the_connection_stays(
+    app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(app, threads=1) as server, await server.connect() as client:
+        for _ in range(4):
+            response = await client.get()
+            assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert response.endswith(b"\r\n\r\nhello")
+            await client.send(b"HEAD / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+            assert b"content-length: 5\r\n" in await client.response(no_body=True)
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await client.rest()).endswith(b"\r\n\r\nhello")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("length", "asked_for"),
+    [
+        ("4", 3),  # the last promised piece may not be the last
+        ("3", 2),
+        ("0", 1),
+    ],
+)
+@live
+async def test_no_more_is_asked_for_than_was_promised(length: str, asked_for: int) -> None:
+    pieces = Pieces()
+
+    def app(environ: Environ, start: Start) -> Iterable[bytes]:
+        start("200 OK", [("Content-Length", length)])
+        return pieces
+
+    async with serving(app) as server, await server.connect() as client:
+        assert (await client.get()).endswith(b"\r\n\r\n" + b"x" * int(length))
+        await until(lambda: pieces.closed == 1)
+    assert pieces.given == asked_for
+
+
+@live
+async def test_of_an_endless_response_a_head_request_takes_one_piece() -> None:
+    pieces = Pieces()
+    async with serving(returns(pieces)) as server, await server.connect() as client:
+        await client.send(b"HEAD / HTTP/1.1\r\nhost: a.example\r\n\r\n")
+        assert b"content-length" not in await client.response(no_body=True)
+        await until(lambda: pieces.closed == 1)
+    assert pieces.given == 2
+
+
+class Pieces:
+    """An endless response that counts."""
+
+    def __init__(self) -> None:
+        self.given = self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self.given += 1
+        return b"xx"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+@live
+async def test_what_is_written_where_no_content_goes_is_no_error(method: bytes) -> None:
+    status = "200 OK" if method == b"HEAD" else "304 Not Modified"
+    app = writes(b"hello", b"hello", status=status, fields=[("Content-Length", "5")])
+    async with serving(app) as server, await server.connect() as client:
+        for _ in range(2):
+            await client.send(b"%b / HTTP/1.1\r\nhost: a.example\r\n\r\n" % method)
+            head = await client.response(no_body=True)
+            assert head.startswith(b"HTTP/1.1 " + status.encode())
+            assert b"content-length: 5\r\n" in head
+
+
+@live
+async def test_a_failed_write_can_be_made_good() -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        write = start("200 OK", [("Content-Length", "5")])
+        write(b"hel")
+        with pytest.raises(MessageError):
+            write(b"lo and more")
+        return [b"lo"]
+
+    async with serving(app) as server, await server.connect() as client:
+        for _ in range(2):
+            assert (await client.get()).endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        ("200 OK", b"200 OK"),
+        ("200 Fine", b"200 Fine"),
+        ("404 NOT FOUND", b"404 NOT FOUND"),
+        ("200 Gr\u00fcn\t:)", b"200 Gr\xfcn\t:)"),
+        ("200", b"200 OK"),
+        ("299 Odd", b"299 Odd"),
+        ("299", b"299 "),
+        ("418 Short and stout", b"418 Short and stout"),
+        ("599 Last", b"599 Last"),
+        ("600 Of its own", b"600 Of its own"),
+        ("999 The end", b"999 The end"),
+    ],
+)
+@pytest.mark.parametrize("make", [answers, generates])
+@live
+async def test_the_status_line_is_the_application_s(make: Any, status: str, line: bytes) -> None:
+    async with (
+        serving(make(b"he", b"llo", status=status)) as server,
+        await server.connect() as client,
+    ):
+        for _ in range(4):
+            assert (await client.get()).startswith(b"HTTP/1.1 " + line + b"\r\n")
 
 
 # Requests

@@ -1,5 +1,6 @@
 """Files that WSGI applications send: past the threads, whole or not at all."""
 
+import gzip
 import io
 import os
 import socket
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files import File
 
+from pounce.wsgi.file_wrapper import FileWrapper
 from tests.live import live, until
 from tests.wsgi import PLAIN, Environ, Start, serving
 
@@ -98,6 +101,149 @@ async def test_a_file_comes_after_what_has_not_left_yet(tmp_path: Path) -> None:
         await until(opened.is_set)
         assert (await client.response()).endswith(b"\r\n\r\n" + b"x" * 50_000)
         assert (await client.rest()).endswith(b"\r\n\r\n" + CONTENT)
+
+
+class Loud:
+    """A file that reads otherwise than its descriptor."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.fileno, self.tell, self.seek = file.fileno, file.tell, file.seek
+        self.close = file.close
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._file.read(size)
+        return data.replace(b"0", b"!")
+
+
+def compressed(path: Path) -> Any:
+    with gzip.open(path, "wb", compresslevel=0) as file:
+        file.write(CONTENT)
+    return gzip.open(path)
+
+
+def unwritten(path: Path) -> Any:
+    file = path.open("w+b", buffering=len(CONTENT) * 2)
+    file.write(CONTENT)
+    file.seek(0)
+    file.read(1)
+    file.seek(0, os.SEEK_END)
+    file.write(CONTENT)
+    file.seek(0)
+    return file
+
+
+def begun(path: Path) -> Any:
+    """A file of which more has been read into its buffer than out of it."""
+    path.write_bytes(b"head\n" + CONTENT)
+    file = path.open("rb")
+    assert file.readline() == b"head\n"
+    return file
+
+
+def replaced(path: Path) -> Any:
+    """An ordinary file whose `read` is another."""
+    path.write_bytes(CONTENT)
+    file: Any = path.open("rb")
+    read = file.read
+    file.read = lambda size: read(size).replace(b"0", b"!")
+    return file
+
+
+def plain(path: Path) -> Any:
+    path.write_bytes(CONTENT)
+    return path.open("rb")
+
+
+def piped(path: Path) -> Any:
+    """What another has written."""
+    ours, theirs = os.pipe()
+    os.write(theirs, CONTENT[:60_000])
+    os.close(theirs)
+    return os.fdopen(ours, "rb")
+
+
+LOUD = CONTENT.replace(b"0", b"!")
+
+
+@pytest.mark.parametrize(
+    ("opened", "content"),
+    [
+        (compressed, CONTENT),
+        (unwritten, CONTENT * 2),
+        (begun, CONTENT),
+        (replaced, LOUD),
+        (piped, CONTENT[:60_000]),
+        (lambda path: Loud(plain(path)), LOUD),
+        (lambda path: File(plain(path)), CONTENT),
+        (lambda path: plain(path).detach(), CONTENT),
+        (lambda path: io.BytesIO(CONTENT), CONTENT),
+    ],
+)
+@live
+async def test_what_read_gives_is_sent(opened: Any, content: bytes, tmp_path: Path) -> None:
+    def app(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        return environ["wsgi.file_wrapper"](opened(tmp_path / "file"))
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await client.rest()).partition(b"\r\n\r\n")[2] == content
+
+
+@live
+async def test_text_is_no_content(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    async with serving(sends(path.open("r"))) as server, await server.connect() as client:
+        assert (await client.get()).startswith(b"HTTP/1.1 500 ")
+    assert "content is str, not bytes" in caplog.text
+
+
+@pytest.mark.parametrize("size", [5, len(CONTENT) - 5, len(CONTENT)])
+@live
+async def test_a_file_that_has_grown_is_sent_up_to_its_length(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+
+    def app(environ: Environ, start: Start) -> Any:
+        start("200 OK", [("Content-Length", str(size))])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    async with serving(app) as server, await server.connect() as client:
+        for _ in range(2):
+            assert (await client.get()).endswith(b"\r\n\r\n" + CONTENT[:size])
+
+
+@live
+async def test_a_head_request_reads_no_file(tmp_path: Path) -> None:
+    file = Unnamed(CONTENT)
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+
+    def app(environ: Environ, start: Start) -> Any:
+        start("200 OK", PLAIN)
+        is_path = environ["PATH_INFO"] == "/path"
+        return environ["wsgi.file_wrapper"](path.open("rb") if is_path else file)
+
+    async with serving(app) as server, await server.connect() as client:
+        for target, told in ((b"/path", True), (b"/memory", False)):
+            await client.send(b"HEAD %b HTTP/1.1\r\nhost: a.example\r\n\r\n" % target)
+            head = await client.response(no_body=True)
+            assert (b"content-length: 500000\r\n" in head) is told
+        await until(lambda: file.closed)
+
+
+def test_it_seeks_where_its_file_does(tmp_path: Path) -> None:
+    with plain(tmp_path / "file") as file:
+        wrapper = FileWrapper(file)
+        assert wrapper.seekable()
+        assert (wrapper.seek(10), wrapper.seek(-1, os.SEEK_END)) == (10, len(CONTENT) - 1)
+        assert wrapper.tell() == len(CONTENT) - 1
+        assert list(wrapper) == [b"9"]
+        assert FileWrapper(Loud(file)).seekable()
+    with piped(tmp_path / "file") as file:
+        assert not FileWrapper(file).seekable()
 
 
 def file_beside(path: Path) -> Any:

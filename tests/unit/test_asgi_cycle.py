@@ -39,7 +39,7 @@ class Wire:
         while self.write_paused and not self.gone:
             await self.wait_input()
 
-    def start_response(self, status: int, headers: Any) -> None:
+    def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
         if headers == "bad":
             raise MessageError("bad headers")
         self.log.append(status)

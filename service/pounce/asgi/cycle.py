@@ -35,10 +35,11 @@ class Stream(Protocol):
     async def wait_writable(self) -> None:
         """Return once `write_paused` is false or `gone` is true."""
 
-    def start_response(self, status: int, headers: Any) -> None:
+    def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
         """Take the head, to be sent with the first content; raises MessageError.
 
-        A second call before the first content replaces the head.
+        *reason* replaces the usual reason phrase, where the protocol has one. A second call before
+        the first content replaces the head.
         """
 
     def send_body(self, data: bytes, more: bool) -> None:

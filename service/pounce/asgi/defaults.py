@@ -90,6 +90,8 @@ def _made(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
     # The length differs most often, and of a number there is nothing to check.
     if name != b"content-length" or not value.isdigit():
         name, value = checked_field(name, value)
+    if name == b"content-length":
+        value = value.strip(b" \t")  # which is not part of a value (RFC 9110 section 5.5)
     line = b"%b: %b\r\n" % (name, value)
     if name == b"content-length":
         if not value.isdigit() or len(value) > _MAX_DIGITS:

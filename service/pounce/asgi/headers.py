@@ -16,9 +16,14 @@ def checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """
     if not name:
         raise MessageError("a header has an empty name")
-    if name.translate(None, _TOKEN) or value.translate(None, _VALUE):
+    if name.translate(None, _TOKEN) or not is_value(value):
         raise MessageError(f"header {name!r}: {value!r} has a character that no header may have")
     return name.lower(), value
+
+
+def is_value(value: bytes) -> bool:
+    """Whether *value* can stand in a field, and in a status line: no byte of it can end that."""
+    return not value.translate(None, _VALUE)
 
 
 def checked_fields(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, bytes]]:

@@ -4,19 +4,25 @@ from collections.abc import Iterable
 
 Fields = Iterable[tuple[bytes, bytes]]
 
+NO_CONTENT = frozenset((204, 205, 304))
+"""Statuses of responses without content: RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5."""
+
 
 class ResponseHead:
     """A *status* and *fields*. Who sends the same again does best to keep it.
+
+    *reason* is the status line's, where that is not the one that the status usually has.
 
     `text` is for the connection that sends it: the lines of HTTP/1.1 that are the same each time.
     It is None before the first time, and empty where these are not known. They promise `length`
     bytes of content, where that is not None. Only the loop looks at these two.
     """
 
-    __slots__ = ("fields", "length", "status", "text")
+    __slots__ = ("fields", "length", "reason", "status", "text")
 
-    def __init__(self, status: int, fields: Fields) -> None:
+    def __init__(self, status: int, fields: Fields, reason: bytes = b"") -> None:
         self.status = status
         self.fields = fields
+        self.reason = reason
         self.text: bytes | None = None
         self.length: int | None = None

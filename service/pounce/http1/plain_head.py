@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from pounce.asgi.defaults import FieldLines
+from pounce.asgi.response_head import NO_CONTENT
 
 STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
@@ -16,8 +17,12 @@ STATUS_LINES = {
     if status.value >= 200
 }
 
-# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
-NO_CONTENT = frozenset((204, 205, 304))
+
+def status_line(status: int, reason: bytes = b"") -> bytes:
+    """The line of *status*, with its usual reason phrase if *reason* is empty."""
+    known = b"" if reason else STATUS_LINES.get(status)
+    return known or b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
 
 _PLAIN = {status: line for status, line in STATUS_LINES.items() if status not in NO_CONTENT}
 
@@ -31,7 +36,10 @@ and empty where the length is None.
 
 
 def plain_head(
-    status: int, headers: Iterable[tuple[bytes, bytes]], line_of: FieldLines
+    status: int,
+    headers: Iterable[tuple[bytes, bytes]],
+    line_of: FieldLines,
+    reason: bytes = b"",
 ) -> PlainHead | None:
     """The head of *status* and *headers*, or nothing where it is for the writer to judge.
 
@@ -40,7 +48,8 @@ def plain_head(
     # What is neither a list nor a tuple could perhaps not be looked at a second time.
     if status not in _PLAIN or (type(headers) is not list and type(headers) is not tuple):
         return None
-    lines, length, length_line = [_PLAIN[status]], None, b""
+    first = status_line(status, reason) if reason else _PLAIN[status]
+    lines, length, length_line = [first], None, b""
     try:
         for field in headers:
             # A list, which the specification allows as well, cannot be looked up: a TypeError.

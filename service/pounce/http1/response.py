@@ -6,8 +6,9 @@ from typing import Any
 
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.headers import not_bytes
+from pounce.asgi.response_head import NO_CONTENT
 from pounce.asgi.types import MessageError
-from pounce.http1.plain_head import NO_CONTENT, STATUS_LINES, PlainHead
+from pounce.http1.plain_head import PlainHead, status_line
 
 MUCH = 16_384
 """So many bytes are rather written by themselves than copied to be written with others."""
@@ -51,17 +52,17 @@ class ResponseWriter:
         self.head_sent = False
         self.complete = False
 
-    def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
+    def start(self, status: int, headers: Iterable[Iterable[bytes]], reason: bytes = b"") -> None:
         """Take a response's head; raises MessageError if it could not be sent as it is."""
-        if not 200 <= status <= 599:
-            raise MessageError(f"{status} is not the status of a final response (200 to 599)")
+        if not 200 <= status <= 999:
+            raise MessageError(f"{status} is not the status of a final response (200 to 999)")
         self._status = status
         # RFC 9112 section 6.3; what the application sends nevertheless is dropped.
         self._has_no_content = self._is_head or status in NO_CONTENT
         self._length: int | None = None
         self._connection: tuple[bytes, ...] = ()
         self._given: tuple[bytes, ...] = ()
-        self._lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        self._lines = [status_line(status, reason)]
         try:
             for name, value in headers:
                 # Whatever pairs these are, tuples can be looked up.

@@ -152,14 +152,14 @@ class RequestStream(BaseConnection):
         """Wait for content, the client's end, or the response's completion."""
         await self._input.wait()
 
-    def start_response(self, status: int, headers: Any) -> None:
+    def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
         """Take a response's head."""
         if self._plainly:
-            self._plain = plain_head(status, headers, self._defaults.lines)
+            self._plain = plain_head(status, headers, self._defaults.lines, reason)
             if self._plain is not None:
                 return
         self._response = self._writer()
-        self._response.start(status, headers)
+        self._response.start(status, headers, reason)
 
     def send_body(self, data: bytes, more: bool) -> None:
         """Write content, its head before it."""
@@ -199,7 +199,7 @@ class RequestStream(BaseConnection):
         self._finish(True)
 
     def _respond_anew(self, head: ResponseHead, data: bytes) -> None:
-        self.start_response(head.status, head.fields)
+        self.start_response(head.status, head.fields, head.reason)
         if head.text is None:
             head.text = b""  # most heads that come once do not come again
         elif self._plain is not None:

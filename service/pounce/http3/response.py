@@ -4,11 +4,9 @@ from collections.abc import Iterable
 
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.headers import checked_fields
+from pounce.asgi.response_head import NO_CONTENT
 from pounce.asgi.types import MessageError
 from pounce.http3.qpack import Fields
-
-# RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
-_NO_CONTENT = frozenset((204, 205, 304))
 
 # RFC 9114 section 4.2: an application that sends them means HTTP/1.1.
 _CONNECTION = frozenset(
@@ -38,8 +36,8 @@ class Response:
 
     def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         """Take a head; raises MessageError if it could not be sent as it is."""
-        if not 200 <= status <= 599:
-            raise MessageError(f"{status} is not the status of a final response (200 to 599)")
+        if not 200 <= status <= 999:
+            raise MessageError(f"{status} is not the status of a final response (200 to 999)")
         fields = [
             (name, value.strip(b" \t"))  # which a value here must not have around it
             for name, value in checked_fields(headers)
@@ -47,7 +45,7 @@ class Response:
         ]
         self._declared = self._left = _length(fields)
         self._status = status
-        self._has_no_content = self._is_head or status in _NO_CONTENT
+        self._has_no_content = self._is_head or status in NO_CONTENT
         self._fields = fields
 
     def head(self, size: int, more: bool) -> Fields:

@@ -212,8 +212,8 @@ class RequestStream:
         while self.write_paused and not self.gone:
             await self._output.wait()
 
-    def start_response(self, status: int, headers: Any) -> None:
-        """Take a response's head."""
+    def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
+        """Take a response's head; HTTP/3 has no reason phrase (RFC 9114 section 4.3.2)."""
         self._response.start(status, headers)
 
     def send_body(self, data: bytes, more: bool) -> None:

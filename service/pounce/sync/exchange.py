@@ -239,7 +239,7 @@ class Exchange(Cycle):
             self._log_once()
             return
         try:
-            self._stream.start_response(head.status, head.fields)
+            self._stream.start_response(head.status, head.fields, head.reason)
             self._status = head.status
             self._phase = STARTED
         except Exception as error:
@@ -268,7 +268,7 @@ class Exchange(Cycle):
         stream = self._stream
         try:
             if not stream.gone:
-                stream.start_response(head.status, head.fields)
+                stream.start_response(head.status, head.fields, head.reason)
                 self._status = head.status
                 self._phase = SENDING
                 if await stream.send_file(file, offset, count):

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
-from pounce.asgi.response_head import ResponseHead
+from pounce.asgi.response_head import NO_CONTENT
 from pounce.asgi.types import MessageError
 from pounce.sync.exchange import Exchange, Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
-from pounce.wsgi.heads import KnownHeads, content_length, make_head, with_length
+from pounce.wsgi.heads import KnownHeads, WSGIHead, as_length, make_head, with_length
 from pounce.wsgi.no_content import NoContent
+
+# Of a file that is smaller than this, the application's thread sends a copy sooner.
+_WORTH = 65_536
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -52,16 +55,21 @@ class WSGIHandler(Handler):
 
 
 class _Response:
-    """One response, as the application makes it; `_length` is what `_head` lacks."""
+    """One response, as the application makes it.
 
-    __slots__ = ("_exchange", "_head", "_known", "_length")
+    `_length` is what `_head` lacks. `_left` is how much of the promised content is still to come
+    once some was sent; None is as much as there is.
+    """
 
+    __slots__ = ("_exchange", "_head", "_known", "_left", "_length")
+
+    _left: int | None
     _length: str | None
 
     def __init__(self, exchange: Exchange, known: KnownHeads) -> None:
         self._exchange = exchange
         self._known = known
-        self._head: ResponseHead | None = None
+        self._head: WSGIHead | None = None
 
     def start(
         self,
@@ -92,69 +100,119 @@ class _Response:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send content now; the first has the head before it."""
-        head = self._head
-        if head is None:
-            raise MessageError("content was sent before start_response was called")
-        if not isinstance(data, bytes):
-            raise MessageError(f"content is {type(data).__name__}, not bytes")
-        if not data:
-            return  # the head goes with the first content that is not empty
-        if self._exchange.steps:
-            self._exchange.write(data)
-        # Frameworks wrap what is one piece into iterators: where it is all that was promised, it
-        # need not wait for the iterator's end.
-        elif self._length == str(len(data)) or content_length(head.fields) == b"%d" % len(data):
-            self._exchange.reply(head, data)
-        else:
-            self._exchange.begin(with_length(head, self._length), data)
+        """The specification's ``write``: to go beyond the promised length is an error."""
+        room = self._room(data)
+        if room is not None and len(data) > room:
+            if self._has_content():
+                excess = len(data) - room
+                raise MessageError(f"write() was given {excess} bytes more than content-length")
+            data = data[:room]
+        self._send(data)
 
     def send(self, result: Iterable[bytes]) -> None:
-        """Send all of *result*."""
+        """Send all of *result* that was promised."""
         if type(result) is FileWrapper and self._send_file(result):
             return
         if isinstance(result, (list, tuple)):
             self.end(result)
             return
         for data in result:
-            self.write(data)
+            room = self._room(data)
+            # The piece after the last promised one is asked for as well: most iterators end there,
+            # and some have work to do at their end.
+            if room is not None and len(data) > room:
+                self._send(data[:room])
+                break
+            self._send(data)
         self.end(())
 
     def end(self, pieces: Sequence[bytes]) -> None:
-        """Send *pieces*, the last ones, by one write: all are here, so their length is known."""
+        """Send *pieces*, the last ones, by one write: all are here, so their length is known.
+
+        The excess over the promised length is left out (PEP 3333, "Handling the Content-Length
+        Header").
+        """
         head = self._head
         if head is None:
             raise MessageError("the application returned without calling start_response")
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not isinstance(data, bytes):
             raise MessageError(f"content is {type(data).__name__}, not bytes")
-        exchange = self._exchange
-        if not exchange.steps:
-            if self._length is not None and (not data or self._length != str(len(data))):
-                head = with_length(head, self._length)
+        exchange, length = self._exchange, self._length
+        if exchange.steps:
+            if not exchange.finished:
+                exchange.finish(data[: self._left])
+            return
+        if length is not None and (not data or length != str(len(data))):
+            head = with_length(head, length)
+        exchange.reply(head, data[: head.promised])
+
+    def _room(self, data: bytes) -> int | None:
+        """How much content the head's length has room for; *data* is what shall be sent."""
+        head = self._head
+        if head is None:
+            raise MessageError("content was sent before start_response was called")
+        if not isinstance(data, bytes):
+            raise MessageError(f"content is {type(data).__name__}, not bytes")
+        if self._exchange.steps:
+            return self._left
+        return head.promised if self._length is None else as_length(self._length)
+
+    def _has_content(self) -> bool:
+        assert self._head is not None  # noqa: S101 - asked before
+        return self._exchange.scope["method"] != "HEAD" and self._head.status not in NO_CONTENT
+
+    def _send(self, data: bytes) -> None:
+        """Send *data*, for which there is room; the first has the head before it."""
+        if not data:
+            return  # the head goes with the first content that is not empty
+        if not self._exchange.steps:
+            self._begin(data)
+            return
+        self._exchange.write(data)
+        if self._left is not None:
+            self._left -= len(data)
+
+    def _begin(self, data: bytes) -> None:
+        exchange, head, length = self._exchange, self._head, self._length
+        assert head is not None  # noqa: S101 - asked before
+        if length is not None and length != str(len(data)):
+            head, length = with_length(head, length), None
+        # Frameworks wrap what is one piece into iterators: where it is all that was promised, it
+        # need not wait for the iterator's end.
+        if length is not None or head.promised == len(data):
+            self._left = 0
             exchange.reply(head, data)
-        elif not exchange.finished:
-            exchange.finish(data)
+            return
+        if not self._has_content():
+            self._left = 0
+        else:
+            self._left = None if head.promised is None else head.promised - len(data)
+        exchange.begin(head, data)
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Have the kernel send the file, if it can, and if that is what was promised."""
         exchange, head = self._exchange, self._head
-        # Others have no content, or not this.
-        if head is None or head.status not in (200, 206):
+        if head is None or exchange.steps:
             return False
-        if exchange.steps or exchange.scope["method"] == "HEAD":
-            return False
-        part = wrapper.part() if exchange.sends_files else None
         head = with_length(head, self._length)
-        length = content_length(head.fields)
-        if part is None or length not in (b"", b"%d" % part.size):
+        part = wrapper.part() if exchange.sends_files else None
+        size = 0 if part is None else part.size
+        if exchange.scope["method"] == "HEAD":
+            exchange.reply(_with_size(head, size), b"")
+            return True
+        promised = size if head.promised is None else head.promised
+        # Other statuses have no content, or not this.
+        if part is None or not _WORTH <= promised <= size or head.status not in (200, 206):
             return False
-        if not length:
-            head = with_length(head, str(part.size))
         file = os.dup(part.descriptor)
         try:
-            exchange.reply_with_file(head, file, part.offset, part.size)
+            exchange.reply_with_file(_with_size(head, promised), file, part.offset, promised)
         except BaseException:
             os.close(file)
             raise
         return True
+
+
+def _with_size(head: WSGIHead, size: int) -> WSGIHead:
+    return with_length(head, str(size)) if size >= _WORTH else head

@@ -1,25 +1,42 @@
 """Heads as WSGI applications give them, and what is remembered of those that came before."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 
+from pounce.asgi.headers import is_value
 from pounce.asgi.response_head import Fields, ResponseHead
 from pounce.asgi.types import MessageError
 
 _Headers = tuple[tuple[str, str], ...]
 _Key = tuple[str, _Headers]  # the first is the status
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
 _LENGTH = frozenset(("Content-Length", "content-length"))
+
+# So many digits are read as a length; see pounce.asgi.defaults.
+_MAX_DIGITS = 18
 
 # Where cookies or tags are in it, each head is another: every thread keeps no more than these.
 _REMEMBERED = 64
 
 
-class _Memory(dict[_Key, ResponseHead]):
+class WSGIHead(ResponseHead):
+    """A head, and the length of the content that it promises, if it does."""
+
+    __slots__ = ("promised",)
+
+    def __init__(self, status: int, fields: Fields, reason: bytes) -> None:
+        super().__init__(status, fields, reason)
+        self.promised = as_length(content_length(fields).decode("latin-1"))
+
+
+class _Memory(dict[_Key, WSGIHead]):
     """Heads by status and headers; some are remembered."""
 
     __slots__ = ()
 
-    def remember(self, key: _Key, head: ResponseHead) -> None:
+    def remember(self, key: _Key, head: WSGIHead) -> None:
         """Keep *head*, if need be in place of all others."""
         if len(self) >= _REMEMBERED:
             self.clear()
@@ -31,7 +48,7 @@ class _Heads(_Memory):
 
     __slots__ = ()
 
-    def __missing__(self, key: _Key) -> ResponseHead:
+    def __missing__(self, key: _Key) -> WSGIHead:
         """Make the head, and remember it."""
         head = make_head(*key)
         if content_length(head.fields):
@@ -50,7 +67,7 @@ class KnownHeads(_Memory):
         self._heads = _Heads()
         self._last: _Key | None = None
 
-    def take(self, status: str, headers: _Headers) -> tuple[ResponseHead, str | None]:
+    def take(self, status: str, headers: _Headers) -> tuple[WSGIHead, str | None]:
         """A head that is not known, but for its length, and that: often only it is another.
 
         Raises MessageError, and others, where it is not as heads nearly always are.
@@ -71,24 +88,43 @@ class KnownHeads(_Memory):
         return head, length
 
 
-def make_head(status: str, headers: Iterable[Iterable[str]]) -> ResponseHead:
+def make_head(status: str, headers: Iterable[Iterable[str]]) -> WSGIHead:
     """The head of *status* and *headers*. Raises MessageError."""
-    return ResponseHead(_code(status), _encoded(headers))
+    code = _code(status)
+    return WSGIHead(code, _encoded(headers), _reason(code, status[4:]))
 
 
-def with_length(head: ResponseHead, length: str | None) -> ResponseHead:
+def with_length(head: WSGIHead, length: str | None) -> WSGIHead:
     """*head* with *length*, if it has none yet. Raises MessageError."""
     if length is None or content_length(head.fields):
         return head
-    return ResponseHead(head.status, [*head.fields, *_encoded([("content-length", length)])])
+    fields = [*head.fields, *_encoded([("content-length", length)])]
+    return WSGIHead(head.status, fields, head.reason)
+
+
+def as_length(text: str) -> int | None:
+    """The length that *text* is; None where it is none, which is for the connection to judge."""
+    digits = text.strip(" \t") if isinstance(text, str) else ""
+    is_one = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+    return int(digits) if is_one else None
 
 
 def content_length(fields: Fields) -> bytes:
-    """The first length in *fields*, or nothing."""
+    """The first length in *fields*, without blanks around it, or nothing."""
     for name, value in fields:
         if len(name) == 14 and name.lower() == b"content-length":
-            return value
+            return value.strip(b" \t")
     return b""
+
+
+def _reason(code: int, phrase: str) -> bytes:
+    """The reason phrase of a status that has another than usual; else nothing."""
+    if phrase == _PHRASES.get(code):
+        return b""
+    reason = phrase.encode("latin-1", "replace")
+    if not is_value(reason):
+        raise MessageError(f"the reason phrase {phrase!r} has a character that none may have")
+    return reason
 
 
 def _encoded(headers: Iterable[Iterable[str]]) -> list[tuple[bytes, bytes]]:
