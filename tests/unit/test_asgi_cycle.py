@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pounce.asgi import departure
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.types import ASGIApp, ClientDisconnected, MessageError, Receive, Scope, Send
@@ -52,6 +53,9 @@ class Wire:
     def reset(self) -> None:
         self.log.append("reset")
         self.gone = True
+
+    def cancel(self) -> None:
+        self.log.append("cancel")
 
 
 def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) -> list[Any]:
@@ -150,13 +154,76 @@ def test_send_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async def app(receive: Receive, send: Send, wire: Wire) -> None:
         await send(START)
         wire.gone = True
-        with pytest.raises(ClientDisconnected) as caught:
+        for _ in range(100):
+            await send(PART)
+        await send(BODY)
+        with pytest.raises(MessageError, match="after the response was complete"):
             await send(BODY)
-        assert isinstance(caught.value, OSError)
-        raise caught.value
 
     assert run(app) == [200]
     assert not caplog.records
+
+
+def test_send_to_nobody_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(departure, "_PATIENCE", 0.05)
+
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        await send(START)
+        wire.gone = True
+        while "cancel" not in wire.log:
+            await send(PART)
+
+    assert run(app) == [200, "cancel"]
+
+
+def leave(how: str) -> None:
+    if how == "group":
+        gone = ClientDisconnected("gone")
+        raise ExceptionGroup("tasks", [gone, ExceptionGroup("more", [gone])])
+    raise asyncio.CancelledError if how == "cancelled" else ClientDisconnected
+
+
+def leave_in_other_words(how: str) -> None:
+    """Raise what a framework may make of a client's departure."""
+    try:
+        leave(how)
+    except (ClientDisconnected, asyncio.CancelledError) as error:
+        if how == "from":
+            raise ValueError("the framework's own") from error
+        if how == "from None":
+            raise ValueError("the framework's own") from None
+        raise KeyError("while it was handled")  # noqa: B904 - that is what is tried
+
+
+@pytest.mark.parametrize("how", ["group", "from", "from None", "context", "cancelled"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_departure_in_other_words(
+    how: str, caplog: pytest.LogCaptureFixture, *, gone: bool
+) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        wire.gone = gone
+        leave_in_other_words(how)
+
+    run(app)
+    assert bool(caplog.records) is not gone
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError(), ExceptionGroup("two", [ClientDisconnected(), ValueError()]), TimeoutError()],
+)
+def test_a_failure_beside_a_departure_is_told(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        wire.gone = True
+        if isinstance(error, TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(3600)
+        raise error
+
+    run(app)
+    assert "the application failed" in caplog.text
 
 
 def test_send_waits_while_enough_is_unsent() -> None:

@@ -62,7 +62,7 @@ def test_everything_is_there_and_nobodys_but_the_requests() -> None:
     state = {"pool": object()}
     scope = scope_of(b"/", state=state)
     assert scope["type"] == "http"
-    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.4"}
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
     scope["asgi"]["version"] = scope["state"]["mine"] = "changed"
     assert scope_of(b"/")["asgi"]["version"] == "3.0"
     assert list(state) == ["pool"]

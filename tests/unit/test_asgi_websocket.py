@@ -218,6 +218,7 @@ def test_the_scope_is_the_requests_but_for_what_a_websocket_is() -> None:
     request = {"type": "http", "scheme": "https", "method": "GET", "path": "/a", "extensions": {}}
     assert websocket_scope(request, ["v1"]) == {
         "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "scheme": "wss",
         "path": "/a",
         "subprotocols": ["v1"],

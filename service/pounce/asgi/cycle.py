@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
+from pounce.asgi.departure import Overrun, is_departure
+from pounce.asgi.types import Message, MessageError, Scope
 
 logger = logging.getLogger("pounce.error")
 
@@ -47,6 +48,9 @@ class Stream(Protocol):
 
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""
+
+    def cancel(self) -> None:
+        """Cancel the application's task."""
 
 
 # Small numbers, which nobody counts the references to: without a global lock, the threads of all
@@ -119,7 +123,7 @@ class Cycle(ABC):
         self._status = status
 
     def _failed(self, error: BaseException) -> None:
-        if self._stream.gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+        if self._stream.gone and is_departure(error):
             return
         self._report("the application failed", error)
         if not self._stream.gone:
@@ -132,6 +136,11 @@ class Cycle(ABC):
             self._stream.start_response(500, _ERROR_HEADERS)
             self._stream.send_body(_ERROR_BODY, False)
         elif self._phase == SENDING:
+            self._stream.reset()
+
+    def _break_off(self) -> None:
+        """End a response that nobody is going to complete."""
+        if not self._stream.gone:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
@@ -159,7 +168,9 @@ class Cycle(ABC):
 class RequestCycle(Cycle):
     """Calls the application for one request and keeps both to the ASGI specification."""
 
-    __slots__ = ("_burst", "_input")
+    __slots__ = ("_burst", "_input", "_overrun")
+
+    _overrun: Overrun  # not there until the client has left and content still comes
 
     def start(self) -> asyncio.Task[None]:
         """Start `run`; the task may be done when this returns."""
@@ -217,7 +228,8 @@ class RequestCycle(Cycle):
         kind = message["type"]
         if kind == "http.response.body":
             if (self._phase != STARTED and self._phase != SENDING) or stream.gone:
-                raise self._untimely(kind)
+                await self._drop(message)
+                return
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = as_bytes(body)
@@ -237,7 +249,8 @@ class RequestCycle(Cycle):
                     self._log()
         elif kind == "http.response.start":
             if self._phase != IDLE or stream.gone:
-                raise self._untimely(kind)
+                await self._drop(message)
+                return
             status = message.get("status")
             if type(status) is not int:
                 status = as_status(status)
@@ -255,6 +268,23 @@ class RequestCycle(Cycle):
         else:
             await asyncio.sleep(0)
 
+    async def _drop(self, message: Message) -> None:
+        """Take a message that nobody is there for; raises MessageError where it is not due.
+
+        An error would be reported as the application's, which did nothing wrong. One that never
+        asks whether its client is there, and sends on and on, is ended all the same.
+        """
+        kind = message["type"]
+        self._check_order(kind)
+        if kind == "http.response.start":
+            self._phase = STARTED
+        elif not message.get("more_body"):
+            self._end()
+        else:
+            if not hasattr(self, "_overrun"):
+                self._overrun = Overrun()
+            await self._overrun.drop(self._stream.cancel)
+
     def _end(self) -> None:
         """Nobody is to send anything more."""
         if self._phase != COMPLETE:
@@ -262,22 +292,21 @@ class RequestCycle(Cycle):
             self._phase = COMPLETE
             self._log()
 
-    def _untimely(self, kind: str) -> Exception:
-        """Why a message of this *kind* cannot be sent now."""
+    def _check_order(self, kind: str) -> None:
+        """Raise MessageError where a message of this *kind* is not due."""
         if kind == "http.response.start":
             if self._phase != IDLE:
-                return MessageError(f"{kind} was sent a second time")
+                raise MessageError(f"{kind} was sent a second time")
         elif self._phase == IDLE:
-            return MessageError(f"{kind} was sent before http.response.start")
+            raise MessageError(f"{kind} was sent before http.response.start")
         elif self._phase == COMPLETE:
-            return MessageError(f"{kind} was sent after the response was complete")
-        return ClientDisconnected("the client is gone")
+            raise MessageError(f"{kind} was sent after the response was complete")
 
     def _incomplete(self) -> None:
         if self._input == ENDED:
             # A client that only closed its sending side still waits, but the application was
             # right to stop.
-            self._stream.reset()
+            self._break_off()
             return
         what = "the whole" if self._phase == SENDING else "a"
         self._report(f"the application returned without sending {what} response", None)

@@ -1,4 +1,10 @@
-"""The scope of an HTTP request (ASGI HTTP specification, version 2.4)."""
+"""The scope of an HTTP request (ASGI HTTP specification, version 2.3).
+
+It is not 2.4, though all of that is there but one thing: since 2.4 a framework may rely on send()
+to raise OSError when the client has left. Starlette does, and then no longer listens for
+http.disconnect beside a stream: a generator that waits for its next event would never end, and
+each client that leaves would reach the application's exception handlers and error reporters.
+"""
 
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -31,7 +37,7 @@ def build_scope(
         path = root_path + path
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": http_version,
         "method": method,
         "scheme": scheme,

@@ -11,7 +11,10 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientDisconnected(OSError):
-    """Raised by ``send()`` when the client is gone (ASGI HTTP specification, version 2.4)."""
+    """The client is gone; a WebSocket's ``send()`` raises it (ASGI specification, version 2.4).
+
+    For HTTP no application gets to see it; see pounce.asgi.scope.
+    """
 
 
 class MessageError(RuntimeError):

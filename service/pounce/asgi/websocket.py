@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import as_bytes
+from pounce.asgi.departure import is_departure
 from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
 
 logger = logging.getLogger("pounce.error")
@@ -216,8 +217,7 @@ class WebSocketCycle:
             raise ClientDisconnected("the WebSocket is closed")
 
     def _failed(self, error: BaseException) -> None:
-        gone = self._socket.closed is not None
-        if gone and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+        if self._socket.closed is not None and is_departure(error):
             return
         self._report("the application failed", error)
         self._give_up(1011, "internal error")
@@ -270,6 +270,8 @@ def websocket_scope(request: Scope, subprotocols: list[str]) -> Scope:
     scope = {key: value for key, value in request.items() if key != "method"}
     return scope | {
         "type": "websocket",
+        # Unlike that of an HTTP request, send() raises OSError once the client is gone.
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "scheme": "wss" if request["scheme"] == "https" else "ws",
         "subprotocols": subprotocols,
         "extensions": request["extensions"] | {"websocket.http.response": {}},

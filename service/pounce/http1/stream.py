@@ -112,10 +112,14 @@ class RequestStream(BaseConnection):
         """Drop the connection and cancel the application's task."""
         self._retire()
         reset(self._transport)
-        if self._task is not None:
-            self._task.cancel()
+        self.cancel()
 
     # What the request cycle asks for.
+
+    def cancel(self) -> None:
+        """Cancel the application's task."""
+        if self._task is not None:
+            self._task.cancel()
 
     @property
     def input_ended(self) -> bool:
@@ -226,6 +230,10 @@ class RequestStream(BaseConnection):
             self._finish(response.keep_alive)
 
     def _write(self, pieces: Sequence[bytes]) -> None:
+        # The client may have left in this turn of the loop, which tells so in the next; asyncio
+        # warns of those who write meanwhile.
+        if self._transport.is_closing():
+            return
         if _SENDS_TOGETHER:
             self._transport.writelines(pieces)
         else:
@@ -290,7 +298,7 @@ class RequestStream(BaseConnection):
 
     def _flush(self) -> None:
         if self._collected and not self.gone:
-            self._transport.write(b"".join(self._collected))
+            self._write((b"".join(self._collected),))
         self._collected = []
         self._collected_size = 0
 

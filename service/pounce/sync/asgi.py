@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pounce.asgi.cycle import as_bytes, as_status
+from pounce.asgi.departure import Overrun
 from pounce.asgi.response_head import ResponseHead
-from pounce.asgi.types import ASGIApp, Message, MessageError
+from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, MessageError
 from pounce.sync.exchange import Exchange, Handler
 
 
@@ -40,15 +41,19 @@ class ASGIHandler(Handler):
             self._of_thread.runner.close()
 
     async def _call(self, exchange: Exchange) -> None:
-        call = _Call(exchange)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is one
+        call = _Call(exchange, task.cancel)
         await self._app(exchange.own_scope(), call.receive, call.send)
 
 
 class _Call:
     """The specification's `receive` and `send` for one request."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, cancel: Callable[[], object]) -> None:
         self._exchange = exchange
+        self._cancel = cancel
+        self._overrun: Overrun | None = None
         self._head: ResponseHead | None = None
         self._begun = self._received = False
 
@@ -71,25 +76,31 @@ class _Call:
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
         else:
-            self._send_body(
-                as_bytes(message.get("body", b"")), bool(message.get("more_body", False))
-            )
+            body, more = as_bytes(message.get("body", b"")), bool(message.get("more_body", False))
+            if self._overrun is None and not self._send_body(self._head, body, more):
+                self._overrun = Overrun()
+            if self._overrun is not None and more:
+                await self._overrun.drop(self._cancel)
 
-    def _send_body(self, body: bytes, more: bool) -> None:
-        exchange = self._exchange
-        if not self._begun:
-            self._begun = True
-            assert self._head is not None  # noqa: S101 - asked before
-            if more:
-                exchange.step_aside()
-                exchange.begin(self._head, body)
+    def _send_body(self, head: ResponseHead, body: bytes, more: bool) -> bool:
+        """Send content; false where nobody is there for it."""
+        exchange, begun = self._exchange, self._begun
+        self._begun = True
+        if not more:
+            if begun:
+                exchange.finish(body)
             else:
-                exchange.check_client()
-                exchange.reply(self._head, body)
-        elif more:
-            exchange.write(body)
-        else:
-            exchange.finish(body)
+                exchange.reply(head, body)
+            return True
+        try:
+            if begun:
+                exchange.write(body)
+            else:
+                exchange.step_aside()
+                exchange.begin(head, body)
+        except ClientDisconnected:
+            return False
+        return True
 
     async def _end(self) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import IO
 
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
+from pounce.asgi.departure import is_departure
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
@@ -167,8 +168,7 @@ class Exchange(Cycle):
         self._send(data)
 
     def finish(self, data: bytes = b"") -> None:
-        """End the response, with *data* as the last of its content."""
-        self.check_client()
+        """End the response, with *data* as the last; without a word if the client is gone."""
         self.finished = True
         self._post(partial(self._take_content, data, False))
 
@@ -283,21 +283,29 @@ class Exchange(Cycle):
             self._log_once()
 
     def _take_failure(self, error: BaseException) -> None:
-        if self._threads.ending and isinstance(error, ClientDisconnected):
-            self._give_up()
-            self._log_once()
-        elif self._phase != COMPLETE:
-            self._failed(error)
-            self._log_once()
+        if self._phase == COMPLETE:
+            if not (self._stream.gone and is_departure(error)):
+                self._report("the application failed after its response", error)
+            return
+        if self._was_told and is_departure(error):
+            self._break_off()
         else:
-            self._report("the application failed after its response", error)
+            self._failed(error)
+        self._log_once()
 
     def _take_end(self) -> None:
-        if not self._stream.gone and self._phase != COMPLETE:
+        if self._was_told and self._phase != COMPLETE:
+            self._break_off()
+        elif not self._stream.gone and self._phase != COMPLETE:
             what = "the whole" if self._phase == SENDING else "a"
             self._report(f"the application returned without sending {what} response", None)
             self._give_up()
         self._log_once()
+
+    @property
+    def _was_told(self) -> bool:
+        """Whether the application may have been told to end, or its response was not taken."""
+        return self._threads.ending or self._stream.input_ended
 
     def _log_once(self) -> None:
         if self._phase != COMPLETE:

@@ -13,6 +13,7 @@ class Replay:
         self.start_response = stream.start_response
         self.send_body = stream.send_body
         self.reset = stream.reset
+        self.cancel = stream.cancel
         self._stream = stream
 
     @property

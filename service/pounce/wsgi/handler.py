@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
+from pounce.asgi.departure import Overrun
 from pounce.asgi.response_head import NO_CONTENT
-from pounce.asgi.types import MessageError
+from pounce.asgi.types import ClientDisconnected, MessageError
 from pounce.sync.exchange import Exchange, Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
@@ -61,10 +62,11 @@ class _Response:
     once some was sent; None is as much as there is.
     """
 
-    __slots__ = ("_exchange", "_head", "_known", "_left", "_length")
+    __slots__ = ("_exchange", "_head", "_known", "_left", "_length", "_overrun")
 
     _left: int | None
     _length: str | None
+    _overrun: Overrun  # not there until the client has left and write() is still called
 
     def __init__(self, exchange: Exchange, known: KnownHeads) -> None:
         self._exchange = exchange
@@ -107,7 +109,15 @@ class _Response:
                 excess = len(data) - room
                 raise MessageError(f"write() was given {excess} bytes more than content-length")
             data = data[:room]
-        self._send(data)
+        try:
+            self._send(data)
+        except ClientDisconnected:
+            # It would be reported as an error of the application, which did nothing wrong. Yet
+            # one that writes for ever has to end.
+            if not hasattr(self, "_overrun"):
+                self._overrun = Overrun()
+            if self._overrun.over:
+                raise
 
     def send(self, result: Iterable[bytes]) -> None:
         """Send all of *result* that was promised."""
@@ -140,6 +150,8 @@ class _Response:
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         exchange, length = self._exchange, self._length
         if exchange.steps:
+            if hasattr(self, "_overrun"):
+                raise ClientDisconnected("the client is gone")  # this is not the whole any more
             if not exchange.finished:
                 exchange.finish(data[: self._left])
             return

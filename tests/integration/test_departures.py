@@ -1,0 +1,236 @@
+"""Clients that leave before their response is complete: applications end, nobody complains."""
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pounce.asgi import departure
+from pounce.asgi.types import ASGIApp, Receive, Scope, Send
+from tests.carriers import carried, every_carrier
+from tests.live import live, read_body, serve, until
+from tests.wsgi import PLAIN, Environ, Start, serving
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def part(body: bytes = b"tick", *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+class Streams:
+    """Content without end, in each of the forms that frameworks take; `ended` notes its end."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.failures: list[BaseException] = []
+
+    async def waits(self) -> AsyncIterator[bytes]:
+        try:
+            yield b"tick"
+            await asyncio.sleep(3600)
+        finally:
+            self.ended.append("waits")
+
+    async def ticks(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick"
+                await asyncio.sleep(0.005)
+        finally:
+            self.ended.append("ticks")
+
+    def blocks(self) -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"tick"
+                time.sleep(0.005)
+        finally:
+            self.ended.append("blocks")
+
+    def starlette(self, how: str) -> ASGIApp:
+        applications = pytest.importorskip("starlette.applications")
+        background = pytest.importorskip("starlette.background")
+        responses = pytest.importorskip("starlette.responses")
+        routing = pytest.importorskip("starlette.routing")
+
+        async def endpoint(_request: Any) -> Any:
+            task = background.BackgroundTask(self.ended.append, "background")
+            return responses.StreamingResponse(getattr(self, how)(), background=task)
+
+        async def hears(_request: Any, error: Exception) -> None:
+            self.failures.append(error)
+
+        routes = [routing.Route("/", endpoint)]
+        app: ASGIApp = applications.Starlette(routes=routes, exception_handlers={Exception: hears})
+        return app
+
+    def django(self, how: str) -> ASGIApp:
+        conf = pytest.importorskip("django.conf")
+        handlers = pytest.importorskip("django.core.handlers.asgi")
+        http = pytest.importorskip("django.http")
+        urls = pytest.importorskip("django.urls")
+        if not conf.settings.configured:
+            conf.settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, MIDDLEWARE=[])
+            pytest.importorskip("django").setup()
+
+        async def view(_request: Any) -> Any:
+            return http.StreamingHttpResponse(getattr(self, how)())
+
+        urlpatterns[:] = [urls.path("", view)]
+        urls.clear_url_caches()
+        app: ASGIApp = handlers.ASGIHandler()
+        return app
+
+
+urlpatterns: list[Any] = []
+
+
+@every_carrier
+@pytest.mark.parametrize(
+    ("framework", "how"),
+    [
+        ("starlette", "waits"),
+        ("starlette", "ticks"),
+        ("starlette", "blocks"),
+        ("django", "waits"),
+        ("django", "ticks"),
+    ],
+)
+@live
+async def test_a_framework_ends_its_stream(
+    framework: str, how: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = Streams()
+    app = getattr(streams, framework)(how)
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(b"tick")
+        response.leave()
+        await until(lambda: carrier.context.idle)
+        if how == "blocks":
+            gc.collect()  # anyio leaves it in a circle of references
+        await until(lambda: how in streams.ended)
+        if framework == "starlette":
+            await until(lambda: "background" in streams.ended)
+    assert not streams.failures
+    assert not caplog.records
+
+
+@every_carrier
+@pytest.mark.parametrize("pause", [0.0, 0.01])
+@live
+async def test_who_never_listens_is_cancelled(
+    *,
+    pause: float,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    ended: list[type[BaseException]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        try:
+            while True:
+                await send(part())
+                if pause:
+                    await asyncio.sleep(pause)
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(b"tick")
+        response.leave()
+        await until(lambda: carrier.context.idle)
+        await until(lambda: bool(ended))
+    assert ended == [asyncio.CancelledError]
+    assert not caplog.records
+
+
+@every_carrier
+@live
+async def test_who_comes_to_an_end_is_not_disturbed(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    worked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await send(START)
+        await send(part())
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        for _ in range(100):
+            await send(part(b"x" * 1000))
+        await send(part(b"", more=False))
+        await asyncio.sleep(0.05)
+        loop.call_soon_threadsafe(worked.set)
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(b"tick")
+        response.leave()
+        await worked.wait()
+    assert not caplog.records
+
+
+@live
+async def test_who_answers_late_is_not_disturbed(caplog: pytest.LogCaptureFixture) -> None:
+    gone, done = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await gone.wait()
+        await send(START)
+        await send(part())
+        await send(part(more=False))
+        with pytest.raises(RuntimeError, match="after the response was complete"):
+            await send(part())
+        done.set()
+
+    async with serve(app) as server:
+        async with await server.connect() as client:
+            await client.ask()
+            connection = await server.connection()
+            await until(lambda: connection.busy)
+        connection.reset()
+        gone.set()
+        await done.wait()
+    assert not caplog.records
+
+
+@live
+async def test_write_says_nothing_until_it_has_to(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    outcome: list[Any] = []
+
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        write = start("200 OK", PLAIN)
+        began = time.monotonic()
+        try:
+            while True:
+                write(b"tick")
+                time.sleep(0.001)
+        except OSError:
+            outcome.append(time.monotonic() - began)
+            raise
+
+    async with serving(app) as server:
+        async with await server.connect() as client:
+            await client.ask()
+            await client.read_until(b"tick")
+        await until(lambda: bool(outcome))
+        await server.departures()
+    assert outcome[0] >= 0.1
+    assert not caplog.records
