@@ -6,10 +6,13 @@ workers use the same channel.
 """
 
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Self
+
+logger = logging.getLogger("pounce.supervisor")
 
 # A message must fit the socket's send buffer (net.core.wmem_default, 208 KiB) even if every
 # character takes six bytes, as an escaped control character does in JSON; a traceback longer
@@ -101,7 +104,11 @@ class Channel:
             raise ChannelClosed(str(error)) from error
 
     def receive(self) -> Iterator[Message]:
-        """Yield the messages that have arrived; raises ChannelClosed at the end of the other."""
+        """Yield the messages that have arrived.
+
+        Raises ChannelClosed at the end of the other side, and where something else than that has
+        written: an application has this descriptor in its process.
+        """
         while True:
             try:
                 data = self._sock.recv(_MAX_MESSAGE)
@@ -111,12 +118,20 @@ class Channel:
                 raise ChannelClosed(str(error)) from error
             if not data:
                 raise ChannelClosed("end of file")
-            fields = json.loads(data)
-            yield _TYPES[fields.pop("type")](**fields)
+            yield _parse(data)
 
     def close(self) -> None:
         """Close this end."""
         self._sock.close()
+
+
+def _parse(data: bytes) -> Message:
+    try:
+        fields = json.loads(data)
+        return _TYPES[fields.pop("type")](**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        logger.warning("a channel is closed: %r is no message on it", data[:100])
+        raise ChannelClosed("no message") from error
 
 
 def _shortened(text: str) -> str:

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 logger = logging.getLogger("pounce.worker")
 
@@ -65,6 +65,13 @@ class Passage:
         for name in ("server", "client"):
             about[name] = tuple(about[name]) if about[name] is not None else None
         return cls(**{**about, "received": received})
+
+
+SCOREBOARD: Final = "scoreboard"
+QUIC: Final = "quic-secret"
+
+MEMORIES: Final = (SCOREBOARD, QUIC)
+"""The names of the memory that a keeper is given; what has another name is not pounce's."""
 
 
 class Keeper(Protocol):
@@ -127,20 +134,33 @@ class Handover:
 
     def take(self) -> tuple[socket.socket, Passage] | None:
         """A connection that becomes the caller's; None when none waits."""
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._reader, _MAX_MESSAGE, 1)
-        except BlockingIOError:
-            return None
-        if not descriptors:  # the kernel has closed it (unix(7))
-            logger.warning(
-                "a connection is lost in the handover, no descriptor was left for it: "
-                "raise LimitNOFILE= or lower max_connections"
-            )
-            return None
-        os.set_inheritable(descriptors[0], False)
-        return socket.socket(fileno=descriptors[0]), Passage.decode(message)
+        while True:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(self._reader, _MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return None
+            if taken := _taken(message, descriptors):
+                return taken
 
     def close(self) -> None:
         """Close both ends; what waits in between is closed with them."""
         self._reader.close()
         self._writer.close()
+
+
+def _taken(message: bytes, descriptors: list[int]) -> tuple[socket.socket, Passage] | None:
+    if not descriptors:  # the kernel has closed it (unix(7))
+        logger.warning(
+            "a connection is lost in the handover, no descriptor was left for it: "
+            "raise LimitNOFILE= or lower max_connections"
+        )
+        return None
+    os.set_inheritable(descriptors[0], False)
+    try:
+        passage = Passage.decode(message)
+        return socket.socket(fileno=descriptors[0]), passage
+    # An application has the pair in its process, and can write anything to it.
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        logger.warning("what was handed over is no connection: %r", error)
+        os.close(descriptors[0])
+        return None

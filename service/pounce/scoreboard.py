@@ -4,8 +4,13 @@ Each row is written by its worker alone and read by anyone, so there is no lock.
 aligned 64-bit integer: the kernel's shared pages and the CPU make its store and load single
 operations, and a reader sees either the old value or the new one. Cells of a row are not
 consistent with each other, which counters and a heartbeat do not need.
+
+An application can write to this memory too: it is mapped in the process that runs it. So its size
+is sealed, since an access beyond a truncated end would kill the process with SIGBUS (mmap(2)),
+and readers take no number out of its range as it is.
 """
 
+import fcntl
 import heapq
 import mmap
 import os
@@ -29,6 +34,19 @@ _PAST: Final = 1
 _LAYOUT: Final = 2
 
 _THIS_LAYOUT: Final = int.from_bytes(b"pounce1", "little")
+
+# The largest count that is believed. JSON readers lose precision above it (RFC 8259 section 6),
+# and sums of counts are far from a cell's limit.
+_MOST: Final = 2**53 - 1
+
+_MOST_ROWS: Final = 2**20
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def _count(number: int) -> int:
+    """*number*, or the nearest that a count can be."""
+    return min(max(0, number), _MOST)
 
 
 class Row:
@@ -62,23 +80,27 @@ class Row:
 
     @property
     def heartbeat(self) -> float:
-        """When the loop last turned, in seconds of CLOCK_MONOTONIC; 0.0 before it ever did."""
-        return self._cells[_HEARTBEAT] / 1e9
+        """When the loop last turned, in seconds of CLOCK_MONOTONIC; 0.0 before it ever did.
+
+        A time to come is no heartbeat: a hung worker would look alive until then.
+        """
+        beat = self._cells[_HEARTBEAT]
+        return beat / 1e9 if 0 <= beat <= time.monotonic_ns() else 0.0
 
     @property
     def connections(self) -> int:
         """Open client connections."""
-        return self._cells[_CONNECTIONS]
+        return _count(self._cells[_CONNECTIONS])
 
     @property
     def busy(self) -> int:
         """Connections with a request in flight."""
-        return self._cells[_BUSY]
+        return _count(self._cells[_BUSY])
 
     @property
     def requests(self) -> int:
         """Requests answered in this worker's life."""
-        return self._cells[_REQUESTS]
+        return _count(self._cells[_REQUESTS])
 
 
 class Scoreboard:
@@ -93,11 +115,16 @@ class Scoreboard:
 
     def __init__(self, capacity: int) -> None:
         size = (1 + capacity) * _ROW_BYTES
-        self._descriptor = os.memfd_create("pounce-scoreboard", os.MFD_CLOEXEC)
+        flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+        self._descriptor = os.memfd_create("pounce-scoreboard", flags)
         os.ftruncate(self._descriptor, size)
+        fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _SEALS)
         self._memory = mmap.mmap(self._descriptor, size)
         self._cells = memoryview(self._memory).cast("q")
         self._cells[_LAYOUT] = _THIS_LAYOUT
+        self._capacity = capacity
+        # What row 0 says, from where no application can write.
+        self._highest = self._past = 0
         # The lowest first (a sorted list is a heap), so that readers have few rows to look at.
         self._free = list(range(1, 1 + capacity))
         self._rows: dict[Row, int] = {}
@@ -110,28 +137,33 @@ class Scoreboard:
     @property
     def past_requests(self) -> int:
         """Requests answered by workers that are gone, and in earlier runs."""
-        return self._cells[_PAST]
+        return self._past
 
     def carry_on(self, descriptor: int) -> None:
         """Count on from where the board in *descriptor*, an earlier run's, has stopped.
 
-        One that another version has written, with another layout, is left out.
+        One that another version has written, with another layout, is left out. Raises ValueError
+        for one that cannot have as many rows as it says, and OSError where it cannot be read.
         """
         first = _cells_of(descriptor, 1)
-        if len(first) == _CELLS and first[_LAYOUT] == _THIS_LAYOUT:
-            cells = _cells_of(descriptor, 1 + first[_HIGHEST])
-            self._cells[_PAST] += cells[_PAST] + sum(cells[_CELLS + _REQUESTS :: _CELLS])
+        if len(first) != _CELLS or first[_LAYOUT] != _THIS_LAYOUT:
+            return
+        highest = first[_HIGHEST]
+        if not 0 <= highest <= _MOST_ROWS:
+            raise ValueError(f"it says that it has {highest} rows")
+        requests = _cells_of(descriptor, 1 + highest)[_CELLS + _REQUESTS :: _CELLS]
+        self._add_past(_count(first[_PAST]) + sum(map(_count, requests)))
 
     def retire(self, row: Row) -> None:
         """Count the requests of a worker that is gone among the past ones."""
-        self._cells[_PAST] += row.requests
+        self._add_past(row.requests)
 
     def acquire(self) -> Row:
         """A cleared row for a new worker; raises IndexError when all rows are in use."""
         if not self._free:
             raise IndexError("every row of the scoreboard is in use")
         index = heapq.heappop(self._free)
-        self._cells[_HIGHEST] = max(index, self._cells[_HIGHEST])
+        self._highest = self._cells[_HIGHEST] = max(index, self._highest)
         row = Row(self._cells[index * _CELLS : (index + 1) * _CELLS])
         row.clear()
         self._rows[row] = index
@@ -145,13 +177,17 @@ class Scoreboard:
     def least_connections(self, generation: int) -> int:
         """The fewest connections that a worker holds which accepts as one of *generation*."""
         cells = self._cells
-        end = cells[_HIGHEST] * _CELLS
+        end = min(cells[_HIGHEST], self._capacity) * _CELLS
         held = [
             cells[row + _CONNECTIONS]
             for row in range(_CELLS, end + 1, _CELLS)
-            if cells[row + _SERVING] == generation
+            # A number that cannot be a worker's would have all the others step back for it.
+            if cells[row + _SERVING] == generation and cells[row + _CONNECTIONS] >= 0
         ]
         return min(held, default=0)
+
+    def _add_past(self, requests: int) -> None:
+        self._past = self._cells[_PAST] = _count(self._past + requests)
 
     def close(self) -> None:
         """Close the descriptor; the memory itself lives until the last row is dropped."""

@@ -110,3 +110,14 @@ def test_a_long_reason_loses_its_middle_only(ends: Ends, character: str) -> None
     assert failed.reason.startswith("Traceback" + character)
     assert failed.reason.endswith(character + "ValueError")
     assert "characters left out" in failed.reason
+
+
+@pytest.mark.parametrize("data", [b"?", b"[]", b"{}", b'{"type": "Other"}', b'{"type": "Stop"}'])
+def test_what_is_no_message_closes_the_channel(
+    ends: Ends, caplog: pytest.LogCaptureFixture, data: bytes
+) -> None:
+    ours, theirs = ends
+    ours._sock.send(data)
+    with pytest.raises(ChannelClosed):
+        list(theirs.receive())
+    assert "is no message" in caplog.text

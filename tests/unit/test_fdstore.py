@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -150,18 +151,18 @@ def test_the_store_forgets_when_it_is_told(
 def test_memory_is_kept_from_when_it_is_told(manager: Manager, notifier: SystemdNotifier) -> None:
     for run in range(3):
         store = ConnectionStore(notifier, manager.hand_out())
-        earlier = store.recall("counts")
+        earlier = store.recall("scoreboard")
         assert (earlier is None) == (run == 0)
         if earlier is not None:
             assert os.pread(earlier, 10, 0) == b"%d" % (run - 1)
             os.close(earlier)
-        descriptor = os.memfd_create("counts")
+        descriptor = os.memfd_create("scoreboard")
         os.write(descriptor, b"%d" % run)
-        store.remember("counts", descriptor)
+        store.remember("scoreboard", descriptor)
         manager.read()
         manager.read()
         os.close(descriptor)
-        assert [name for name, _ in manager.stored] == ["pounce-store-counts"]
+        assert [name for name, _ in manager.stored] == ["pounce-store-scoreboard"]
 
 
 def note(text: str) -> tuple[str, int]:
@@ -229,3 +230,130 @@ def test_systemd_says_whether_there_is_a_store(
     monkeypatch.setenv("FDSTORE", value)
     assert descriptor_store_is_on() == on
     assert "FDSTORE" not in os.environ
+
+
+# What pounce has not put there
+
+
+def memory(stack: ExitStack, name: str) -> tuple[str, int]:
+    return name, os.memfd_create(name)
+
+
+def pipe(stack: ExitStack, name: str) -> tuple[str, int]:
+    reader, writer = os.pipe()
+    stack.callback(os.close, writer)
+    return name, reader
+
+
+def listener(stack: ExitStack, name: str) -> tuple[str, int]:
+    return name, socket.create_server(("127.0.0.1", 0)).detach()
+
+
+def datagram(stack: ExitStack, name: str) -> tuple[str, int]:
+    return name, socket.socket(type=socket.SOCK_DGRAM).detach()
+
+
+def endless(stack: ExitStack, name: str) -> tuple[str, int]:
+    return name, os.open("/dev/zero", os.O_RDONLY)
+
+
+def closed(stack: ExitStack, name: str) -> tuple[str, int]:
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return name, descriptor
+
+
+STRANGE = [
+    *((CONNECTION, make) for make in (memory, pipe, listener, datagram, closed)),
+    *((NOTE, make) for make in (pipe, listener, endless, closed)),
+    *(("pounce-store-scoreboard", make) for make in (pipe, listener, endless)),
+    *((name, memory) for name in ("pounce-store-", "pounce-store-other", "stored")),
+]
+
+
+@pytest.mark.parametrize(("name", "make"), STRANGE)
+def test_what_cannot_be_used_is_dropped(
+    stack: ExitStack,
+    manager: Manager,
+    notifier: SystemdNotifier,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    make: Callable[[ExitStack, str], tuple[str, int]],
+) -> None:
+    server, _client = connected(stack)
+    good = (CONNECTION, os.dup(server.fileno()))
+    bad = [make(stack, name) for _ in range(3)]
+    store = ConnectionStore(notifier, [*bad, good])
+    [(connection, _)] = store.recover()
+    connection.close()
+    assert store.recall("scoreboard") is None
+    for _, descriptor in bad:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"dropped from the descriptor store: 3 as {name}, ")
+    store.forget()
+    while name not in manager.removed:
+        manager.read()
+
+
+def test_thousands_of_strange_things_are_one_warning(
+    stack: ExitStack, notifier: SystemdNotifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    ConnectionStore(notifier, [memory(stack, CONNECTION) for _ in range(3000)])
+    assert len(caplog.records) == 1
+
+
+PASSAGE: dict[str, object] = {
+    "scheme": "http",
+    "server": ["127.0.0.1", 80],
+    "client": ["127.0.0.1", 5],
+    "requests": 1,
+    "received": "",
+}
+NO_PASSAGES: list[object] = [
+    None,
+    [],
+    "text",
+    {},
+    *(
+        PASSAGE | {name: value}
+        for name, value in [
+            ("scheme", "gopher"),
+            ("scheme", []),
+            ("server", ["127.0.0.1"]),
+            ("server", [1, 80]),
+            ("server", 7),
+            ("client", ["127.0.0.1", None]),
+            ("client", ["127.0.0.1", "5"]),
+            ("requests", -1),
+            ("requests", True),
+            ("requests", "1"),
+            ("received", "?"),
+            ("received", 5),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("about", NO_PASSAGES, ids=repr)
+def test_a_note_of_no_passage_is_not_believed(
+    stack: ExitStack, notifier: SystemdNotifier, about: object
+) -> None:
+    server, client = connected(stack)
+    inode = str(os.fstat(server.fileno()).st_ino)
+    stored = [(CONNECTION, server.detach()), note(json.dumps({"passages": {inode: about}}))]
+    [(connection, passage)] = ConnectionStore(notifier, stored).recover()
+    with connection:
+        assert passage == Passage("http", client.getpeername(), client.getsockname(), 1)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"passages": []}', "[" * 100_000, "\xff"])
+def test_a_note_that_is_no_note(
+    stack: ExitStack, notifier: SystemdNotifier, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    server, _client = connected(stack)
+    store = ConnectionStore(notifier, [(CONNECTION, server.detach()), note(text)])
+    [(connection, _)] = store.recover()
+    connection.close()
+    assert "note of the connections cannot be read" in caplog.text

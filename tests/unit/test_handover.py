@@ -4,6 +4,7 @@ import resource
 import select
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,24 @@ def test_a_connection_that_no_descriptor_is_left_for_is_told_of(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert "a connection is lost" in caplog.text
+
+
+@pytest.mark.parametrize("message", [b"", b"?\n", b"[]\n", b"7\n", b"{}\n", b"[" * 100_000 + b"\n"])
+def test_what_is_no_connection_is_passed_over(
+    handover: Handover, pair: Pair, caplog: pytest.LogCaptureFixture, message: bytes
+) -> None:
+    ours, theirs = pair
+    socket.send_fds(handover._writer, [message or b"\n"], [ours.fileno()])
+    with Path("/dev/null").open() as file:
+        socket.send_fds(handover._writer, [PASSAGE.encode()], [file.fileno()])
+    assert handover.give(ours.fileno(), PASSAGE)
+    taken = handover.take()
+    assert taken is not None
+    assert taken[1] == PASSAGE
+    taken[0].close()
+    ours.close()
+    assert theirs.recv(1) == b"", "somebody still holds it"
+    assert caplog.text.count("what was handed over is no connection") == 2
 
 
 def test_closing_closes_what_waits(handover: Handover, pair: Pair) -> None:

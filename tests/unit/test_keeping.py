@@ -124,6 +124,38 @@ def test_those_on_which_a_request_waits_come_first(
     assert take(loop, handover, 6) == [3, 5, 0, 1, 2, 4]
 
 
+def test_one_that_cannot_be_handed_over_keeps_nobody_waiting(
+    stack: ExitStack,
+    loop: Loop,
+    handover: Handover,
+    scoreboard: Scoreboard,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    left = connections(stack, 3)
+    left[1] = (left[1][0], Passage("http", None, None, 1, b"x" * 1_000_000))
+    keeping = Keeping(loop, handover, scoreboard, Shelf(left))
+    keeping.begin()
+    assert take(loop, handover, 2) == [0, 2]
+    assert "a kept connection is lost" in caplog.text
+
+
+def test_an_earlier_scoreboard_that_cannot_be_believed_is_left_out(
+    stack: ExitStack,
+    loop: Loop,
+    handover: Handover,
+    scoreboard: Scoreboard,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shelf = Shelf([])
+    earlier = Scoreboard(1)
+    os.pwrite(earlier.descriptor, b"\xff" * 7 + b"\x7f", 0)
+    shelf.memory["scoreboard"] = os.dup(earlier.descriptor)
+    earlier.close()
+    Keeping(loop, handover, scoreboard, shelf)
+    assert "the earlier run's counts are lost" in caplog.text
+    assert scoreboard.past_requests == 0
+
+
 def test_more_than_the_handover_holds_are_fed_as_workers_take_them(
     stack: ExitStack, loop: Loop, handover: Handover, scoreboard: Scoreboard
 ) -> None:

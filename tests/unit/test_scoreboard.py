@@ -103,3 +103,65 @@ def test_a_board_of_another_layout_is_left_out(scoreboard: Scoreboard, content: 
     scoreboard.carry_on(descriptor)
     os.close(descriptor)
     assert scoreboard.past_requests == 0
+
+
+WILD = [-(2**63), -1, 2**62, 2**63 - 1]
+
+
+def write(scoreboard: Scoreboard, cell: int, number: int) -> None:
+    """As an application can: through the descriptor that its worker has."""
+    os.pwrite(scoreboard.descriptor, number.to_bytes(8, "little", signed=True), cell * 8)
+
+
+def test_its_size_is_sealed(scoreboard: Scoreboard) -> None:
+    for size in (0, 1 << 20):
+        with pytest.raises(PermissionError):
+            os.ftruncate(scoreboard.descriptor, size)
+
+
+@pytest.mark.parametrize("number", WILD)
+def test_wild_numbers_are_taken_for_the_nearest_that_can_be(
+    scoreboard: Scoreboard, number: int
+) -> None:
+    row = scoreboard.acquire()
+    for cell in range(16, 20):
+        write(scoreboard, cell, number)
+    nearest = 0 if number < 0 else 2**53 - 1
+    assert (row.connections, row.busy, row.requests) == (nearest,) * 3
+    assert row.heartbeat == 0.0, "a hung worker would look alive"
+    for _ in range(3):
+        scoreboard.retire(row)
+    assert scoreboard.past_requests == nearest
+
+
+@pytest.mark.parametrize("number", WILD)
+def test_wild_numbers_of_others_keep_nobody_from_accepting(
+    scoreboard: Scoreboard, number: int
+) -> None:
+    one, _other = scoreboard.acquire(), scoreboard.acquire()
+    one.serve(1)
+    one.hold(7)
+    for cell in (33, 36):  # the other's connections; and it serves, too
+        write(scoreboard, cell, number if cell == 33 else 1)
+    assert scoreboard.least_connections(1) == 7
+    write(scoreboard, 0, number)  # how many rows there are
+    assert scoreboard.least_connections(1) in (0, 7)
+    scoreboard.acquire().serve(2)
+    assert scoreboard.least_connections(2) == 0
+    write(scoreboard, 1, number)
+    scoreboard.retire(one)
+    assert scoreboard.past_requests == 0
+
+
+@pytest.mark.parametrize("number", WILD)
+def test_an_earlier_board_with_wild_numbers(scoreboard: Scoreboard, number: int) -> None:
+    row = scoreboard.acquire()
+    row.beat(connections=0, busy=0, requests=5)
+    write(scoreboard, 1, number)
+    later = Scoreboard(1)
+    later.carry_on(scoreboard.descriptor)
+    assert later.past_requests == (5 if number < 0 else 2**53 - 1)
+    write(scoreboard, 0, number)
+    with pytest.raises(ValueError, match="it says that it has"):
+        later.carry_on(scoreboard.descriptor)
+    later.close()

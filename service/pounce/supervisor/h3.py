@@ -1,16 +1,17 @@
 """What the HTTP/3 workers of a service share: UDP sockets, mailboxes and a secret."""
 
+import logging
 import os
 import socket
 from collections.abc import Sequence
 
 from pounce.config import ServerConfig
-from pounce.handover import Keeper
+from pounce.handover import QUIC, Keeper
 from pounce.mailboxes import Mailboxes
 from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import SECRET_SIZE, Mail
 
-_STORED_AS = "quic-secret"
+logger = logging.getLogger("pounce.supervisor")
 
 
 class H3:
@@ -64,16 +65,17 @@ def recall_secret(keeper: Keeper | None) -> bytes:
 
     With the same one this run can tell the clients of the last that their connections are gone.
     """
-    descriptor = keeper.recall(_STORED_AS) if keeper else None
+    descriptor = keeper.recall(QUIC) if keeper else None
     if descriptor is not None:
         secret = os.pread(descriptor, SECRET_SIZE, 0)
         os.close(descriptor)
         if len(secret) == SECRET_SIZE:
             return secret
+        logger.warning("the descriptor store has no secret of %d bytes for QUIC", SECRET_SIZE)
     secret = os.urandom(SECRET_SIZE)
     if keeper:
-        memory = os.memfd_create(_STORED_AS)
+        memory = os.memfd_create(QUIC)
         os.write(memory, secret)
-        keeper.remember(_STORED_AS, memory)
+        keeper.remember(QUIC, memory)
         os.close(memory)
     return secret

@@ -1,16 +1,17 @@
 """Connections, and the scoreboard's counts, on their way between two runs of the service."""
 
+import logging
 import os
 import select
 import socket
 from collections import deque
 from collections.abc import Collection
 
-from pounce.handover import PAUSE, Crowded, Handover, Keeper, Passage
+from pounce.handover import PAUSE, SCOREBOARD, Crowded, Handover, Keeper, Passage
 from pounce.scoreboard import Scoreboard
 from pounce.supervisor.loop import Loop, Timer
 
-_SCOREBOARD = "scoreboard"
+logger = logging.getLogger("pounce.supervisor")
 
 Kept = tuple[socket.socket, Passage]
 
@@ -32,10 +33,14 @@ class Keeping:
         self._recovered: deque[Kept] = deque(keeper.recover())
         self._feeding = False
         self._pause: Timer | None = None
-        earlier = keeper.recall(_SCOREBOARD)
+        earlier = keeper.recall(SCOREBOARD)
         if earlier is not None:
-            scoreboard.carry_on(earlier)
-            os.close(earlier)
+            try:
+                scoreboard.carry_on(earlier)
+            except (OSError, ValueError) as error:
+                logger.warning("the earlier run's counts are lost, its scoreboard: %s", error)
+            finally:
+                os.close(earlier)
 
     def begin(self) -> None:
         """Workers serve: give them the connections that were kept."""
@@ -44,7 +49,7 @@ class Keeping:
             self._start_feeding()
         self._keeper.forget()
         # From now on it counts; a run that never came so far has left the earlier one's.
-        self._keeper.remember(_SCOREBOARD, self._scoreboard.descriptor)
+        self._keeper.remember(SCOREBOARD, self._scoreboard.descriptor)
 
     def close_in_child(self) -> None:
         """Undo what a forked child has inherited: what it held, nobody else could close."""
@@ -79,6 +84,8 @@ class Keeping:
                 self._stop_feeding()
                 self._pause = self._loop.call_later(PAUSE, self._start_feeding)
                 return
+            except OSError as error:  # the others must not wait behind it
+                logger.warning("a kept connection is lost, it cannot be handed over: %s", error)
             connection.close()
             self._recovered.popleft()
         self._stop_feeding()

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pounce.errors import ListenError
@@ -11,6 +12,9 @@ from pounce.net.listeners import InheritedSocket, unusable, why_unusable
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 STORED = "pounce-store-"
 """How the names of descriptors begin that pounce itself put into the store."""
+
+# What systemd calls a descriptor that was stored without a name (FDNAME=, sd_notify(3)).
+_NAMELESS = "stored"
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _FILE_KINDS = {
@@ -44,8 +48,9 @@ def inherited_descriptors() -> Inherited:
     descriptors = _descriptors(environment["LISTEN_FDS"])
     names = _names(environment["LISTEN_FDNAMES"], len(descriptors))
     for descriptor, name in zip(descriptors, names, strict=True):
-        if name.startswith(STORED):
-            os.set_inheritable(descriptor, False)
+        if name.startswith(STORED) or (name == _NAMELESS and not _is_servable(descriptor)):
+            with suppress(OSError):  # it may not be open; whoever uses it judges it
+                os.set_inheritable(descriptor, False)
             inherited.stored.append((name, descriptor))
         else:
             _check(descriptor)
@@ -63,6 +68,14 @@ def _names(names: str, count: int) -> list[str]:
     """One name a descriptor; "unknown" is what systemd writes where the unit names none."""
     given = ["" if name == "unknown" else name for name in names.split(":")] if names else []
     return (given + [""] * count)[:count]
+
+
+def _is_servable(descriptor: int) -> bool:
+    try:
+        _check(descriptor)
+    except ListenError:
+        return False
+    return True
 
 
 def _check(descriptor: int) -> None:
