@@ -16,6 +16,9 @@ from pounce.config import ServerConfig
 from pounce.flight import MOST_LINES, FlightRecord
 from pounce.net.forwarded import TrustedProxies
 
+AFTERWARDS = " <- works on after its response"
+"""Marks work whose response has ended, or whose client is gone."""
+
 # Started eagerly, an application that never waits costs no trip through the loop.
 _EAGERLY: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -46,6 +49,16 @@ class Ending(Protocol):
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
+
+
+class Describable(Protocol):
+    """What the application works on."""
+
+    def seen(self, now: float) -> None:
+        """Note that it runs at *now*, by the monotonic clock."""
+
+    def describe(self, now: float) -> str:
+        """What it is and how long it has run, for a person."""
 
 
 class Connection(Ending, Protocol):
@@ -92,7 +105,7 @@ class ServerContext:
     *connections* are those that count towards `max_connections`, and *ending* those that do not
     any more; *room* decides which of them are closed for new ones. *state* is the lifespan's; each
     scope gets a shallow copy. *tasks* holds the application's tasks that outlived their response
-    or their connection. *requests* counts completed ones.
+    or their connection, and what each works on. *requests* counts completed ones.
     *extensions* are offered in every scope. *start_task* starts a coroutine on the running loop;
     the task may be done when it returns. *new_context* makes the context that a request's
     application runs in: no context variable that another request has set is in it.
@@ -113,7 +126,7 @@ class ServerContext:
     loop: asyncio.AbstractEventLoop
     connections: set[Connection] = field(default_factory=set)
     ending: set[Ending] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[None], Describable] = field(default_factory=dict)
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
     hand_over: Callable[[Any], None] | None = None
@@ -181,7 +194,7 @@ class ServerContext:
         return busy
 
     def in_flight(self) -> str:
-        """A line for each busy connection, marked where the loop runs it now.
+        """A line for each request that the application works on, marked where the loop runs it.
 
         It is for a loop that is stuck: it only reads, and may be called by a signal handler or
         from another thread.
@@ -189,6 +202,7 @@ class ServerContext:
         now = time.monotonic()  # the loop's own time has stopped
         current = asyncio.current_task(self.loop)
         lines = [connection.in_flight(now, current) for connection in list(self.connections)]
+        lines += [f"{each.describe(now)}{AFTERWARDS}" for each in list(self.tasks.values())]
         return "".join(f"{line}\n" for line in lines if line)
 
     def drain(self, on_departure: Callable[[], None]) -> None:
@@ -223,14 +237,15 @@ class ServerContext:
         self.ending.discard(connection)
         self._departed()
 
-    def adopt(self, task: asyncio.Task[None]) -> None:
-        """Keep *task* until it ends: no connection holds it any longer."""
+    def adopt(self, task: asyncio.Task[None], work: Describable) -> None:
+        """Keep *task*, which does *work*, until it ends: no connection holds it any longer."""
         if not task.done():
-            self.tasks.add(task)
+            work.seen(self.loop.time())
+            self.tasks[task] = work
             task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
         self._departed()
 
     def _departed(self) -> None:

@@ -114,6 +114,9 @@ class WebSocketCycle:
         finally:
             self._socket.released()
 
+    def seen(self, now: float) -> None:
+        """Nothing to note: when it began is known."""
+
     def describe(self, now: float) -> str:
         """What it is and how long it has run, for a person; *now* is the loop's time."""
         # Unlike the path, the raw one has no character that could end a line.

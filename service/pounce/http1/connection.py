@@ -272,12 +272,11 @@ class HTTP1Connection(RequestStream):
             self._persists = self._plainly = False
         self.deadline = inf
         if self._task is not None:
-            context.adopt(self._task)
-            self._task = None
+            self._let_go_of_task()
         self._cycle = cycle = (context.make_cycle or RequestCycle)(self, scope, context)
         task = cycle.start()
         if task is not None and not task.done():
-            self._task = task
+            self._keep(task, cycle)
 
     def _upgrade(self, head: RequestHead, upgrade: Upgrade) -> None:
         scope, received = self._make_scope(head), self._reader.unread()

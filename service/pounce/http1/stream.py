@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from pounce.asgi.context import ServerContext
+from pounce.asgi.context import AFTERWARDS, ServerContext
 from pounce.asgi.cycle import Cycle
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.gate import Gate
@@ -33,7 +33,8 @@ class RequestStream(BaseConnection):
     """A connection as pounce.asgi.cycle.Stream: one request and its response at a time.
 
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
-    also when the application goes on after its response. Of the request, `_head` is kept for the
+    also when the application goes on after its response, and `_work` is the cycle that it runs. Of
+    the request, `_head` is kept for the
     response, `_persists`, whether the connection may outlive it, and `_plainly`, whether a plain
     head can answer it.
     """
@@ -53,7 +54,10 @@ class RequestStream(BaseConnection):
         "_reader",
         "_response",
         "_task",
+        "_work",
     )
+
+    _work: Cycle
 
     def __init__(
         self,
@@ -87,18 +91,25 @@ class RequestStream(BaseConnection):
         """Enforce the timeouts, and time the request; *now* is the loop's time."""
         if self._cycle is not None:
             self._cycle.seen(now)
-        if self._task is not None and self._task.done():
-            self._task = None
+        if self._task is not None:
+            self._work.seen(now)
+            if self._task.done():
+                self._task = None
         super().sweep(now)
 
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
         """The request in flight, for a person; *current* is the loop's current task."""
         cycle, task = self._cycle, self._task
         if cycle is None:
-            return ""
+            return self._afterwards(now)
         # Without a task yet, it is in the first step of an eager one.
         running = cycle.in_loop and (task is None or task is current)
         return cycle.describe(now) + (" <- running" if running else "")
+
+    def _afterwards(self, now: float) -> str:
+        if self._task is None or self._task.done():
+            return ""
+        return self._work.describe(now) + AFTERWARDS
 
     def disconnect(self) -> None:
         """Have the application end its response: it is told that the client is gone."""
@@ -260,9 +271,25 @@ class RequestStream(BaseConnection):
 
     def go_on_with(self, cycle: Cycle) -> None:
         """Have *cycle* call the application for the request in flight, in place of another."""
+        self._let_go_of_task()
         self._cycle = cycle
         task = cycle.start()
-        self._task = None if task is None or task.done() else task
+        if task is not None and not task.done():
+            self._keep(task, cycle)
+
+    def _keep(self, task: asyncio.Task[None], cycle: Cycle) -> None:
+        """Note that *task* runs *cycle*."""
+        if self.gone:
+            # The response has ended the connection, in the first step of an eager task.
+            self._context.adopt(task, cycle)
+        else:
+            self._task, self._work = task, cycle
+
+    def _let_go_of_task(self) -> None:
+        """The connection goes on without the application's task, which need not have ended."""
+        if self._task is not None:
+            self._context.adopt(self._task, self._work)
+            self._task = None
 
     def _take(self, head: RequestHead) -> None:
         """Note what *head* says about the response to come."""
@@ -357,6 +384,5 @@ class RequestStream(BaseConnection):
 
     def _leave(self) -> None:
         # First the task: a draining worker that is told of the departure must not miss it.
-        if self._task is not None:
-            self._context.adopt(self._task)
+        self._let_go_of_task()
         super()._leave()

@@ -262,7 +262,7 @@ class RequestStream:
         task = cycle.start()
         self._task = None if task is None or task.done() else task
         if self._task is not None and (self.gone or self._complete):
-            context.adopt(self._task)
+            context.adopt(self._task, cycle)
 
     def _take(self, data: bytes) -> None:
         if not self._complete and not self.gone:
@@ -347,7 +347,7 @@ class RequestStream:
 
     def _leave(self) -> None:
         # First the task: a draining worker that is told of the departure must not miss it.
-        if self._task is not None:
-            self._carrier.context.adopt(self._task)
+        if self._task is not None and self._cycle is not None:
+            self._carrier.context.adopt(self._task, self._cycle)
         self._cycle = None
         self._carrier.leave(self)

@@ -70,8 +70,8 @@ class Exchange(Cycle):
 
     @property
     def orphaned(self) -> bool:
-        """Whether its client is gone."""
-        return self._stream.gone
+        """Whether no connection tells of it: its client is gone, or its response has ended."""
+        return self._stream.gone or self._phase == COMPLETE
 
     # On the loop: the way in.
 
@@ -262,7 +262,7 @@ class Exchange(Cycle):
 
     def _take_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
         sending = self._send_file(head, file, offset, count)
-        self._context.adopt(self._context.start_task(sending))
+        self._context.adopt(self._context.start_task(sending), self)
 
     async def _send_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
         stream = self._stream
@@ -324,7 +324,7 @@ class Exchange(Cycle):
             finally:
                 caught_up.set()
 
-        self._context.adopt(self._context.start_task(wait()))
+        self._context.adopt(self._context.start_task(wait()), self)
 
     def _await_end(self, call: Callable[[], None]) -> None:
         stream = self._stream
@@ -336,7 +336,7 @@ class Exchange(Cycle):
             finally:
                 call()
 
-        self._context.adopt(self._context.start_task(wait()))
+        self._context.adopt(self._context.start_task(wait()), self)
 
     def _go_on_in_loop(self, body: bytes) -> None:
         if self._stream.gone:

@@ -90,7 +90,7 @@ class WebSocketConnection(BaseConnection):
         """Call the application."""
         task = self._context.start_task(self._cycle.run())
         if self.gone:
-            self._context.adopt(task)
+            self._context.adopt(task, self._cycle)
         elif not task.done():
             self._task = task
 
@@ -329,5 +329,5 @@ class WebSocketConnection(BaseConnection):
             self._retirement.cancel()
         # First the task: a draining worker that is told of the departure must not miss it.
         if self._task is not None:
-            self._context.adopt(self._task)
+            self._context.adopt(self._task, self._cycle)
         super()._leave()

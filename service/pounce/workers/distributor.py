@@ -94,7 +94,7 @@ class AcceptDistributor:
             self._done_by_gone += gone.done
 
     def in_flight(self) -> str:
-        """What threads are on whose clients are gone, one a line, for a person."""
+        """What threads are on that no connection tells of, one a line, for a person."""
         # The others are told by their connections.
         now = time.monotonic()  # the loop's own time may have stopped
         current = [worker.current for worker in self._everyone()]

@@ -15,6 +15,9 @@ from pounce.workers.handlers import handler_for
 
 logger = logging.getLogger("pounce.worker")
 
+# How many requests a worker names in the log when it drops them.
+_MOST_TOLD = 10
+
 
 class ServingWorker(LoopWorker):
     """Serves what *load* gives it, on its loop or in threads.
@@ -172,5 +175,11 @@ class ServingWorker(LoopWorker):
             self.end()
 
     def _drop(self, context: ServerContext) -> None:
+        unfinished = self.in_flight().splitlines()
+        if unfinished:
+            more = len(unfinished) - _MOST_TOLD
+            rest = [f"and {more} more"] if more > 0 else []
+            told = "; ".join([*unfinished[:_MOST_TOLD], *rest])
+            logger.warning("time is up, and unfinished work is dropped: %s", told)
         context.abort()
         self.end()
