@@ -307,7 +307,7 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
     def protocol() -> asyncio.Protocol:
         if tls is None:
             return plain()
-        transport = TLSTransport(tls, plain, refuse, loop)
+        transport = TLSTransport(tls, plain, refuse, context.turns)
         transport.settled.add_done_callback(asyncio.Future.exception)  # as a worker looks at it
         return transport
 

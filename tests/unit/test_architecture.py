@@ -118,7 +118,7 @@ MAY_KNOW = {
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
     "sync": {"asgi", "sync_app"},
-    "websocket": {"asgi", "http1"},
+    "websocket": {"asgi", "http1", "net"},
     "http3": {"asgi", "config", "errors", "net"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "flight", "net"},
@@ -161,7 +161,13 @@ DOORS = {
         "pounce.net.udp",
     },
     ("workers", "websocket"): {"pounce.websocket.upgrade"},
-    ("asgi", "net"): {"pounce.net.forwarded", "pounce.net.host", "pounce.net.tls"},
+    ("websocket", "net"): {"pounce.net.turns"},
+    ("asgi", "net"): {
+        "pounce.net.forwarded",
+        "pounce.net.host",
+        "pounce.net.tls",
+        "pounce.net.turns",
+    },
 }
 
 READ_BY_SYSTEMD_ALONE = {

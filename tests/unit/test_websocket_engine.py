@@ -22,7 +22,7 @@ def engine(max_size: int = 1000, deflate: bool = False) -> Engine:
         remote_max_window_bits=15,
         local_max_window_bits=15,
     )
-    return Engine(max_size, [extension] if deflate else [])
+    return Engine(max_size, [extension] if deflate else [], bytearray())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
 from pounce.flight import MOST_LINES, FlightRecord
 from pounce.net.forwarded import TrustedProxies
+from pounce.net.turns import Turns
 
 AFTERWARDS = " <- works on after its response"
 """Marks work whose response has ended, or whose client is gone."""
@@ -144,6 +145,7 @@ class ServerContext:
     access_log: AccessLog | None = field(init=False)
     new_context: Callable[[], contextvars.Context] = field(init=False)
     room: Room = field(init=False)
+    turns: Turns = field(init=False)
     start_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = field(init=False)
     _all_defaults: list[DefaultHeaders] = field(default_factory=list)
     _on_departure: Callable[[], None] | None = None
@@ -151,6 +153,7 @@ class ServerContext:
     def __post_init__(self) -> None:
         self.idle_deadline = -self.config.keep_alive_timeout
         self.most_requests = self.config.max_requests_per_connection
+        self.turns = Turns(self.loop)
         self.defaults = self.add_defaults()
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)

@@ -196,7 +196,7 @@ class HTTP1Connection(RequestStream):
             return
         self.deadline = self._context.idle_deadline
         # Not from here: the transport is still busy with what it has.
-        self._context.loop.call_soon(self._next_request)
+        self._context.turns.later(self._next_request)
 
     # Requests.
 
@@ -243,7 +243,7 @@ class HTTP1Connection(RequestStream):
             if reader.in_body:
                 # Others have their turn before the next piece.
                 if self._droppable >= 0:
-                    self._context.loop.call_soon(self._next_request)
+                    self._context.turns.later(self._next_request)
                 return None
             event = reader.next_event()
         if event is END_OF_REQUEST:  # from here on the connection is idle
@@ -346,7 +346,7 @@ class HTTP1Connection(RequestStream):
             config = context.config
             self.deadline = -(config.body_timeout if reader.in_body else config.keep_alive_timeout)
             # Not from here: the application is still in its send().
-            context.loop.call_soon(self._next_request)
+            context.turns.later(self._next_request)
 
     def _await_request(self) -> None:
         context = self._context

@@ -12,8 +12,15 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pounce.net.turns import Turns, Units
+
 _HANDSHAKE = b"\x16"  # the content type of a client's first record (RFC 8446 section 5.1)
 _RECORD = 16_384  # the most content of a record (RFC 8446 section 5.1)
+_RECORD_HEAD = 5  # its type, version and length
+
+# How many records make a turn. OpenSSL reads any number of KeyUpdates (RFC 8446 section 4.6.3) in
+# one call, and each takes as long as 20 KB of content.
+_MOST_RECORDS = 32
 
 Buffer = bytes | bytearray | memoryview
 
@@ -24,6 +31,10 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     *factory* makes the protocol above once the handshake is complete. *on_plaintext* gets the
     plain transport of a client that seems to speak HTTP without TLS. `settled` is done when
     either has happened; its exception, an OSError, tells of a handshake that failed.
+
+    Of what comes, as many records are decrypted as make a turn. The transport below does not read
+    while `_unread` has more, nor while the client leaves the answers to its KeyUpdates unread
+    (`_stuffed`), nor while the protocol above wants nothing (`_unwanted`).
     """
 
     __slots__ = (
@@ -36,8 +47,14 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_outgoing",
         "_protocol",
         "_read_ended",
+        "_records",
         "_ssl",
+        "_stuffed",
+        "_turns",
+        "_unread",
+        "_unwanted",
         "_write_ended",
+        "_write_paused",
         "settled",
     )
 
@@ -46,17 +63,20 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         context: ssl.SSLContext,
         factory: Callable[[], asyncio.Protocol],
         on_plaintext: Callable[[asyncio.Transport], None],
-        loop: asyncio.AbstractEventLoop,
+        turns: Turns,
     ) -> None:
         super().__init__()
-        self.settled: asyncio.Future[None] = loop.create_future()
+        self.settled: asyncio.Future[None] = turns.loop.create_future()
+        self._turns = turns
         self._context = context
         self._factory = factory
         self._on_plaintext = on_plaintext
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl: ssl.SSLObject | None = None  # takes memory, so only for a client that speaks
         self._protocol: asyncio.Protocol | None = None
+        self._records, self._unread = Units(_record_size, _RECORD_HEAD), bytearray()
         self._read_ended = self._write_ended = self._closing = False
+        self._write_paused = self._stuffed = self._unwanted = False
 
     @property
     def begun(self) -> bool:
@@ -77,11 +97,14 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
                 self._on_plaintext(self._below)
                 return
             self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._incoming.write(data)
-        if self._protocol is None:
-            self._shake_hands(self._ssl)
-        if self._protocol is not None:
-            self._read(self._ssl, self._protocol)
+        if self._unread:
+            self._unread += data
+            return
+        end = self._records.pass_some(data, _MOST_RECORDS)
+        self._unread += data[end:]
+        self._decrypt(data if end == len(data) else data[:end])
+        if self._unread or self._stuffed:
+            self._go_on()
 
     def eof_received(self) -> bool:
         """The client has closed its side, perhaps without a word (close_notify)."""
@@ -89,19 +112,57 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The plain transport is closed."""
+        self._unread.clear()
         self._settle(exc if isinstance(exc, OSError) else ConnectionResetError("the client left"))
         if self._protocol is not None:
             self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The client reads more slowly than is written."""
+        self._write_paused = True
         if self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """What was written has gone out."""
+        self._write_paused = False
+        if self._stuffed:
+            self._stuffed = False
+            self._go_on()
         if self._protocol is not None:
             self._protocol.resume_writing()
+
+    def _decrypt(self, records: bytes) -> None:
+        connection = self._ssl
+        assert connection is not None  # noqa: S101 - something has come
+        self._incoming.write(records)
+        if self._protocol is None:
+            self._shake_hands(connection)
+        if self._protocol is not None:
+            self._read(connection, self._protocol)
+
+    @property
+    def _may_read(self) -> bool:
+        return not (self._unwanted or self._stuffed or self.is_closing())
+
+    def _go_on(self) -> None:
+        """Read on in a later turn, or from the client, or not at all."""
+        if self.is_closing():
+            return
+        if self._unread and self._may_read:
+            self._turns.later(self._take_turn)
+        if self._unread or not self._may_read:
+            self._below.pause_reading()
+        else:
+            self._below.resume_reading()
+
+    def _take_turn(self) -> None:
+        if self._may_read:
+            end = self._records.pass_some(self._unread, _MOST_RECORDS)
+            records = bytes(self._unread[:end])
+            del self._unread[:end]
+            self._decrypt(records)
+            self._go_on()
 
     def _shake_hands(self, connection: ssl.SSLObject) -> None:
         try:
@@ -139,10 +200,13 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError:
             self.abort()
             return
-        self._flush()  # OpenSSL may have something to answer, as to a KeyUpdate
+        if self._outgoing.pending:  # OpenSSL may have something to answer, as to a KeyUpdate
+            self._flush()
+            self._stuffed = self._write_paused
         if pieces:
             protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if ended:
+            self._unread.clear()
             # By now it may have another protocol.
             self._end_input(self._protocol or protocol)
 
@@ -204,16 +268,18 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         return self._closing or self._below.is_closing()
 
     def pause_reading(self) -> None:
-        """Leave in the kernel what the client sends. Nothing that came before is kept here."""
-        self._below.pause_reading()
+        """Leave in the kernel what the client sends, but for what has come already."""
+        self._unwanted = True
+        self._go_on()
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._below.resume_reading()
+        self._unwanted = False
+        self._go_on()
 
     def is_reading(self) -> bool:
         """Whether it reads."""
-        return self._below.is_reading()
+        return not self._unwanted and not self.is_closing()
 
     def get_write_buffer_size(self) -> int:
         """How many bytes, encrypted, wait to be sent."""
@@ -251,3 +317,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     def _flush(self) -> None:
         if self._outgoing.pending:
             self._below.write(self._outgoing.read())
+
+
+def _record_size(head: bytes) -> int:
+    return _RECORD_HEAD + int.from_bytes(head[3:]) if len(head) == _RECORD_HEAD else 0

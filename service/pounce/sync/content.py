@@ -1,5 +1,6 @@
 """A request's content, collected before a thread sees the request."""
 
+import asyncio
 import tempfile
 from typing import IO
 
@@ -37,6 +38,8 @@ async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | Non
             file.write(piece[0])
             if not piece[1]:
                 return True
+            # A piece may be as many chunks as one turn of the loop allows (pounce.http1.body).
+            await asyncio.sleep(0)
         elif stream.input_ended:
             stream.reset()
         elif not stream.gone:

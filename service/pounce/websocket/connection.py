@@ -31,9 +31,9 @@ RECEIVE_BUFFER = 65_536
 # What an empty message takes, roughly, besides its content.
 _OVERHEAD = 64
 
-# So much is given to the engine at once. Deflate shrinks at most 1032 to 1, so what comes out
-# stays within some 16 MB whatever is sent.
-_SLICE = 16_384
+# What is longer waits for its turn. A client that sends one short message after the other is
+# answered in the turn of the loop that reads it.
+_LITTLE = 1024
 
 CLOSE_TIMEOUT = 5.0
 """How long, in seconds, a client may take to answer a close frame."""
@@ -160,9 +160,9 @@ class WebSocketConnection(BaseConnection):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._heard = True
-        if self._unread or len(data) > _SLICE or not self._wants_input():
+        if self._unread or len(data) > _LITTLE or not self._wants_input():
             self._unread += data
-            self._read()
+            self._go_on()
         else:
             self._feed(data)
         if self._held or self._unread or self._reading_paused:
@@ -187,9 +187,9 @@ class WebSocketConnection(BaseConnection):
         """Answer the handshake with 101."""
         context, handshake = self._context, self._handshake
         self._transport.write(accept_response(handshake, context.defaults, subprotocol, headers))
-        self._engine = Engine(context.config.websocket_max_size, handshake.extensions)
+        self._engine = Engine(context.config.websocket_max_size, handshake.extensions, self._unread)
         # Not from here: the application is still in its send().
-        context.loop.call_soon(self._read)
+        context.turns.later(self._read)
 
     def start_denial(self, status: int, headers: Any) -> None:
         """Take the head of another answer to the handshake."""
@@ -211,8 +211,10 @@ class WebSocketConnection(BaseConnection):
             return None
         message = self._messages.popleft()
         self._held -= len(message) + _OVERHEAD
-        if self._reading_paused or self._unread:
-            self._read()
+        if self._unread:
+            self._go_on()
+        elif self._reading_paused:
+            self._throttle()
         return message
 
     async def wait_input(self) -> None:
@@ -231,7 +233,7 @@ class WebSocketConnection(BaseConnection):
         assert engine is not None  # noqa: S101 - the cycle keeps the order
         self._transport.write(engine.start_close(code, reason))
         self._closing(Close(code, reason))
-        self._context.loop.call_soon(self._read)
+        self._context.turns.later(self._read)
 
     def released(self) -> None:
         """The application has returned."""
@@ -246,14 +248,18 @@ class WebSocketConnection(BaseConnection):
             self._held <= RECEIVE_BUFFER or self.closed is not None
         )
 
+    def _go_on(self) -> None:
+        """Read more of what was received in a later turn, if somebody takes it."""
+        if not self.gone and self._wants_input():
+            self._context.turns.later(self._read)
+
     def _read(self) -> None:
-        """Go on with what was received, as far as somebody takes it."""
-        unread = self._unread
-        while unread and not self.gone and self._wants_input():
-            piece = bytes(unread[:_SLICE])
-            del unread[:_SLICE]
-            self._feed(piece)
-        if self._eof and not self.gone and (not unread or self._engine is None):
+        """Go on with what was received, for a turn."""
+        if self.gone:
+            return
+        if self._unread and self._wants_input():
+            self._feed(b"")
+        if self._eof and not self.gone and (not self._unread or self._engine is None):
             self._close()
         else:
             self._throttle()
@@ -277,11 +283,14 @@ class WebSocketConnection(BaseConnection):
             self._closing(engine.close or ABNORMAL)
             if engine.ended:
                 self._linger()
+        if self._unread:
+            self._go_on()
 
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
-        waiting = self._held + len(self._unread)
-        self._pause_reading(waiting > RECEIVE_BUFFER and self.closed is None)
+        # Once it is closed nobody waits for what is held, but behind it comes the close frame.
+        held = self._held if self.closed is None else 0
+        self._pause_reading(held + len(self._unread) > RECEIVE_BUFFER)
 
     # Ends.
 

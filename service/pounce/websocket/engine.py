@@ -14,6 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 
 from pounce.asgi.types import MessageError
+from pounce.net.turns import Units
 
 try:
     from websockets.speedups import apply_mask
@@ -27,6 +28,12 @@ Message: TypeAlias = str | bytes
 _TEXT, _BINARY = 0x81, 0x82
 _SHORT = 125
 _MASKED_HEAD = 6
+_LONGEST_HEAD = 10  # without the masking key
+
+# What makes a turn: so many frames, each of which counts as another for so many of its bytes, or
+# of those that it inflates to.
+_TURN = 32
+_MUCH = 16_384
 
 # The library would tell the content of every frame, and every end.
 _logger = logging.getLogger("pounce.websocket")
@@ -64,21 +71,23 @@ class Engine:
     Short messages, each in a frame of its own that comes and goes alone, are read and written
     here: nearly all are like that, and it takes a tenth of the time. The library has the last
     word on everything else.
+
+    *unread* is what was received and is for later turns.
     """
 
     __slots__ = (
-        "_fed",
         "_fragmented",
         "_fragments",
-        "_framed",
+        "_frames",
         "_is_text",
         "_plain",
         "_protocol",
         "_utf8",
         "ended",
+        "unread",
     )
 
-    def __init__(self, max_size: int, extensions: list[Extension]) -> None:
+    def __init__(self, max_size: int, extensions: list[Extension], unread: bytearray) -> None:
         self._protocol = _Protocol(SERVER, max_size=max_size, logger=_logger)
         self._protocol.extensions = extensions
         # Whether a short frame holds its message as it is, and cannot be too long.
@@ -86,9 +95,8 @@ class Engine:
         self._fragments = bytearray()
         self._fragmented = self._is_text = False
         self._utf8: Any = None
-        # The bytes that the library was given, and those of the frames that it made of them:
-        # while they are as many, what comes next is a frame's beginning.
-        self._fed = self._framed = 0
+        self._frames = Units(_frame_size, _LONGEST_HEAD)
+        self.unread = unread
         self.ended = False
 
     @property
@@ -105,8 +113,9 @@ class Engine:
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes as they were received; the messages that are complete with them.
 
-        What is to be sent in answer is then in `output`. A violation of the protocol starts the
-        close, with the code that tells which.
+        It reads as many frames as make a turn. The rest is then `unread`, and a call without
+        *data* reads on. What is to be sent in answer is in `output`. A violation of the protocol
+        starts the close, with the code that tells which.
         """
         if self._is_plain(data):
             content = apply_mask(data[6:], data[2:6])
@@ -116,7 +125,8 @@ class Engine:
                 return [content.decode()]
             except UnicodeDecodeError:
                 pass  # the library's answer is the same as to any other
-        return self._read(data)
+        self.unread += data
+        return self._read()
 
     def _is_plain(self, data: bytes) -> bool:
         """Whether *data* is what most messages are: one short frame, all of it, and no other."""
@@ -124,28 +134,41 @@ class Engine:
             _MASKED_HEAD <= len(data) <= _MASKED_HEAD + _SHORT
             and data[1] == 0x80 + len(data) - _MASKED_HEAD
             and data[0] in (_TEXT, _BINARY)
-            and self._fed == self._framed
             and self._plain
+            and not self.unread
+            and self._frames.between
             and not self._fragmented
             and self._protocol.state is OPEN
         )
 
-    def _read(self, data: bytes) -> list[Message]:
-        """Have the library judge *data*."""
-        protocol = self._protocol
+    def _read(self) -> list[Message]:
+        """Have the library judge the frames of one turn."""
+        unread, messages = self.unread, list[Message]()
+        left, start = _TURN, 0
+        while left > 0 and start < len(unread):
+            end = self._frames.pass_one(unread, start)
+            left -= 1 + self._judge(unread[start:end], messages) // _MUCH
+            start = end
+        del unread[:start]
+        if self._protocol.eof_sent:  # nothing that still comes is looked at
+            unread.clear()
+        return messages
+
+    def _judge(self, data: bytearray, messages: list[Message]) -> int:
+        """Have the library judge *data*, of one frame; how many bytes that was or came to."""
+        protocol, size = self._protocol, len(data)
         protocol.receive_data(data)
-        self._fed += len(data)
-        messages: list[Message] = []
         try:
             for frame in protocol.events_received():
                 # The type says frame or handshake; the handshake is not the library's here.
+                size = max(size, len(frame.data))  # type: ignore[union-attr]
                 message = self._message(frame)  # type: ignore[arg-type]
                 if message is not None:
                     messages.append(message)
         except UnicodeDecodeError:
             if self.open:
                 protocol.fail(1007, "text is not UTF-8")
-        return messages
+        return size
 
     def send(self, message: Message) -> bytes:
         """What to send for *message*, which is one frame; raises MessageError."""
@@ -186,7 +209,6 @@ class Engine:
 
     def _message(self, frame: Frame) -> Message | None:
         opcode, data = frame.opcode, frame.data
-        self._framed += _size(len(data))
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if frame.fin:
                 return str(data, "utf-8") if opcode is Opcode.TEXT else bytes(data)
@@ -210,7 +232,14 @@ class Engine:
         return data.decode() if self._is_text else data
 
 
-def _size(length: int) -> int:
-    """How many bytes a client's frame has; one that says it at greater length, more."""
-    more = 0 if length <= _SHORT else 2 if length < 65_536 else 8
+def _frame_size(head: bytes) -> int:
+    """The size of the frame that begins with *head*, or 0 (RFC 6455 section 5.2)."""
+    if len(head) < 2:
+        return 0
+    length, more = head[1] & 0x7F, 0
+    if length > _SHORT:
+        more = 2 if length == _SHORT + 1 else 8
+        if len(head) < 2 + more:
+            return 0
+        length = int.from_bytes(head[2 : 2 + more])
     return _MASKED_HEAD + more + length

@@ -32,7 +32,7 @@ class Handshake:
         self._factory = factory
         self._deadline = context.loop.time() + context.config.header_timeout
         refuse = partial(refuse_plaintext, context)
-        self.transport = TLSTransport(tls, self._succeed, refuse, context.loop)
+        self.transport = TLSTransport(tls, self._succeed, refuse, context.turns)
 
     def begin(self) -> None:
         """Take a place among the worker's connections: `transport` is connected."""

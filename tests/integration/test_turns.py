@@ -1,0 +1,297 @@
+"""However much one client sends, others are served between two turns of its connection.
+
+Nothing here is timed: it is counted how often another client is answered while the server has yet
+to handle what it has received of the flood.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pounce.asgi.types import Receive, Scope, Send
+from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
+from pounce.net.tls_transport import TLSTransport
+from pounce.sync.raw import SyncAppHandler
+from pounce.sync_app import RawRequest, RawResponse
+from tests import openssl
+from tests.certificates import Authority
+from tests.live import (
+    Client,
+    LiveServer,
+    hello,
+    live,
+    read_body,
+    respond,
+    serve,
+    serve_in_threads,
+    until,
+)
+from tests.websocket import (
+    BINARY,
+    CONTINUATION,
+    HANDSHAKE,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    closing,
+    frame,
+)
+
+OFTEN = 15
+"""How often another client is answered at least; without turns it is once or not at all."""
+
+
+@pytest.fixture(autouse=True)
+def _one_turn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes no time on a fast machine comes one after the other all the same."""
+    monkeypatch.setattr("pounce.net.turns.SHARE", 0.0)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket that takes whatever comes, or an answer to all of a request."""
+    if scope["type"] == "http":
+        body = await read_body(receive)
+        assert body is not None
+        await respond(send, b"%d" % len(body))
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+class Count:
+    """A SyncApp that answers as `app` does."""
+
+    def handle_sync(self, request: RawRequest) -> RawResponse:
+        return RawResponse(200, body=b"%d" % len(request.body))
+
+
+async def answers_until(client: Client, over: Callable[[], bool]) -> int:
+    """How many requests of *client* are answered before *over*."""
+    answers = 0
+    while not over():
+        await client.get()
+        answers += 1
+    return answers
+
+
+FLOODS = {
+    "messages": frame(TEXT, b"a"),
+    "empty messages": frame(BINARY),
+    "pings": frame(PING),
+    "pongs": frame(PONG, b"a"),
+    "empty fragments": frame(CONTINUATION, fin=False),
+    "tiny fragments": frame(CONTINUATION, b"a", fin=False),
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+@live
+async def test_others_are_answered_between_frames(kind: str) -> None:
+    async with serve(app) as server, await server.connect() as flooder:
+        peer = Peer(flooder)
+        await peer.open()
+        (connection,) = server.context.connections
+        begun = frame(BINARY, fin=False) if "fragments" in kind else b""
+        async with await server.connect() as other:
+            await other.get()
+            await flooder.send(begun + FLOODS[kind] * 4000 + closing(1000))
+            over = lambda: connection.closed is not None  # type: ignore[attr-defined]  # noqa: E731
+            assert await answers_until(other, over) >= OFTEN
+
+
+@live
+async def test_frames_that_came_before_the_accept_and_after_the_close() -> None:
+    asked, accept = asyncio.Event(), asyncio.Event()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await respond(send, b"")
+            return
+        await receive()
+        asked.set()
+        await accept.wait()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+
+    async with serve(late) as server, await server.connect() as flooder:
+        await flooder.ask("/", *HANDSHAKE)
+        await asked.wait()
+        (connection,) = server.context.connections
+        await flooder.send(frame(PING) * 4000 + closing(1000))
+        async with await server.connect() as other:
+            await other.get()
+            accept.set()
+            assert await answers_until(other, lambda: connection.gone) >= OFTEN  # type: ignore[attr-defined]
+
+
+# TLS.
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    Authority().issue("a.example").write(tmp_path, "a")
+    files = TLSFiles([(str(tmp_path / "a.pem"), str(tmp_path / "a.key"))])
+    return ListenerTLS(Certificates(files)).context
+
+
+@pytest.fixture
+def trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@live
+async def test_others_are_answered_between_records(
+    tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    async with (
+        serve(app, tls=tls) as server,
+        await server.connect_securely(trusting) as flooder,
+        await server.connect_securely(trusting) as other,
+    ):
+        await other.get()
+        await flooder.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n")
+        for _ in range(2000):
+            flooder.connection.write(b"x")
+        sending = asyncio.create_task(flooder.send(b""))
+        answering = asyncio.create_task(flooder.response())
+        assert await answers_until(other, answering.done) >= OFTEN
+        await sending
+        assert (await answering).endswith(b"\r\n\r\n2000")
+        assert (await flooder.get()).endswith(b"\r\n\r\n0")
+
+
+@live
+async def test_records_before_the_end_are_not_lost(
+    tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    async with (
+        serve(app, tls=tls) as server,
+        await server.connect_securely(trusting) as client,
+    ):
+        await client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n")
+        for _ in range(2000):
+            client.connection.write(b"x")
+        await client.notify()
+        client.half_close()
+        assert (await client.response()).endswith(b"\r\n\r\n2000")
+
+
+@pytest.mark.skipif(not openssl.AVAILABLE, reason="there is no libssl")
+@live
+async def test_answers_to_key_updates_that_nobody_reads_take_no_memory(
+    tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    async with (
+        serve(app, tls=tls, write_timeout=600.0) as server,
+        await server.connect(receive_buffer=4096) as flooder,
+        await server.connect_securely(trusting) as other,
+    ):
+        flooder.sock.setblocking(True)
+        flooder.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        # Not settimeout(), which makes the socket a non-blocking one.
+        flooder.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
+        flooding = asyncio.create_task(asyncio.to_thread(update_keys, flooder.sock))
+        await until(lambda: len(server.context.connections) == 2)
+        for each in transports(server):
+            sock = each.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await until(lambda: any(each._stuffed for each in transports(server)))
+        (transport,) = (each for each in transports(server) if each._stuffed)
+        high = transport.get_write_buffer_limits()[1]
+        await other.get()
+        assert high < transport.get_write_buffer_size() < high + 65_536
+        await flooding  # the kernel's buffers are full: nobody reads on either side
+        assert transport.get_write_buffer_size() < high + 65_536
+        # Where the client reads after all, so does the server.
+        flooder.sock.setblocking(False)
+        reading = asyncio.create_task(drop(flooder))
+        await until(lambda: not transport._stuffed)
+        reading.cancel()
+
+
+def update_keys(sock: socket.socket) -> None:
+    """Send KeyUpdates until the server reads no more."""
+    session = openssl.Session(sock)
+    while session.update_keys():
+        pass
+
+
+async def drop(client: Client) -> None:
+    while await client.more():
+        client.received = b""
+
+
+def transports(server: LiveServer) -> list[TLSTransport]:
+    """The server's side of all connections."""
+    return [each._transport for each in server.context.connections]  # type: ignore[attr-defined]
+
+
+# HTTP/1.1.
+
+
+@live
+async def test_others_are_answered_between_pipelined_requests() -> None:
+    async with (
+        serve(app) as server,
+        await server.connect() as flooder,
+        await server.connect() as other,
+    ):
+        await other.get()
+        await flooder.send(b"GET /flood HTTP/1.1\r\nhost: a\r\n\r\n" * 1000)
+        answering = asyncio.create_task(pipelined(flooder, 1000))
+        assert await answers_until(other, answering.done) >= OFTEN
+
+
+async def pipelined(client: Client, count: int) -> None:
+    for _ in range(count):
+        await client.response()
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKS = b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@live
+async def test_others_are_answered_between_chunks(threads: bool) -> None:
+    async with (
+        serve_in_threads(SyncAppHandler(Count(), falls_through=False))
+        if threads
+        else serve(app) as server,
+        await server.connect() as flooder,
+        await server.connect() as other,
+    ):
+        await other.get()
+        await flooder.send(CHUNKED + CHUNKS[:60_000])
+        sending = asyncio.create_task(flooder.send(CHUNKS[60_000:]))
+        answering = asyncio.create_task(flooder.response())
+        assert await answers_until(other, answering.done) >= OFTEN
+        await sending
+        assert (await answering).endswith(b"\r\n\r\n40000")
+
+
+@live
+async def test_chunks_that_nobody_wanted_wait_in_the_kernel() -> None:
+    most = 0
+
+    async with serve(hello) as server, await server.connect() as flooder:
+        await flooder.send(CHUNKED)
+        await flooder.response()
+        connection = await server.connection()
+        sending = asyncio.create_task(flooder.send(b"1\r\nx\r\n" * 400_000))
+        while not connection.gone:
+            most = max(most, len(connection._reader.buffer))
+            await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+    assert 0 < most < 600_000
