@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,7 @@ from pounce.http3.certificates import Certificates, quic_configuration
 from pounce.http3.connection import HTTP3Connection
 from pounce.http3.frames import FrameReader, Type, decode_varint
 from pounce.http3.qpack import Fields
+from pounce.http3.quic import ServerConnection
 from pounce.http3.tokens import SECRET_SIZE
 from pounce.mailboxes import Mailboxes
 from pounce.workers.base import Mail
@@ -82,23 +83,43 @@ class _H3(H3Connection):
         return events
 
 
+# It raises limits only where it is told to, which a slow client has use for, too.
+_reluctant: Any = ServerConnection
+
+
 class _Quic(QuicConnection):
-    """It can be slow to read, and change its connection id as soon as it has another."""
+    """It can be slow to read, and change its connection id as soon as it has another.
+
+    *loses* says of each datagram, in either direction, whether it is lost on the way.
+    """
 
     client: "Client"
     restless = False
+    loses: Callable[[], bool] | None = None
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
+        if self.loses is not None and self.loses():
+            return
         super().receive_datagram(data, addr, now)
         if self.restless and self._peer_cid_available:
             self.change_connection_id()
 
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        datagrams = super().datagrams_to_send(now)
+        if self.loses is None:
+            return datagrams
+        return [each for each in datagrams if not self.loses()]
+
     def _write_connection_limits(self, *arguments: Any, **options: Any) -> None:
-        if not self.client.holds_back:
+        if self.client.holds_back:
+            _reluctant._write_connection_limits(self, *arguments, **options)
+        else:
             super()._write_connection_limits(*arguments, **options)
 
     def _write_stream_limits(self, *arguments: Any, **options: Any) -> None:
-        if not self.client.holds_back:
+        if self.client.holds_back:
+            _reluctant._write_stream_limits(self, *arguments, **options)
+        else:
             super()._write_stream_limits(*arguments, **options)
 
 
@@ -129,9 +150,16 @@ class Exchange:
         return self.response
 
     async def body(self, size: int) -> bytes:
-        """The response's content, as soon as it has so many bytes."""
-        await self._until(lambda: len(self.response.content) >= size)
+        """The response's content, as soon as it has so many bytes, or all."""
+        await self._until(lambda: len(self.response.content) >= size or self.ended)
         return self.response.body
+
+    def grant(self, size: int) -> None:
+        """Let the server send *size* more bytes than it was told; see `Client.holds_back`."""
+        stream = self.client.quic._streams.get(self.stream_id)
+        if stream is not None:
+            stream.max_stream_data_local += size
+            self.client.transmit()
 
     async def result(self) -> Response:
         """The whole response; raises StreamError or ConnectionGone."""
@@ -158,7 +186,7 @@ class Client(QuicConnectionProtocol):
         self.established = False
         self.changed = asyncio.Event()
         self.holds_back = False
-        """Whether the server is told of no more room than there was at first."""
+        """Whether the server is told of no more room than there was at first, or was granted."""
         self.http = _H3(self._quic)
         # GOAWAY, which aioquic passes over, comes on the server's first stream.
         self._control = FrameReader(100)
@@ -304,12 +332,16 @@ def client_configuration(**options: Any) -> QuicConfiguration:
 
 @asynccontextmanager
 async def connected(
-    address: tuple[str, int], *, restless: bool = False, **options: Any
+    address: tuple[str, int],
+    *,
+    restless: bool = False,
+    loses: Callable[[], bool] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Client]:
     """A client's connection to *address*, on a socket of its own."""
     loop = asyncio.get_running_loop()
     quic = _Quic(configuration=client_configuration(**options))
-    quic.restless = restless
+    quic.restless, quic.loses = restless, loses
     family = "::" if ":" in address[0] else "0.0.0.0"
     _, client = await loop.create_datagram_endpoint(lambda: Client(quic), local_addr=(family, 0))
     try:
@@ -396,6 +428,11 @@ class Worker:
     def drain(self) -> None:
         """As in a reload."""
         self.switchboard.close()
+        self.context.drain(lambda: None)
+
+    def stop(self) -> None:
+        """As at a stop: no other worker reads the socket."""
+        self.switchboard.stay()
         self.context.drain(lambda: None)
 
     async def close(self) -> None:

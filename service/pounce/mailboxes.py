@@ -15,13 +15,16 @@ import socket
 # A connection id has two bytes for the number of a mailbox.
 _MOST = 65_536
 
+# What the shared memory says of each mailbox.
+_FREE, _OWNED, _RESTING = range(3)
+
 
 class Mailboxes:
     """*count* of them, or more. Neither putting nor taking ever blocks."""
 
     def __init__(self, count: int) -> None:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        # Shared by all processes: whether somebody reads a mailbox.
+        # Shared by all processes: whether somebody reads a mailbox, and still needs what comes.
         self._owned = mmap.mmap(-1, _MOST)
         self.provide(count)
 
@@ -30,7 +33,7 @@ class Mailboxes:
 
         Processes that run already cannot reach those, and lose what they put there.
         """
-        free = self._owned[: len(self._pairs)].count(0)
+        free = self._owned[: len(self._pairs)].count(_FREE)
         for _ in range(count - free):
             pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             for end in pair:
@@ -39,21 +42,30 @@ class Mailboxes:
 
     def acquire(self) -> int:
         """A mailbox for a new worker; raises IndexError when all are in use."""
-        index = self._owned.find(b"\0")
+        index = self._owned.find(bytes((_FREE,)))
         if not 0 <= index < len(self._pairs):
             raise IndexError("every mailbox is in use")
-        self._owned[index] = 1
+        self._owned[index] = _OWNED
         return index
 
     def release(self, index: int) -> None:
         """Its worker is gone, and what is still in it is for nobody."""
-        self._owned[index] = 0
+        self._owned[index] = _FREE
         while self.take(index) is not None:
             pass
 
     def is_owned(self, index: int) -> bool:
         """Whether there is a worker with this mailbox."""
         return bool(self._owned[index])
+
+    def rest(self, index: int) -> None:
+        """Its worker has no connections left, and gets no new ones."""
+        self._owned[index] = _RESTING
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a worker may still need datagrams that another one reads."""
+        return self._owned.find(bytes((_OWNED,))) >= 0
 
     def fileno(self, index: int) -> int:
         """The descriptor that is readable when something is in the mailbox."""

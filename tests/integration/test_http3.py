@@ -48,7 +48,7 @@ async def test_many_requests_of_one_connection(tmp_path: Path) -> None:
             assert {(await each.result()).status for each in exchanges} == {200}
         assert server.workers[0].context.requests == 300
         [connection] = server.workers[0].connections
-        assert not connection.busy
+        await until(lambda: not connection.busy)
 
 
 @on_uvloop
@@ -261,6 +261,50 @@ async def test_a_client_that_never_reads_is_given_up(
         await until(lambda: bool(errors))
 
 
+@on_uvloop
+async def test_a_whole_response_that_is_never_read_is_given_up(tmp_path: Path) -> None:
+    """The application has returned, but the connection is busy until the content has arrived."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"x" * (300_000 if scope["path"] == "/large" else 1))
+
+    options = {"write_timeout": 0.5, "keep_alive_timeout": 0.1}
+    async with (
+        serve(app, tmp_path, **options) as server,
+        connected(server.address, max_stream_data=65_536) as client,
+    ):
+        client.holds_back = True
+        exchange = client.start("/large")
+        await exchange.body(60_000)
+        [connection] = server.workers[0].connections
+        assert server.workers[0].context.requests == 1
+        assert connection.busy
+        assert connection.in_flight(0.0, None).endswith("that the client has yet to acknowledge: 1")
+        assert len((await client.get("/small")).body) == 1
+        with pytest.raises(StreamError, match=str(int(Code.REQUEST_CANCELLED))):
+            await exchange.result()
+        assert (await client.gone()).error_code == Code.NO_ERROR
+
+
+@on_uvloop
+async def test_a_client_that_stops_a_whole_response(tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"x" * 300_000)
+
+    async with (
+        serve(app, tmp_path) as server,
+        connected(server.address, max_stream_data=65_536) as client,
+    ):
+        client.holds_back = True
+        exchange = client.start()
+        await exchange.body(60_000)
+        [connection] = server.workers[0].connections
+        assert connection.busy
+        client.quic.stop_stream(exchange.stream_id, Code.REQUEST_CANCELLED)
+        client.transmit()
+        await until(lambda: not connection.busy)
+
+
 # Clients that leave
 
 
@@ -303,7 +347,7 @@ async def test_a_response_before_the_request_is_whole(tmp_path: Path) -> None:
         # The client is asked to send no more (RFC 9114 section 4.1), and may go on nevertheless.
         assert (await client.get()).body == b"hello"
         [connection] = server.workers[0].connections
-        assert not connection.busy
+        await until(lambda: not connection.busy)
 
 
 # Limits

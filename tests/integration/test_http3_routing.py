@@ -155,6 +155,49 @@ async def test_a_handshake_that_a_reload_comes_upon(tmp_path: Path, later: int) 
         assert await task == b"hello"
 
 
+# Stops
+
+
+@live
+async def test_at_a_stop_nobody_else_reads_the_socket(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with serve(gated(gate), tmp_path) as server, connected(server.address) as client:
+        [worker] = server.workers
+        exchange = client.start()
+        await until(lambda: worker.connections[0].busy)
+        worker.stop()
+        await client.until(lambda: client.goaways)
+        begin(server)
+        # What came before this datagram has been read.
+        await client.ping()
+        assert len(worker.connections) == 1
+        gate.set()
+        assert (await exchange.result()).body == b"old"
+
+
+@live
+async def test_at_a_stop_a_worker_stays_for_those_whose_clients_it_hears(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with serve(gated(gate), tmp_path) as server, connected(server.address) as client:
+        server.add()
+        exchange = client.start()
+        await until(lambda: any(worker.connections for worker in server.workers))
+        # The kernel chooses a socket by the client's address: at last it is another worker's.
+        while not server.mailboxes.passed:
+            await client.move()
+            await client.ping()
+        [owner] = [worker for worker in server.workers if worker.connections]
+        [reader] = [worker for worker in server.workers if not worker.connections]
+        for worker in server.workers:
+            worker.stop()
+        assert reader.switchboard.is_needed()
+        gate.set()
+        assert (await exchange.result()).body == b"old"
+        await until(lambda: owner.context.idle)
+        assert not owner.switchboard.is_needed()
+        assert not reader.switchboard.is_needed()
+
+
 # Those who are gone
 
 

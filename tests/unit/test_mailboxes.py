@@ -85,3 +85,16 @@ def test_other_processes_see_the_same(boxes: Mailboxes) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert boxes.take(0) == b"from the child"
     assert boxes.is_owned(1)
+
+
+def test_somebody_may_still_need_what_comes(boxes: Mailboxes) -> None:
+    assert not boxes.awaited
+    first, second = boxes.acquire(), boxes.acquire()
+    boxes.rest(first)
+    assert boxes.awaited
+    boxes.rest(second)
+    assert not boxes.awaited
+    assert boxes.is_owned(first)
+    boxes.release(first)
+    assert boxes.acquire() == first
+    assert boxes.awaited

@@ -20,11 +20,13 @@ from aioquic.quic.events import (
 from pounce.asgi.context import ServerContext
 from pounce.asgi.scope import build_scope
 from pounce.asgi.types import Scope
+from pounce.http3.deliveries import Deliveries
 from pounce.http3.engine import Engine
 from pounce.http3.errors import Code, ConnectionFailed
 from pounce.http3.fields import RequestHead
 from pounce.http3.quic import TIMER_STEP, ServerConnection
 from pounce.http3.stream import RequestStream
+from pounce.http3.timer import Timer
 from pounce.net.forwarded import Origin
 
 # Seconds for a client to complete the handshake.
@@ -74,10 +76,10 @@ class HTTP3Connection:
         self._ids: set[bytes] = set()
         self._streams: dict[int, RequestStream] = {}
         self._paused: set[RequestStream] = set()
+        self._deliveries = Deliveries(quic.undelivered, context.config.write_timeout)
         self._control = -1
         self._requests = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer = Timer(context.loop, self._timer_due)
         self._began = self._idle_since = self._pinged = context.loop.time()
         self._goes_away = context.draining
         self._flushing = self._over = False
@@ -92,13 +94,13 @@ class HTTP3Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is in flight."""
-        return bool(self._streams)
+        """Whether a request is in flight, or its response on its way to the client."""
+        return bool(self._streams or self._deliveries)
 
     @property
     def spare_since(self) -> float:
         """Since when it may be closed for another's sake, by the loop's time; inf is never."""
-        return inf if self._streams or self.handshaking else self._idle_since
+        return inf if self.busy or self.handshaking else self._idle_since
 
     def expire(self) -> None:
         """Its time is up."""
@@ -109,11 +111,13 @@ class HTTP3Connection:
         """Enforce the timeouts; *now* is the loop's time."""
         for stream in list(self._streams.values()):
             stream.sweep(now)
+        for stream_id in self._deliveries.stalled(now):
+            self.reset(stream_id, Code.REQUEST_CANCELLED)
         config = self.context.config
         if self.handshaking:
             if now >= self._began + min(config.header_timeout, HANDSHAKE_TIMEOUT):
                 self._vanish()
-        elif self._streams:
+        elif self.busy:
             self._keep_path_open(now)
         elif now >= self._idle_since + self._patience(config.keep_alive_timeout):
             self.expire()
@@ -121,6 +125,9 @@ class HTTP3Connection:
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
         """The requests in flight, one a line, for a person."""
         lines = [each.in_flight(now, current) for each in list(self._streams.values())]
+        if self._deliveries:
+            left = len(self._deliveries)
+            lines.append(f"complete responses that the client has yet to acknowledge: {left}")
         return "\n".join(line for line in lines if line)
 
     def drain(self) -> None:
@@ -135,14 +142,14 @@ class HTTP3Connection:
         """Have applications end their responses: they are told that the client is gone."""
         for stream in list(self._streams.values()):
             stream.disconnect()
-        if not self._streams:
+        if not self.busy:
             self.expire()
 
     def abort(self) -> None:
         """Drop the connection and cancel the applications' tasks."""
         for stream in list(self._streams.values()):
             stream.cancel()
-        self._close(Code.INTERNAL_ERROR if self._streams else Code.NO_ERROR, "")
+        self._close(Code.INTERNAL_ERROR if self.busy else Code.NO_ERROR, "")
         self.flush(self.context.loop.time())
 
     # What the datagrams' side asks for.
@@ -165,6 +172,7 @@ class HTTP3Connection:
         self._flushing = True
         try:
             self._handle_events()
+            self._confirm(now)
             datagrams = [] if self._over else self._quic.datagrams_to_send(now)
             # Of connection ids that the client may use as soon as these have arrived.
             self._handle_events()
@@ -247,8 +255,10 @@ class HTTP3Connection:
     def leave(self, stream: RequestStream) -> None:
         """The stream has ended."""
         self._paused.discard(stream)
-        if self._streams.pop(stream.id, None) is not None and not self._streams:
-            self._idle_since = self.context.loop.time()
+        if self._streams.pop(stream.id, None) is not None:
+            self._deliveries.add(stream.id)
+            if not self.busy:
+                self._idle_since = self.context.loop.time()
 
     # Events.
 
@@ -324,24 +334,20 @@ class HTTP3Connection:
         elif stream_id in self._streams:
             self._streams[stream_id].input_lost()
 
+    def _confirm(self, now: float) -> None:
+        """Take notice of the responses that have arrived at the client."""
+        if self._deliveries:
+            self._deliveries.confirm()
+            if not self.busy:
+                self._idle_since = now
+
     # Time.
 
     def _set_timer(self, now: float) -> None:
         due = self._quic.get_timer()
-        if due is not None:
-            due = max(due, now + TIMER_STEP)
-        if self._timer is not None:
-            # One that comes too early costs less than setting it anew with each datagram.
-            if due is not None and now < self._timer_at <= due:
-                return
-            self._timer.cancel()
-        self._timer = None
-        if due is not None:
-            self._timer_at = due
-            self._timer = self.context.loop.call_at(due, self._timer_due)
+        self._timer.set(None if due is None else max(due, now + TIMER_STEP), now)
 
     def _timer_due(self) -> None:
-        self._timer = None
         now = self.context.loop.time()
         due = self._quic.get_timer()
         if due is not None and now >= due:
@@ -374,9 +380,7 @@ class HTTP3Connection:
 
     def _end(self) -> None:
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.set(None, 0.0)
         for connection_id in self._ids:
             self._outlet.unroute(connection_id)
         self._ids.clear()

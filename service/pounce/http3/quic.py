@@ -162,6 +162,20 @@ class ServerConnection(QuicConnection):
         stream = self._streams.get(stream_id)
         return written - stream.sender.highest_offset if stream else 0
 
+    def undelivered(self, stream_id: int) -> int:
+        """How many bytes of a complete response the client has not acknowledged yet.
+
+        The end of the stream counts as one byte. Of a stream that either side has reset, nothing
+        more is delivered.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sender.is_finished:
+            return 0
+        sender = stream.sender
+        if sender._buffer_fin is None or sender._reset_error_code is not None:
+            return 0
+        return sender._buffer_fin - sender._buffer_start + 1
+
     def can_send(self, stream_id: int) -> bool:
         """Whether more may be sent on *stream_id*: neither side has ended that."""
         stream = self._streams.get(stream_id)

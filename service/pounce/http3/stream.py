@@ -247,8 +247,7 @@ class RequestStream:
     def go_on_with(self, cycle: Cycle) -> None:
         """Have *cycle* call the application for this request, in place of another."""
         self._cycle = cycle
-        task = cycle.start()
-        self._task = None if task is None or task.done() else task
+        self._run(cycle)
 
     # Steps.
 
@@ -259,10 +258,14 @@ class RequestStream:
         self._response = Response(context.defaults, head.method)
         make_cycle = context.make_cycle or RequestCycle
         self._cycle = cycle = make_cycle(self, self._carrier.scope(head), context)
+        self._run(cycle)
+
+    def _run(self, cycle: Cycle) -> None:
         task = cycle.start()
         self._task = None if task is None or task.done() else task
+        # An eager task may be past its response already, and go on with work after it.
         if self._task is not None and (self.gone or self._complete):
-            context.adopt(self._task, cycle)
+            self._carrier.context.adopt(self._task, cycle)
 
     def _take(self, data: bytes) -> None:
         if not self._complete and not self.gone:

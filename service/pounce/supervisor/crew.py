@@ -340,6 +340,8 @@ class Crew:
         self._abandoned.append(worker)
         # It accepts no more, and siblings are not to wait for it to.
         worker.row.serve(0)
+        if self.served.h3 and isinstance(worker, _H3WorkerHandle):
+            self.served.h3.abandon_mailbox(worker.mailbox)
         self.feed(worker, WorkerInput.EXITED)
 
     def _lose(self, worker: _WorkerHandle) -> None:

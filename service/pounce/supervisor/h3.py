@@ -51,6 +51,10 @@ class H3:
         """A mailbox for a new worker; raises IndexError when all are in use."""
         return Mail(self._mailboxes, self._mailboxes.acquire(), self._secret)
 
+    def abandon_mailbox(self, number: int) -> None:
+        """Its worker hangs: the others are not to wait until it has finished."""
+        self._mailboxes.rest(number)
+
     def close_mailbox(self, number: int) -> None:
         """Its worker is gone."""
         self._mailboxes.release(number)

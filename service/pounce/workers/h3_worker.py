@@ -11,6 +11,9 @@ from pounce.workers.base import Assignment
 from pounce.workers.serving import ServingWorker
 from pounce.workers.switchboard import Listener, Switchboard
 
+# Seconds between two looks whether the other workers have finished as well.
+_LOOK = 0.05
+
 
 class H3Worker(ServingWorker):
     """Serves on the UDP sockets of its assignment, and what others find there for it."""
@@ -39,10 +42,24 @@ class H3Worker(ServingWorker):
             self._switchboard.open()
 
     def drain(self, *, hand_over: bool) -> None:
-        """Leave the sockets to others, and let every connection finish."""
+        """Let every connection finish, and leave the sockets to others if there are any.
+
+        Where nobody takes over, only this worker's sockets bring what its clients send.
+        """
         if self._switchboard is not None:
-            self._switchboard.close()
+            if hand_over and not self.stopping:
+                self._switchboard.close()
+            else:
+                self._switchboard.stay()
         super().drain(hand_over=hand_over)
+        if self.stopping:
+            self._look()
+
+    def check_drained(self) -> None:
+        """End, when draining and nobody is left here; at a stop, when nobody is left anywhere."""
+        if self.stopping and self.is_idle() and self._switchboard and self._switchboard.is_needed():
+            return
+        super().check_drained()
 
     async def finish(self) -> None:
         """Read no mail any longer, and run the lifespan's shutdown."""
@@ -55,6 +72,11 @@ class H3Worker(ServingWorker):
         if self._switchboard is not None:
             self._switchboard.sweep()
         super().tick(now)
+
+    def _look(self) -> None:
+        """Call `check_drained` until this worker ends: other workers do not tell this one."""
+        self.check_drained()
+        self.loop.call_later(_LOOK, self._look)
 
     def _listener(self, sock: socket.socket) -> Listener:
         entry = self.assignment.endpoints[sock.fileno()].entry

@@ -43,7 +43,8 @@ class Listener(NamedTuple):
 class Switchboard:
     """What a worker's UDP sockets bring, brought to its connections.
 
-    Mail is read from the start, the sockets from `open` to `close`.
+    Mail is read from the start, the sockets from `open` to `close`. After `stay` the sockets are
+    read for the connections that are here already, and for other workers' connections.
     """
 
     def __init__(self, context: ServerContext, listeners: Sequence[Listener], mail: Mail) -> None:
@@ -59,21 +60,32 @@ class Switchboard:
         self._handshakes: set[HTTP3Connection] = set()
         self._scheduled: dict[HTTP3Connection, None] = {}
         self._answers = _MAX_ANSWERS
-        self._accepting = False
+        self._accepting = self._reading = False
         self._loop.add_reader(self._mailboxes.fileno(self._mailbox), self._read_mail)
 
     def open(self) -> None:
         """Read the sockets, and take new connections."""
         self._accepting = True
-        for port in self._ports.all:
-            self._loop.add_reader(port.fileno(), self._read, port)
+        self._read_sockets(True)
 
     def close(self) -> None:
         """Leave the sockets to others."""
-        if self._accepting:
-            self._accepting = False
-            for port in self._ports.all:
-                self._loop.remove_reader(port.fileno())
+        self._accepting = False
+        self._read_sockets(False)
+
+    def stay(self) -> None:
+        """Read the sockets, which nobody else does any more, but take no new connections."""
+        self._accepting = False
+        self._read_sockets(True)
+
+    def is_needed(self) -> bool:
+        """Whether another worker may have connections whose datagrams come to these sockets.
+
+        The kernel chooses the socket by the client's address, so a client that has moved may be
+        heard by any of them. Call it when no connection is left here.
+        """
+        self._mailboxes.rest(self._mailbox)
+        return self._reading and self._mailboxes.awaited
 
     def end(self) -> None:
         """Read no mail, either."""
@@ -115,6 +127,15 @@ class Switchboard:
         self._scheduled[connection] = None
 
     # Coming in.
+
+    def _read_sockets(self, wanted: bool) -> None:
+        if wanted != self._reading:
+            self._reading = wanted
+            for port in self._ports.all:
+                if wanted:
+                    self._loop.add_reader(port.fileno(), self._read, port)
+                else:
+                    self._loop.remove_reader(port.fileno())
 
     def _read(self, port: UDPPort) -> None:
         number = self._ports.number(port)

@@ -1,0 +1,45 @@
+"""Complete responses on their way to the client."""
+
+from collections.abc import Callable
+from math import inf
+
+
+class Deliveries:
+    """The streams of one connection whose response is complete, but not yet acknowledged.
+
+    *undelivered* tells how many bytes of a stream the client has not acknowledged. A client that
+    acknowledges nothing more of a response for *patience* seconds is given up, as HTTP/1.1 does
+    by write_timeout.
+    """
+
+    __slots__ = ("_left", "_patience", "_undelivered")
+
+    def __init__(self, undelivered: Callable[[int], int], patience: float) -> None:
+        self._undelivered = undelivered
+        self._patience = patience
+        # By stream: the undelivered bytes at the last sweep, and when they must have become less.
+        self._left: dict[int, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def add(self, stream_id: int) -> None:
+        """The response on this stream is complete; nothing is kept if it has arrived already."""
+        if self._undelivered(stream_id):
+            self._left[stream_id] = (inf, inf)
+
+    def confirm(self) -> None:
+        """Forget the responses that the client has acknowledged, or that either side gave up."""
+        for stream_id in [each for each in self._left if not self._undelivered(each)]:
+            del self._left[stream_id]
+
+    def stalled(self, now: float) -> list[int]:
+        """The streams that no acknowledgement has moved for too long; *now* is the loop's time."""
+        stalled = []
+        for stream_id, (before, deadline) in self._left.items():
+            left = self._undelivered(stream_id)
+            if left < before:
+                self._left[stream_id] = (left, now + self._patience)
+            elif now >= deadline:
+                stalled.append(stream_id)
+        return stalled
