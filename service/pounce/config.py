@@ -253,7 +253,8 @@ class ServerConfig:
         "the most connections of one worker",
         details="For one more, the worker closes one that never sent a whole request, or that has "
         "been idle for long. If every connection has a request, the worker answers the new one "
-        "503, or closes it where it speaks TLS. Descriptors are needed for up to twice as many.",
+        "503, or closes it where it speaks TLS. Descriptors are needed for up to twice as many; "
+        "if the hard limit (LimitNOFILE=) is lower, so is the number of connections.",
     )
     max_requests_per_connection: int = option(
         "limits",

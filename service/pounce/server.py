@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pounce import log
 from pounce.config import ServerConfig
+from pounce.descriptors import raise_limit
 from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
@@ -81,6 +82,7 @@ class Server:
 
     def serve(self) -> None:
         """Serve; raises PounceError when it cannot start or go on."""
+        raise_limit()
         # One for as long as it serves: threads use it while a reload configures the log anew.
         self._journal = JournalHandler() if stderr_is_journal() else None
         self._configure_log(self._config)

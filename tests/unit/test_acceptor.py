@@ -36,12 +36,12 @@ async def accepts(listener: Listener, *, room: bool = False) -> None:
     taken: list[socket.socket] = []
     made: list[int] = []
 
-    def make_room(places: int) -> bool:
+    def free(places: int) -> bool:
         made.append(places)
         return room
 
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(loop, listener, lambda: True, taken.append, make_room)
+    acceptor = Acceptor(loop, listener, lambda: True, taken.append, free)
     with ExitStack() as stack:
         stack.enter_context(listener)
         stack.enter_context(socket.create_connection(listener.getsockname()))
@@ -92,10 +92,10 @@ async def test_after_any_other_error_it_comes_back(
 
 @live
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_without_descriptors_others_make_room(
+async def test_without_descriptors_others_free(
     number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "_PAUSE", 1000)
     await accepts(Listener(*[number] * 3), room=True)
     [message] = caplog.messages
-    assert "connections without a request make room; raise LimitNOFILE=" in message
+    assert "connections without a request make room, and new ones wait; raise" in message

@@ -54,6 +54,7 @@ MAY_KNOW = {
     },
     "server": {
         "config",
+        "descriptors",
         "endpoints",
         "errors",
         "lifecycle",
@@ -81,6 +82,7 @@ MAY_KNOW = {
         "__version__",
         "channel",
         "config",
+        "descriptors",
         "endpoints",
         "errors",
         "flight",
@@ -126,6 +128,7 @@ MAY_KNOW = {
     "net": {"errors"},
     "config_text": {"config", "config_file", "kinds", "options"},
     "config_file": {"config", "errors", "kinds", "options"},
+    "descriptors": {"config"},
     "config": {"cpus", "kinds", "listen", "net", "options"},
     "listen": {"errors", "kinds", "net", "options"},
     "options": {"errors", "kinds"},

@@ -66,6 +66,7 @@ def test_who_has_just_come_stays_while_others_are_idle(worker: Worker) -> None:
     assert worker.room.make()
     assert (newcomer.end, idle.end) == ("", "politely")
     idle.spare_since = inf
+    assert not worker.room.free(1)
     assert worker.room.make()
     assert newcomer.end == "politely"
 
@@ -73,7 +74,7 @@ def test_who_has_just_come_stays_while_others_are_idle(worker: Worker) -> None:
 def test_a_flood_has_no_first_moments(worker: Worker) -> None:
     honest, idle = worker.come(Client(), "192.0.2.9"), worker.idle(NOW - 60)
     flood = [worker.come(Client()) for _ in range(40)]
-    assert worker.room.make(20)
+    assert worker.room.free(20)
     assert [each.end != "" for each in flood] == [True] * 20 + [False] * 20
     assert honest.end == idle.end == ""
 

@@ -117,19 +117,19 @@ class Room:
         """Whether one more connection may come; another one may be closed for it."""
         return len(self._connections) < self._most or self.make()
 
-    def make(self, places: int = 1) -> bool:
-        """Close up to *places* connections that have no request; false where there are none."""
-        now = self._clock()
-        for made in range(places):
-            newcomer = self._choose(now - _FIRST_MOMENTS)
-            if newcomer is None:
-                if self._close_idle(now):
-                    continue
-                newcomer = self._choose(now)
-            if newcomer is None:
-                return made > 0
-            self._close_newcomer(newcomer)
-        return True
+    def make(self) -> bool:
+        """Close a connection that has no request; false where each has one."""
+        return self.free(1) or self._close_newcomer(self._clock())
+
+    def free(self, places: int) -> bool:
+        """Close up to *places* connections that have no request; false where there are none.
+
+        It spares newcomers in their first moments: for a descriptor a new client can wait.
+        """
+        closed = 0
+        while closed < places and self._close_newcomer(self._clock() - _FIRST_MOMENTS):
+            closed += 1
+        return closed > 0 or self._close_idle()
 
     def note(self, what: str) -> None:
         """Count *what* happened for want of room; the log says so now and then."""
@@ -158,7 +158,11 @@ class Room:
                 del self._arrivals[newcomer]
         return None
 
-    def _close_newcomer(self, newcomer: Newcomer) -> None:
+    def _close_newcomer(self, before: float) -> bool:
+        """Close a newcomer that has come *before*, or floods; false where there is none."""
+        newcomer = self._choose(before)
+        if newcomer is None:
+            return False
         self.leave(newcomer)
         self.note("closed without a request")
         if newcomer.progress == SILENT:
@@ -167,11 +171,13 @@ class Room:
             # No answer to half a request: it would have to be waited for until the client has
             # read it, and a flood would hold its descriptors for as long.
             newcomer.abort()
+        return True
 
-    def _close_idle(self, now: float) -> bool:
+    def _close_idle(self) -> bool:
         """Close connections that have been idle for long; false where there are none."""
         if self._all_in_use:  # as the last look has found; to look again takes long
             return False
+        now = self._clock()
         count = min(_IDLE, 1 + len(self._connections) // _IDLE_SHARE)
         longest = heapq.nsmallest(count, self._connections, attrgetter("spare_since"))
         spare = [each for each in longest if each.spare_since <= now]

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from pounce.channel import Failed, Serve
 from pounce.config import ServerConfig
+from pounce.descriptors import fitted
 from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
 from pounce.lifecycle import (
     BudgetSpent,
@@ -95,6 +96,7 @@ class Generations:
 
     def begin(self, config: ServerConfig) -> None:
         """Start the next generation."""
+        config = fitted(config, in_threads=self._mode == "thread")
         self.last_number += 1
         generation = _Generation(
             self.last_number,

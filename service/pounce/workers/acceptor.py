@@ -30,9 +30,9 @@ _FAILED_IN_THE_QUEUE = frozenset(
 )
 
 # What it says when descriptors have run out: the connection stays in the queue, and the listener
-# stays readable. So many others are closed for it, as files are opened besides.
+# stays readable. So many others are closed for it, since the application needs some, too.
 _NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
-_MAKE = 16
+_FREED = 16
 
 # Seconds until the next try: where others have been closed, and after any other error. To try at
 # once would only burn the CPU.
@@ -143,7 +143,7 @@ class Source(ABC):
 class Acceptor(Source):
     """Accepts from *listener* and gives each connection to *take*.
 
-    Where no descriptor is left for one, *make_room* is asked to close others.
+    Where no descriptor is left, *free* is asked to close so many other connections.
 
     The listener is shared with other workers and stays open when accepting stops, so it is
     watched with the loop's bare reader.
@@ -155,12 +155,12 @@ class Acceptor(Source):
         listener: socket.socket,
         is_my_turn: Callable[[], bool],
         take: Callable[[socket.socket], None],
-        make_room: Callable[[int], bool],
+        free: Callable[[int], bool],
     ) -> None:
         super().__init__(loop, listener.fileno(), is_my_turn)
         self._listener = listener
         self._take = take
-        self._make_room = make_room
+        self._free = free
         self._told_at = float("-inf")
 
     def take_one(self) -> None:
@@ -177,22 +177,18 @@ class Acceptor(Source):
 
     def _recover(self, error: OSError) -> None:
         """Try again later, so that a listener is never left for good."""
-        if error.errno in _NO_DESCRIPTOR and self._make_room(_MAKE):
-            self._tell(error, "connections without a request make room")
-            self.pause(_SOON)
-        else:
-            self._tell(error, f"the next try is in {_PAUSE} s")
+        if error.errno not in _NO_DESCRIPTOR:
+            self._tell(f"{error.strerror}; the next try is in {_PAUSE} s")
             self.pause(_PAUSE)
+        else:
+            self._tell(
+                f"{error.strerror}; connections without a request make room, and new ones wait; "
+                "raise LimitNOFILE= or lower max_connections"
+            )
+            self.pause(_SOON if self._free(_FREED) else _PAUSE)
 
-    def _tell(self, error: OSError, what: str) -> None:
+    def _tell(self, why: str) -> None:
         now = self._loop.time()
-        if now < self._told_at + _SELDOM:
-            return
-        self._told_at = now
-        hint = "; raise LimitNOFILE= or lower max_connections"
-        logger.warning(
-            "a connection cannot be accepted: %s; %s%s",
-            error.strerror,
-            what,
-            hint if error.errno in _NO_DESCRIPTOR else "",
-        )
+        if now >= self._told_at + _SELDOM:
+            self._told_at = now
+            logger.warning("a connection cannot be accepted: %s", why)

@@ -71,7 +71,7 @@ class Worker(ServingWorker):
         endpoint = self.assignment.endpoints[listener.fileno()]
         serve = self._serve_proxied if endpoint.entry.proxy_protocol else self._serve_direct
         take = serve(context, endpoint, _server_address(listener))
-        return Acceptor(self.loop, listener, self._is_my_turn, take, context.room.make)
+        return Acceptor(self.loop, listener, self._is_my_turn, take, context.room.free)
 
     def _serve_direct(
         self, context: ServerContext, endpoint: Endpoint, server: Server
