@@ -28,8 +28,11 @@ every_carrier = pytest.mark.parametrize(
 class Follower(Protocol):
     """The client's side of one response, on a connection of its own."""
 
+    async def head(self) -> None:
+        """Return once the head has come."""
+
     async def until(self, content: bytes) -> None:
-        """Return once *content* has come; the head counts."""
+        """Return once *content* has come."""
 
     async def end(self) -> str:
         """How the response ends: "whole", "cut" or "reset"."""
@@ -98,6 +101,9 @@ class _OnTCP:
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    async def head(self) -> None:
+        await self.until(b"\r\n\r\n")
+
     async def until(self, content: bytes) -> None:
         while content not in self._client.received:
             assert await self._client.more(), f"closed after {self._client.received!r}"
@@ -133,8 +139,10 @@ class _OnQUIC:
         self._client = client
         self._exchange = exchange
 
-    async def until(self, content: bytes) -> None:
+    async def head(self) -> None:
         await self._exchange.head()
+
+    async def until(self, content: bytes) -> None:
         await self._exchange._until(lambda: content in self._exchange.response.body)
 
     async def end(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.heads import Heads
 from pounce.asgi.room import Room
 from pounce.asgi.types import ASGIApp, Scope
 from pounce.config import ServerConfig
@@ -141,6 +142,7 @@ class ServerContext:
     idle_deadline: float = field(init=False)
     most_requests: int = field(init=False)
     defaults: DefaultHeaders = field(init=False)
+    heads: Heads = field(init=False)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
     new_context: Callable[[], contextvars.Context] = field(init=False)
@@ -155,6 +157,7 @@ class ServerContext:
         self.most_requests = self.config.max_requests_per_connection
         self.turns = Turns(self.loop)
         self.defaults = self.add_defaults()
+        self.heads = Heads(self.loop)
         self.proxies = TrustedProxies(self.config.forwarded_allow, self.config.forwarded_fields)
         self.access_log = access_log_for(self.config, self.loop)
         self.room = Room(self.connections, self.config.max_connections, self.loop.time)

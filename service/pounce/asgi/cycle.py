@@ -226,10 +226,10 @@ class RequestCycle(Cycle):
         """The ``send`` of the specification."""
         stream = self._stream
         kind = message["type"]
-        if kind == "http.response.body":
-            if (self._phase != STARTED and self._phase != SENDING) or stream.gone:
-                await self._drop(message)
-                return
+        phase = self._phase
+        if stream.gone:
+            await self._drop(message)
+        elif kind == "http.response.body" and IDLE < phase < COMPLETE:
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = as_bytes(body)
@@ -247,18 +247,26 @@ class RequestCycle(Cycle):
                 if self._context.access_log is not None:
                     self._size += len(body)
                     self._log()
-        elif kind == "http.response.start":
-            if self._phase != IDLE or stream.gone:
-                await self._drop(message)
-                return
+        elif kind == "http.response.start" and phase == IDLE:
             status = message.get("status")
             if type(status) is not int:
                 status = as_status(status)
             stream.start_response(status, message.get("headers", ()))
             self._status = status
             self._phase = STARTED
+            heads = self._context.heads
+            last = heads.last
+            if last is None or last._phase == STARTED:  # noqa: SLF001 - a cycle, too
+                heads.keep(last)
+            heads.last = self
         else:
-            raise MessageError(f"unknown message type {kind!r} for an HTTP request")
+            self._check_order(kind)
+
+    def send_head(self) -> None:
+        """Send the head, unless that has happened; see pounce.asgi.heads."""
+        if self._phase == STARTED and not self._stream.gone:
+            self._phase = SENDING
+            self._stream.send_body(b"", True)
 
     async def _pause(self) -> None:
         """Wait for the client, or let others have their turn."""
@@ -297,6 +305,8 @@ class RequestCycle(Cycle):
         if kind == "http.response.start":
             if self._phase != IDLE:
                 raise MessageError(f"{kind} was sent a second time")
+        elif kind != "http.response.body":
+            raise MessageError(f"unknown message type {kind!r} for an HTTP request")
         elif self._phase == IDLE:
             raise MessageError(f"{kind} was sent before http.response.start")
         elif self._phase == COMPLETE:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.departure import Overrun
+from pounce.asgi.heads import Heads
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, MessageError
 from pounce.sync.exchange import Exchange, Handler
@@ -32,6 +33,7 @@ class ASGIHandler(Handler):
         here = self._of_thread
         if not hasattr(here, "runner"):
             here.runner = asyncio.Runner(loop_factory=self._new_loop)
+            here.heads = Heads(here.runner.get_loop())
         # Without a context the runner would use one for all requests.
         here.runner.run(self._call(exchange), context=contextvars.copy_context())
 
@@ -43,16 +45,20 @@ class ASGIHandler(Handler):
     async def _call(self, exchange: Exchange) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this is one
-        call = _Call(exchange, task.cancel)
-        await self._app(exchange.own_scope(), call.receive, call.send)
+        call = _Call(exchange, task.cancel, self._of_thread.heads)
+        try:
+            await self._app(exchange.own_scope(), call.receive, call.send)
+        finally:
+            call.end()
 
 
 class _Call:
     """The specification's `receive` and `send` for one request."""
 
-    def __init__(self, exchange: Exchange, cancel: Callable[[], object]) -> None:
+    def __init__(self, exchange: Exchange, cancel: Callable[[], object], heads: Heads) -> None:
         self._exchange = exchange
         self._cancel = cancel
+        self._heads = heads
         self._overrun: Overrun | None = None
         self._head: ResponseHead | None = None
         self._begun = self._received = False
@@ -73,6 +79,9 @@ class _Call:
         if kind == "http.response.start" and self._head is None:
             fields = list(message.get("headers", ()))
             self._head = ResponseHead(as_status(message.get("status")), fields)
+            if self._heads.last is None:
+                self._heads.keep(None)
+            self._heads.last = self  # in a thread no other request can wait
         elif kind != "http.response.body" or self._head is None or self._exchange.finished:
             raise MessageError(f"{kind} was sent at the wrong time")
         else:
@@ -81,6 +90,17 @@ class _Call:
                 self._overrun = Overrun()
             if self._overrun is not None and more:
                 await self._overrun.drop(self._cancel)
+
+    def send_head(self) -> None:
+        """Send the head, unless that has happened; see pounce.asgi.heads."""
+        if self._begun or self._head is None:
+            return
+        if not self._send_body(self._head, b"", True):
+            self._overrun = Overrun()
+
+    def end(self) -> None:
+        """The application has returned."""
+        self._begun = True
 
     def _send_body(self, head: ResponseHead, body: bytes, more: bool) -> bool:
         """Send content; false where nobody is there for it."""
