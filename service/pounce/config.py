@@ -244,7 +244,16 @@ class ServerConfig:
         Integer(0, unit="bytes"),
         0,
         "the largest request body",
-        details="0 is unlimited.",
+        details="0 is unlimited, but 128 MiB where execution is sync, which stores bodies until "
+        "they are whole.",
+    )
+    max_stored_size: int = option(
+        "limits",
+        Integer(0, unit="bytes"),
+        1_073_741_824,
+        "the most that the stored request bodies of one worker take together",
+        details="It is about execution = sync, and bodies larger than 64 KiB. One body more is "
+        "answered 503. 0 is unlimited, and less than max_body_size is as much as that.",
     )
     max_connections: int = option(
         "limits",

@@ -12,7 +12,7 @@ from wsgiref.validate import validator
 import pytest
 
 from pounce.asgi.types import MessageError
-from pounce.sync import content, exchange
+from pounce.sync import exchange, storage
 from tests.live import live, until
 from tests.wsgi import PLAIN, Environ, Start, serving
 
@@ -551,7 +551,7 @@ def digests(environ: Environ, start: Start) -> list[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("size", [1, 1000, content.MEMORY, content.MEMORY * 3])
+@pytest.mark.parametrize("size", [1, 1000, storage.MEMORY, storage.MEMORY * 3])
 @live
 async def test_content_is_there_whole(size: int, chunked: bool) -> None:
     content = b"line\n" * (size // 5) + b"x" * (size % 5)

@@ -119,7 +119,7 @@ MAY_KNOW = {
     },
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
-    "sync": {"asgi", "sync_app"},
+    "sync": {"asgi", "config", "sync_app"},
     "websocket": {"asgi", "http1", "net"},
     "http3": {"asgi", "config", "errors", "net"},
     "http1": {"asgi", "config", "handover", "net"},

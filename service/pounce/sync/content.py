@@ -1,41 +1,44 @@
 """A request's content, collected before a thread sees the request."""
 
 import asyncio
-import tempfile
-from typing import IO
+from http import HTTPStatus
 
 from pounce.asgi.cycle import Stream
+from pounce.sync.storage import NotStored, Storage, StoredContent
 
-MEMORY = 65_536
-"""How much of a content is kept in memory; more goes to a temporary file."""
+_REFUSAL_HEADERS = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"retry-after", b"10"),
+    (b"connection", b"close"),  # the rest of the content will not be read
+)
 
 
-async def collect(stream: Stream, piece: tuple[bytes, bool] | None) -> tuple[IO[bytes], int] | None:
+async def collect(
+    stream: Stream, piece: tuple[bytes, bool] | None, storage: Storage
+) -> tuple[StoredContent, int] | None:
     """The whole content, of which *piece* was read already; None if the client ends before.
 
-    It is a file that stands at its beginning, and its size. Raises OSError when there is no room
-    for it.
+    It stands at its beginning, and comes with its size. Raises NotStored.
     """
-    file = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - whoever gets it closes it
+    content = StoredContent(storage)
     whole = False
     try:
-        whole = await _fill(file, stream, piece)
+        if await _fill(content, stream, piece):
+            size = content.finish()
+            whole = True
+            return content, size
     finally:
         if not whole:
-            file.close()
-    if not whole:
-        return None
-    size = file.tell()
-    file.seek(0)
-    return file, size
+            content.close()
+    return None
 
 
-async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | None) -> bool:
+async def _fill(content: StoredContent, stream: Stream, piece: tuple[bytes, bool] | None) -> bool:
     while not stream.gone:
         # Asked again before any wait: more may have come since a task that calls this was made.
         piece = piece or stream.read_body()
         if piece is not None:
-            file.write(piece[0])
+            content.add(piece[0])
             if not piece[1]:
                 return True
             # A piece may be as many chunks as one turn of the loop allows (pounce.http1.body).
@@ -46,3 +49,12 @@ async def _fill(file: IO[bytes], stream: Stream, piece: tuple[bytes, bool] | Non
             await stream.wait_input()
         piece = None
     return False
+
+
+def refuse(stream: Stream, refusal: NotStored) -> None:
+    """Answer in the application's place."""
+    if not stream.gone:
+        status = refusal.status
+        text = f"{status} {HTTPStatus(status).phrase}: {refusal.reason}\n"
+        stream.start_response(status, _REFUSAL_HEADERS)
+        stream.send_body(text.encode("ascii"), False)

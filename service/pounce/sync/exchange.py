@@ -19,10 +19,11 @@ from pounce.asgi.departure import is_departure
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, MessageError, Scope
-from pounce.sync.content import collect
+from pounce.sync.content import collect, refuse
 from pounce.sync.outbox import Call
 from pounce.sync.replay import Replay
 from pounce.sync.roles import ExchangeStream, Runner, Threads
+from pounce.sync.storage import NotStored
 
 AHEAD = 1_048_576
 """How much of a response may wait to be sent before the thread that makes it has to wait."""
@@ -92,7 +93,7 @@ class Exchange(Cycle):
 
     async def _collect(self, piece: tuple[bytes, bool] | None) -> None:
         try:
-            content = await collect(self._stream, piece)
+            content = await collect(self._stream, piece, self._threads.storage)
             if content is None:
                 self._log_once()
                 return
@@ -102,6 +103,10 @@ class Exchange(Cycle):
             else:
                 file.close()
             self._threads.put(self)
+        except NotStored as refusal:
+            refuse(self._stream, refusal)
+            self.answered(refusal.status)
+            self._log_once()
         except Exception as error:
             self._take_failure(error)
 

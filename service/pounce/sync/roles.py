@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from pounce.asgi.cycle import Cycle, Stream
 from pounce.asgi.response_head import ResponseHead
 from pounce.sync.outbox import Outbox
+from pounce.sync.storage import Storage
 
 if TYPE_CHECKING:
     from pounce.sync.exchange import Exchange
@@ -31,6 +32,9 @@ class Threads(Protocol):
     """Where exchanges find a thread."""
 
     outbox: Outbox
+
+    storage: Storage
+    """What contents take room of until a thread has them."""
 
     ending: bool
     """Whether responses that are not complete are to be broken off."""

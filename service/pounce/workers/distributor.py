@@ -13,6 +13,7 @@ from pounce.asgi.context import ServerContext
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.outbox import Call, Outbox
 from pounce.sync.queue import RequestQueue
+from pounce.sync.storage import Storage, bounded, storage_of
 from pounce.workers.sync_worker import SyncWorker
 
 logger = logging.getLogger("pounce.worker")
@@ -28,6 +29,8 @@ class AcceptDistributor:
     A thread that is on one request for *patience* seconds is given up; a fresh one takes its
     place. *name* is what threads' names begin with.
     """
+
+    storage: Storage
 
     def __init__(
         self,
@@ -56,6 +59,8 @@ class AcceptDistributor:
     def serve(self, context: ServerContext) -> None:
         """Start the threads, and have them answer the requests of *context*."""
         context.make_cycle, context.threads = Exchange, self
+        context.config = config = bounded(context.config)
+        self.storage = storage_of(config)
         for _ in range(self._size):
             self._start_worker()
 
