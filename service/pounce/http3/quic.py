@@ -149,11 +149,21 @@ class ServerConnection(QuicConnection):
 
     @property
     def peer(self) -> Any:
-        """The client's present address, as it was given with its datagrams."""
-        return self._network_paths[0].addr
+        """The client's address, as it was given with its datagrams: the last validated one.
+
+        Anybody can send a datagram from a forged address, so a client that has moved is believed
+        to be at the new address only when it has answered what was sent there (RFC 9000 sections
+        8.2 and 9.3). The paths are in the order of their last use.
+        """
+        paths = self._network_paths
+        return next((path for path in paths if path.is_validated), paths[0]).addr
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take a datagram."""
+        if self.begun and not self._handshake_complete and addr != self._network_paths[0].addr:
+            # A client must not move before the end of the handshake (RFC 9000 section 9). aioquic
+            # would take the rest of a handshake from a forged address for proof of that address.
+            return
         super().receive_datagram(data, addr, now)
         self._bound()
 
@@ -312,7 +322,14 @@ class ServerConnection(QuicConnection):
         for space in self._spaces.values():
             while len(space.ack_queue) > _MAX_ACK_RANGES:
                 space.ack_queue.shift()
-        del self._network_paths[_MAX_PATHS:]
-        for path in self._network_paths:
+        self._bound_paths()
+
+    def _bound_paths(self) -> None:
+        """Drop those first that nobody has answered on; 1.2 itself drops none."""
+        paths = self._network_paths
+        while len(paths) > _MAX_PATHS:
+            forgeable = [path for path in paths[1:] if not path.is_validated]
+            paths.remove((forgeable or paths)[-1])
+        for path in paths:
             while len(path.remote_challenges) > _MAX_CHALLENGES:
                 path.remote_challenges.popleft()
