@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pounce.loggers import Logger, identity
+
 DESCRIPTORS = 16384
 """What hundreds of clients and their server need; a login's soft limit is 1024."""
 
@@ -29,9 +31,13 @@ def _log_as_it_was() -> Iterator[None]:
     """A service that ran in this process has taken pounce's log; the next test reads it."""
     logger = logging.getLogger("pounce")
     before = logger.handlers, logger.level, logger.propagate
+    last_resort = logging.lastResort
     yield
+    Logger.routing = None
+    identity.set(None)
     logger.handlers, level, logger.propagate = before
     logger.setLevel(level)
+    logging.lastResort = last_resort
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,14 @@ workers use the same channel.
 """
 
 import json
-import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Self
 
-logger = logging.getLogger("pounce.supervisor")
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.supervisor")
 
 # A message must fit the socket's send buffer (net.core.wmem_default, 208 KiB) even if every
 # character takes six bytes, as an escaped control character does in JSON; a traceback longer

@@ -7,13 +7,13 @@ limit, since Python offers no way to lower it between fork and exec.
 """
 
 import contextlib
-import logging
 import resource
 from dataclasses import replace
 
 from pounce.config import ServerConfig
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 # A connection that is closing keeps its descriptor, but no longer counts towards max_connections.
 _PER_CONNECTION = 2

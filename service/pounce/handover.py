@@ -11,13 +11,14 @@ only net.unix.max_dgram_qlen messages, 10 by default, whatever their size (unix(
 
 import errno
 import json
-import logging
 import os
 import socket
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol, Self
 
-logger = logging.getLogger("pounce.worker")
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.worker")
 
 # What a message may be at most: what a connection had received and not yet parsed (64 KiB, when
 # one more read of 256 KiB came), and a few hundred bytes about it. It has to fit the sender's

@@ -5,13 +5,14 @@ a test's list are all collectors. Collectors run on the supervisor's loop, so `c
 not block. If it raises, the error is logged, and the collector goes on being called.
 """
 
-import logging
 import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-logger = logging.getLogger("pounce.supervisor")
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.supervisor")
 
 # Seconds between two log records about the same collector: health is checked twice a second.
 _QUIET = 10.0

@@ -1,12 +1,12 @@
 """Which sockets a service serves: those it was given, matched to its configuration, and its own."""
 
-import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
+from pounce.loggers import get_logger
 from pounce.net.address import Address
 from pounce.net.listeners import (
     InheritedSocket,
@@ -19,7 +19,7 @@ from pounce.net.listeners import (
 
 _EVERY_INTERFACE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
-logger = logging.getLogger("pounce.server")
+logger = get_logger("pounce.server")
 
 
 @dataclass(frozen=True, slots=True)

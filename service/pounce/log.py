@@ -6,10 +6,10 @@ records get its generation and slot by themselves.
 
 import json
 import logging
-import sys
-from contextvars import ContextVar
-from logging.handlers import WatchedFileHandler
-from typing import Any, Literal
+import os
+import time
+from collections.abc import Callable
+from typing import Literal
 
 from pounce.lifecycle import (
     BudgetSpent,
@@ -30,40 +30,77 @@ from pounce.lifecycle import (
     WorkerStopped,
     worker_name,
 )
+from pounce.loggers import Fields, Logger, Routing, Voice, get_logger, identity
+from pounce.outlets import LogFile, Outlet, Spool, standard_error
 
-Fields = dict[str, Any]
+Encode = Callable[[logging.LogRecord], bytes]
 
-_identity: ContextVar[Fields | None] = ContextVar("pounce_identity", default=None)
+# How long the end of a process waits for a reader of its last records.
+_LAST_WORDS = 0.5
+
+logger = get_logger("pounce.server")
 
 
 def identify(generation: int, slot: int) -> None:
-    """Mark the records of this context (a worker's process or thread) as the worker's."""
-    _identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": worker_name(slot)})
+    """Mark the records of this thread, or of this process, as the worker's."""
+    identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": worker_name(slot)})
 
 
-def configure(
-    level: str, style: Literal["text", "json"], handler: logging.Handler | None = None
-) -> None:
-    """Send the "pounce" loggers to *handler*, or to standard error in *style*.
+class Spooled:
+    """Writes each record to *spool*, in the bytes that *encode* makes of it.
 
-    Called again with the same *handler*, it misses no record of the threads that log meanwhile.
+    With *gathers* a record is as many as it has lines.
     """
-    logger = logging.getLogger("pounce")
-    if handler is None:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_JSONFormatter() if style == "json" else _TextFormatter())
-    handler.addFilter(_add_identity)
-    _replace(logger, [handler])
-    logger.setLevel(level.upper())
-    # The application's own logging configuration must neither repeat nor silence ours.
-    logger.propagate = False
+
+    def __init__(self, spool: Spool, encode: Encode, *, gathers: bool = False) -> None:
+        self.spool = spool
+        self._encode = encode
+        self._gathers = gathers
+
+    def write(self, record: logging.LogRecord) -> None:
+        """Write *record*, or that it cannot be formatted."""
+        try:
+            data = self._encode(record)
+        except Exception as error:
+            data = self._encode(_instead_of(record, error))
+        self.spool.put(data, data.count(b"\n") if self._gathers else 1)
+
+    def flush(self) -> None:
+        """Write what could not be written before."""
+        self.spool.flush()
+
+    def finish(self, deadline: float) -> None:
+        """The same, but wait until *deadline*."""
+        self.spool.finish(deadline)
+
+    def forget(self) -> None:
+        """Drop what could not be written."""
+        self.spool.forget()
 
 
-def configure_access_log(handler: logging.Handler | None) -> None:
-    """Send the access log to *handler* alone, or with everything else."""
-    access = logging.getLogger("pounce.access")
-    _replace(access, [handler] if handler is not None else [])
-    access.propagate = handler is None
+def open_spool(journal: Outlet | None) -> Spool:
+    """A spool for the service's log: *journal*, or standard error."""
+    return Spool(journal or standard_error(), "the log", _warn)
+
+
+def open_access_log(path: str) -> Spooled:
+    """The access log in the file *path*; raises OSError."""
+    spool = Spool(LogFile(path), f"the access log {path}", _warn, elsewhere=True)
+    return Spooled(spool, _encode_message, gathers=True)
+
+
+def encoder(style: Literal["text", "json"]) -> Encode:
+    """What makes lines of records."""
+    formatter = _JSONFormatter() if style == "json" else _TextFormatter()
+    return lambda record: _line(formatter.format(record))
+
+
+def configure(level: str, voice: Voice, access: Voice | None = None) -> None:
+    """Send all records to *voice*, but those of the access log to *access*, if there is one."""
+    if Logger.routing is None:
+        _take_over()
+    others = {} if access is None else {"pounce.access": access}
+    Logger.routing = Routing(getattr(logging, level.upper()), voice, others)
 
 
 def reopen_access_log() -> None:
@@ -72,31 +109,76 @@ def reopen_access_log() -> None:
     The next line would find it as well; but until then the file that was moved stays open, and
     takes its space also when it is removed.
     """
-    for handler in logging.getLogger("pounce.access").handlers:
-        if isinstance(handler, WatchedFileHandler):
-            handler.acquire()
+    for voice in _voices():
+        if isinstance(voice, Spooled):
             try:
-                handler.reopenIfNeeded()
+                voice.spool.follow()
             except OSError as error:
-                text = "the access log cannot be opened anew: %s"
-                logging.getLogger("pounce.server").warning(text, error)
-            finally:
-                handler.release()
+                logger.warning("the access log cannot be opened anew: %s", error)
 
 
-def _replace(logger: logging.Logger, handlers: list[logging.Handler]) -> None:
-    # In this order, because other threads log all the while.
-    old, logger.handlers = logger.handlers, handlers
-    for each in old:
-        if each not in handlers:
-            each.close()
+def flush() -> None:
+    """Write what could not be written before, and say what was lost; call it now and then."""
+    for voice in _voices():
+        voice.flush()
 
 
-def _add_identity(record: logging.LogRecord) -> bool:
-    identity = _identity.get()
-    if identity is not None:
-        record.pounce = {**identity, **getattr(record, "pounce", {})}
-    return True
+def finish() -> None:
+    """Write what could not be written before, now or never: the process is to end."""
+    deadline = time.monotonic() + _LAST_WORDS
+    for voice in _voices():
+        voice.finish(deadline)
+
+
+def _voices() -> list[Voice]:
+    return Logger.routing.voices if Logger.routing else []
+
+
+def _forget() -> None:
+    for voice in _voices():
+        voice.forget()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _warn(text: str) -> None:
+    logger.warning("%s", text)
+
+
+def _take_over() -> None:
+    """Set up the application's side of logging, once: what it sets later is not touched."""
+    # A handler of the application may hear pounce, but does not repeat it by being at the root.
+    public = logging.getLogger("pounce")
+    public.propagate = False
+    public.setLevel(logging.DEBUG)
+    logging.lastResort = _LastResort(logging.WARNING)
+
+
+class _LastResort(logging.Handler):
+    """What nobody has configured a handler for goes to the service's log, and never blocks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record*, unless it is pounce's own and is there already."""
+        routing = Logger.routing
+        if routing is not None and not record.name.startswith("pounce."):
+            identity.mark(record)
+            routing.voice.write(record)
+
+
+def _instead_of(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    what = f"a record cannot be formatted, {type(error).__name__}: {record.msg}"
+    return logging.LogRecord(
+        record.name, record.levelno, record.pathname, record.lineno, what, None, None
+    )
+
+
+def _encode_message(record: logging.LogRecord) -> bytes:
+    return _line(record.getMessage())
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 class _TextFormatter(logging.Formatter):
@@ -132,7 +214,7 @@ class LogCollector:
     """Tells the lifecycle as log records."""
 
     def __init__(self) -> None:
-        self._logger = logging.getLogger("pounce.supervisor")
+        self._logger = get_logger("pounce.supervisor")
 
     def collect(self, event: LifecycleEvent) -> None:
         """Log *event*, if it is one that an operator wants to read."""

@@ -1,10 +1,8 @@
 """One service: configuration, sockets, systemd, log and supervisor, put together."""
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
 from pounce import log
@@ -14,16 +12,22 @@ from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
 from pounce.listening import Listeners, collect_listeners, describe, warn_of_held
+from pounce.loggers import get_logger
 from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import inherited_descriptors
 from pounce.systemd.credentials import resolve_credential
 from pounce.systemd.directories import runtime_directory
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
-from pounce.systemd.journal import JournalHandler, stderr_is_journal
+from pounce.systemd.journal import (
+    JOURNAL_SOCKET,
+    JournalSocket,
+    encode_record,
+    stderr_is_journal,
+)
 from pounce.systemd.notify import SystemdNotifier
 from pounce.varlink import SOCKET
 
-logger = logging.getLogger("pounce.server")
+logger = get_logger("pounce.server")
 
 
 class Server:
@@ -83,9 +87,7 @@ class Server:
     def serve(self) -> None:
         """Serve; raises PounceError when it cannot start or go on."""
         raise_limit()
-        # One for as long as it serves: threads use it while a reload configures the log anew.
-        self._journal = JournalHandler() if stderr_is_journal() else None
-        self._configure_log(self._config)
+        self._log = _Log(self._config)
         notifier = SystemdNotifier()
         inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
@@ -105,6 +107,7 @@ class Server:
         finally:
             listeners.close()
             notifier.close()
+            log.finish()
 
     def _supervise(self, notifier: SystemdNotifier, keeper: ConnectionStore | None) -> Supervisor:
         supervisor = Supervisor(
@@ -120,11 +123,6 @@ class Server:
             if self._over:
                 supervisor.shutdown()
         return supervisor
-
-    def _configure_log(self, config: ServerConfig) -> None:
-        access = None if config.access_log in ("off", "on") else _access_log(config.access_log)
-        log.configure(config.log_level, config.log_format, self._journal)
-        log.configure_access_log(access)
 
     def _announce(self, listeners: Listeners) -> None:
         for sock in listeners.stream:
@@ -148,9 +146,56 @@ class Server:
         for key, value in _fixed(config).items():
             if value != _fixed(self._config)[key]:
                 logger.warning("reload: a changed %s takes effect at the next restart", key)
-        self._configure_log(config)
+        self._log.configure(config)
         self._config = config
         return config
+
+
+class _Log:
+    """Where the service's records go; its threads use it for as long as it serves."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        journal = _journal()
+        self._encodes_entries = journal is not None
+        self._spool = log.open_spool(journal)
+        self._access: tuple[str, log.Spooled] | None = None
+        self.configure(config)
+        if journal is None and stderr_is_journal():
+            logger.warning(
+                "%s cannot be reached: records go to the journal as plain text, by standard error",
+                JOURNAL_SOCKET,
+            )
+
+    def configure(self, config: ServerConfig) -> None:
+        """Write what *config* wants where it wants it; raises ConfigError."""
+        encode = encode_record if self._encodes_entries else log.encoder(config.log_format)
+        old, self._access = self._access, self._open_access(config.access_log)
+        access = self._access[1] if self._access else None
+        log.configure(config.log_level, log.Spooled(self._spool, encode), access)
+        if old is not None and old is not self._access:
+            old[1].spool.close()
+
+    def _open_access(self, path: str) -> tuple[str, log.Spooled] | None:
+        if path in ("off", "on"):
+            return None
+        if self._access is not None and self._access[0] == path:
+            return self._access
+        try:
+            return path, log.open_access_log(path)
+        except OSError as error:
+            raise ConfigError(
+                f"the access log {path!r} cannot be written: {error.strerror}",
+                hint="set `access_log` to a file in a directory that the service's user may "
+                "write in",
+            ) from error
+
+
+def _journal() -> JournalSocket | None:
+    """The journal, if standard error is connected to it and its own socket can be reached."""
+    try:
+        return JournalSocket() if stderr_is_journal() else None
+    except OSError:
+        return None
 
 
 def _fixed(config: ServerConfig) -> dict[str, object]:
@@ -173,17 +218,6 @@ def _with_credentials(config: ServerConfig) -> ServerConfig:
         for entry in config.listen
     )
     return replace(config, environment=environment, listen=listen)
-
-
-def _access_log(path: str) -> logging.Handler:
-    try:
-        # It reopens the file when logrotate(8) has moved it away.
-        return WatchedFileHandler(path)
-    except OSError as error:
-        raise ConfigError(
-            f"the access log {path!r} cannot be written: {error.strerror}",
-            hint="set `access_log` to a file in a directory that the service's user may write in",
-        ) from error
 
 
 def _control_path(config: ServerConfig) -> Path | None:

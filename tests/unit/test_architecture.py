@@ -60,12 +60,13 @@ MAY_KNOW = {
         "lifecycle",
         "listening",
         "log",
+        "loggers",
         "supervisor",
         "systemd",
         "varlink",
     },
     "endpoints": {"config", "errors", "kinds", "net"},
-    "listening": {"config", "errors", "net"},
+    "listening": {"config", "errors", "loggers", "net"},
     "launch": {"config", "config_file", "errors"},
     "systemd": {
         "config",
@@ -75,6 +76,7 @@ MAY_KNOW = {
         "handover",
         "kinds",
         "lifecycle",
+        "loggers",
         "net",
         "options",
     },
@@ -91,6 +93,7 @@ MAY_KNOW = {
         "lifecycle",
         "listening",
         "log",
+        "loggers",
         "mailboxes",
         "net",
         "scoreboard",
@@ -109,6 +112,7 @@ MAY_KNOW = {
         "http3",
         "interpreter",
         "log",
+        "loggers",
         "mailboxes",
         "net",
         "scoreboard",
@@ -119,28 +123,30 @@ MAY_KNOW = {
     },
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
-    "sync": {"asgi", "config", "sync_app"},
-    "websocket": {"asgi", "http1", "net"},
-    "http3": {"asgi", "config", "errors", "net"},
+    "sync": {"asgi", "config", "loggers", "sync_app"},
+    "websocket": {"asgi", "http1", "loggers", "net"},
+    "http3": {"asgi", "config", "errors", "loggers", "net"},
     "http1": {"asgi", "config", "handover", "net"},
-    "asgi": {"config", "errors", "flight", "net"},
-    "log": {"lifecycle"},
+    "asgi": {"config", "errors", "flight", "loggers", "net"},
+    "log": {"lifecycle", "loggers", "outlets"},
     "net": {"errors"},
     "config_text": {"config", "config_file", "kinds", "options"},
     "config_file": {"config", "errors", "kinds", "options"},
-    "descriptors": {"config"},
+    "descriptors": {"config", "loggers"},
     "config": {"cpus", "kinds", "listen", "net", "options"},
     "listen": {"errors", "kinds", "net", "options"},
     "options": {"errors", "kinds"},
     "kinds": {"net"},
-    "channel": set(),
+    "channel": {"loggers"},
     "cpus": set(),
     "errors": set(),
     "flight": set(),
     "interpreter": set(),
-    "handover": set(),
-    "lifecycle": set(),
+    "handover": {"loggers"},
+    "lifecycle": {"loggers"},
+    "loggers": set(),
     "mailboxes": set(),
+    "outlets": set(),
     "scoreboard": set(),
     "sync_app": set(),
     "varlink": set(),
@@ -254,6 +260,19 @@ def test_only_systemd_knows_its_variables(name: str) -> None:
 def test_an_engine_knows_no_address_family(name: str) -> None:
     names = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(TREES[name])}
     assert not {each for each in names if each.startswith("AF_")}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_logger_is_out_of_an_applications_reach(name: str) -> None:
+    named = [
+        node.args[0].value
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") == "getLogger"
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    mine = [each for each in named if str(each).startswith("pounce")]
+    assert mine == (["pounce"] if name == "log.py" else []), "use pounce.loggers.get_logger"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,11 +1,12 @@
 """The log, as it arrives at standard error."""
 
-import contextvars
 import json
 import logging
-import sys
+import os
 import threading
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Literal
 
 import pytest
 
@@ -30,13 +31,58 @@ from pounce.lifecycle import (
     WorkerStarted,
     WorkerStopped,
 )
+from pounce.loggers import get_logger
+from pounce.outlets import Stream
 
-Captured = pytest.CaptureFixture[str]
-Logged = pytest.LogCaptureFixture
+
+class Reader:
+    """The reading end of what the log is written to."""
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(writer, False)
+        self.outlet = Stream(writer)
+
+    def configure(self, level: str, style: Literal["text", "json"] = "text") -> None:
+        log.configure(level, log.Spooled(log.open_spool(self.outlet), log.encoder(style)))
+
+    def read(self) -> str:
+        with suppress(BlockingIOError):
+            return os.read(self._reader, 65_536).decode()
+        return ""
+
+    def close(self) -> None:
+        os.close(self._reader)
+        self.outlet.close()
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    reader = Reader()
+    yield reader
+    reader.close()
+
+
+class Kept:
+    """A voice that keeps its records."""
+
+    def __init__(self) -> None:
+        self.records: list[logging.LogRecord] = []
+        self.write = self.records.append
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def finish(self, deadline: float) -> None:
+        """Nothing waits."""
+
+    def forget(self) -> None:
+        """Nothing waits."""
 
 
 def emit(message: str, level: int = logging.INFO, **fields: Any) -> None:
-    logging.getLogger("pounce.worker").log(level, message, extra={"pounce": fields})
+    get_logger("pounce.worker").log(level, message, extra={"pounce": fields})
 
 
 def as_worker(generation: int, slot: int, message: str, **fields: Any) -> None:
@@ -44,56 +90,40 @@ def as_worker(generation: int, slot: int, message: str, **fields: Any) -> None:
         log.identify(generation, slot)
         emit(message, **fields)
 
-    contextvars.Context().run(main)
+    thread = threading.Thread(target=main)
+    thread.start()
+    thread.join()
 
 
-def test_a_handler_that_stays_is_not_closed_and_one_that_goes_is_after_its_successor_came() -> None:
-    logger = logging.getLogger("pounce")
-    closed: list[logging.Handler] = []
-
-    class Handler(logging.NullHandler):
-        def close(self) -> None:
-            assert self not in logger.handlers
-            closed.append(self)
-            super().close()
-
-    first, second = Handler(), Handler()
-    log.configure("info", "text", first)
-    log.configure("debug", "text", first)
-    assert closed == []
-    log.configure("info", "text", second)
-    assert closed == [first]
-
-
-def test_text(capsys: Captured) -> None:
-    log.configure("info", "text")
+def test_text(reader: Reader) -> None:
+    reader.configure("info")
     emit("hello")
-    line = capsys.readouterr().err
+    line = reader.read()
     assert line.endswith(" INFO    hello\n")
     assert len(line.split()[0]) == len("2026-01-31")
 
 
-def test_text_names_the_worker(capsys: Captured) -> None:
-    log.configure("info", "text")
+def test_text_names_the_worker(reader: Reader) -> None:
+    reader.configure("info")
     as_worker(3, 1, "hello")
-    assert capsys.readouterr().err.endswith(" INFO    [3.1] hello\n")
+    assert reader.read().endswith(" INFO    [3.1] hello\n")
 
 
-def test_text_has_the_traceback(capsys: Captured) -> None:
-    log.configure("info", "text")
+def test_text_has_the_traceback(reader: Reader) -> None:
+    reader.configure("info")
     try:
         int("out of luck")
     except ValueError:
-        logging.getLogger("pounce.error").exception("it failed")
-    told = capsys.readouterr().err
+        get_logger("pounce.error").exception("it failed")
+    told = reader.read()
     assert " ERROR   it failed\nTraceback" in told
     assert told.endswith("ValueError: invalid literal for int() with base 10: 'out of luck'\n")
 
 
-def test_json(capsys: Captured) -> None:
-    log.configure("info", "json")
+def test_json(reader: Reader) -> None:
+    reader.configure("info", "json")
     as_worker(3, 1, "two\nlines", POUNCE_REQUEST="GET /", POUNCE_OBJECT=ValueError("odd"))
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = reader.read().splitlines()
     told = json.loads(line)
     assert told.pop("time")[10] == "T"
     assert told == {
@@ -107,61 +137,52 @@ def test_json(capsys: Captured) -> None:
     }
 
 
-def test_what_a_record_says_itself_wins_over_who_says_it(capsys: Captured) -> None:
-    log.configure("info", "json")
+def test_what_a_record_says_itself_wins_over_who_says_it(reader: Reader) -> None:
+    reader.configure("info", "json")
     as_worker(3, 1, "about another", POUNCE_WORKER=7)
-    assert json.loads(capsys.readouterr().err)["pounce_worker"] == 7
+    assert json.loads(reader.read())["pounce_worker"] == 7
 
 
-def test_each_thread_has_its_own_identity(capsys: Captured) -> None:
-    log.configure("info", "text")
+def test_a_record_that_cannot_be_formatted_is_told_nevertheless(reader: Reader) -> None:
+    reader.configure("info")
+    get_logger("pounce.worker").warning("%d of them", "many")
+    assert reader.read().endswith(" WARNING a record cannot be formatted, TypeError: %d of them\n")
+
+
+def test_each_thread_has_its_own_identity(reader: Reader) -> None:
+    reader.configure("info")
     emit("before")
-    threads = [
-        threading.Thread(target=as_worker, args=(1, slot, f"from {slot}")) for slot in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for slot in range(3):
+        as_worker(1, slot, f"from {slot}")
     emit("after")
-    told = capsys.readouterr().err
+    told = reader.read()
     assert all(f"[1.{slot}] from {slot}\n" in told for slot in range(3))
     assert "INFO    before\n" in told
     assert "INFO    after\n" in told
 
 
-def test_the_level(capsys: Captured) -> None:
-    log.configure("warning", "text")
+def test_the_threads_of_a_process_that_is_a_worker_have_its_identity(reader: Reader) -> None:
+    reader.configure("info")
+    log.identify(2, 5)
+    thread = threading.Thread(target=emit, args=("from a thread",))
+    thread.start()
+    thread.join()
+    assert reader.read().endswith("[2.5] from a thread\n")
+
+
+def test_the_level(reader: Reader) -> None:
+    reader.configure("warning")
     emit("quiet", logging.INFO)
     emit("loud", logging.WARNING)
-    assert "quiet" not in (told := capsys.readouterr().err)
+    assert "quiet" not in (told := reader.read())
     assert "loud" in told
 
 
-def test_configuring_again_repeats_nothing(capsys: Captured) -> None:
-    log.configure("info", "text")
-    log.configure("info", "text")
+def test_configuring_again_repeats_nothing(reader: Reader) -> None:
+    reader.configure("info")
+    reader.configure("info")
     emit("once")
-    assert capsys.readouterr().err.count("once") == 1
-
-
-def test_the_applications_logging_neither_repeats_nor_silences_it(capsys: Captured) -> None:
-    log.configure("info", "text")
-    root = logging.StreamHandler(sys.stderr)
-    logging.getLogger().addHandler(root)
-    try:
-        emit("once")
-    finally:
-        logging.getLogger().removeHandler(root)
-    assert capsys.readouterr().err.count("once") == 1
-
-
-def test_a_handler_of_ones_own_gets_the_identity(caplog: Logged) -> None:
-    log.configure("info", "text", caplog.handler)
-    as_worker(3, 1, "hello")
-    [record] = caplog.records
-    assert vars(record)["pounce"] == {"POUNCE_GENERATION": 3, "POUNCE_WORKER": 1}
-    caplog.handler.filters.clear()
+    assert reader.read().count("once") == 1
 
 
 # The service's story
@@ -214,10 +235,11 @@ STORY: list[tuple[LifecycleEvent, int, str]] = [
 
 
 @pytest.mark.parametrize(("event", "level", "text"), STORY, ids=lambda value: type(value).__name__)
-def test_an_event_is_told(event: LifecycleEvent, level: int, text: str, caplog: Logged) -> None:
-    log.configure("debug", "text", caplog.handler)
+def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
+    kept = Kept()
+    log.configure("debug", kept)
     log.LogCollector().collect(event)
-    [record] = caplog.records
+    [record] = kept.records
     assert (record.levelno, record.getMessage(), record.name) == (
         level,
         text,
@@ -229,14 +251,13 @@ def test_an_event_is_told(event: LifecycleEvent, level: int, text: str, caplog: 
     if isinstance(event, WorkerEvent):
         expected |= {"POUNCE_WORKER": event.slot, "POUNCE_TARGET": 42}
     assert vars(record)["pounce"] == expected
-    caplog.handler.filters.clear()
 
 
-def test_the_health_check_is_not_told(caplog: Logged) -> None:
-    log.configure("debug", "text", caplog.handler)
+def test_the_health_check_is_not_told() -> None:
+    kept = Kept()
+    log.configure("debug", kept)
     log.LogCollector().collect(HealthChecked(Phase.SERVING, 1, 2, 2, 0, 0, True, 1.0, 0.0))
-    assert not caplog.records
-    caplog.handler.filters.clear()
+    assert not kept.records
 
 
 def test_every_event_is_in_the_story() -> None:

@@ -7,8 +7,9 @@ from functools import lru_cache
 
 from pounce.asgi.types import Scope
 from pounce.config import ServerConfig
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.access")
+logger = get_logger("pounce.access")
 
 # A line is a record: nothing a client sends may end it, or its quoted part.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0), 0x22, 0x5C)}

@@ -1,15 +1,15 @@
 """One request and its response: the application is called here, for every protocol alike."""
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import Overrun, is_departure
 from pounce.asgi.types import Message, MessageError, Scope
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.error")
+logger = get_logger("pounce.error")
 
 
 class Stream(Protocol):

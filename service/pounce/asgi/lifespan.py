@@ -1,15 +1,15 @@
 """The ASGI lifespan protocol (ASGI specification, "Lifespan Protocol", version 2.0)."""
 
 import asyncio
-import logging
 import traceback
 from enum import Enum, auto
 from typing import Any, Literal
 
 from pounce.asgi.types import ASGIApp, Message, Scope
 from pounce.errors import ApplicationError
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.error")
+logger = get_logger("pounce.error")
 
 # Seconds in which the application should return after its last answer.
 _LAST_WORDS = 1.0

@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import importlib.metadata
-import logging
 import os
 import sys
 import traceback
@@ -14,8 +13,9 @@ from typing import Any, cast
 
 from pounce.config import ServerConfig
 from pounce.errors import ApplicationError, ConfigError
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 # The directories that applications were imported from in this process, the last one current.
 _entered: list[str] = []

@@ -13,7 +13,6 @@ network has one, those go first that have not sent a byte: an honest client spea
 """
 
 import heapq
-import logging
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
@@ -21,7 +20,9 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
-logger = logging.getLogger("pounce.worker")
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.worker")
 
 SILENT, BEGUN, ASKED = range(3)
 """A newcomer's progress: it has sent nothing, a part of its first request, or all of that.

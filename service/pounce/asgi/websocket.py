@@ -1,7 +1,6 @@
 """One WebSocket: the application is called here, whatever carries its messages."""
 
 import asyncio
-import logging
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -9,8 +8,9 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import as_bytes
 from pounce.asgi.departure import is_departure
 from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.error")
+logger = get_logger("pounce.error")
 
 
 class Socket(Protocol):

@@ -1,7 +1,6 @@
 """One client's connection: QUIC below, requests above, and when it begins and ends."""
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from math import inf
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +26,7 @@ from pounce.http3.fields import RequestHead
 from pounce.http3.quic import TIMER_STEP, ServerConnection
 from pounce.http3.stream import RequestStream
 from pounce.http3.timer import Timer
+from pounce.loggers import get_logger
 from pounce.net.forwarded import Origin
 
 # Seconds for a client to complete the handshake.
@@ -36,7 +36,7 @@ HANDSHAKE_TIMEOUT = 10.0
 # timeouts of the connection's own (RFC 9002 section 6.2.1).
 _GRACE = 0.2
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 
 class Path(NamedTuple):

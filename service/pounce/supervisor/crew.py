@@ -1,6 +1,5 @@
 """Starting, watching and ending workers."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pounce.lifecycle import (
     WorkerStarted,
     WorkerStopped,
 )
+from pounce.loggers import get_logger
 from pounce.scoreboard import Scoreboard
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
@@ -29,7 +29,7 @@ from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
 from pounce.supervisor.targets import _parallel_join_targets, _target_id
 from pounce.workers import Application, Assignment
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 # What a worker that has to end at once gives its handlers to clean up.
 SHORT_GRACE = 1.0

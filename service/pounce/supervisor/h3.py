@@ -1,17 +1,17 @@
 """What the HTTP/3 workers of a service share: UDP sockets, mailboxes and a secret."""
 
-import logging
 import os
 import socket
 from collections.abc import Sequence
 
 from pounce.config import ServerConfig
 from pounce.handover import QUIC, Keeper
+from pounce.loggers import get_logger
 from pounce.mailboxes import Mailboxes
 from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import SECRET_SIZE, Mail
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 
 class H3:

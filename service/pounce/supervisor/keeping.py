@@ -1,6 +1,5 @@
 """Connections, and the scoreboard's counts, on their way between two runs of the service."""
 
-import logging
 import os
 import select
 import socket
@@ -8,10 +7,11 @@ from collections import deque
 from collections.abc import Collection
 
 from pounce.handover import PAUSE, SCOREBOARD, Crowded, Handover, Keeper, Passage
+from pounce.loggers import get_logger
 from pounce.scoreboard import Scoreboard
 from pounce.supervisor.loop import Loop, Timer
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 Kept = tuple[socket.socket, Passage]
 

@@ -4,7 +4,6 @@ A replacement is started beside the worker it replaces, which drains only when t
 ready: the same start-before-stop as a reload, one slot at a time.
 """
 
-import logging
 import os
 import random
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pounce.config import ServerConfig
 from pounce.lifecycle import worker_name
+from pounce.loggers import get_logger
 from pounce.supervisor.crew import Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.loop import Timer
@@ -24,7 +24,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Seconds until the next replacement after one that failed, or that did not help.
 _RETRY = 30.0
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 
 class Renewal:

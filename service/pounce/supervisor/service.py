@@ -1,10 +1,10 @@
 """The service as a whole: steps SERVICE_TABLE."""
 
-import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from pounce import log
 from pounce.channel import Reopen
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
@@ -18,7 +18,7 @@ from pounce.lifecycle import (
     Stopped,
     Stopping,
 )
-from pounce.log import reopen_access_log
+from pounce.loggers import get_logger
 from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import Crew
@@ -45,7 +45,7 @@ _QUEUING = (ServiceAction.QUEUE_RELOAD, ServiceAction.QUEUE_RESTART)
 
 Outcome = Future[None]
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 
 class Service:
@@ -180,7 +180,7 @@ class Service:
     def reopen_log(self) -> None:
         """Have every process open the access log's file anew (SIGUSR1)."""
         logger.info("SIGUSR1: the access log, if it is a file, is opened anew")
-        reopen_access_log()
+        log.reopen_access_log()
         for worker in self._generations.everyone:
             self.crew.send(worker, Reopen())
 
@@ -296,6 +296,7 @@ class Service:
         if self.finished:
             return
         self._loop.call_later(_HEALTH_INTERVAL, self._watch)
+        log.flush()
         generations = self._generations
         self.crew.look_for_silent(generations.everyone, self.config.worker_timeout)
         if generations.current is not None:

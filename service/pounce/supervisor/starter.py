@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from pounce import log
 from pounce.descriptors import raise_limit
 from pounce.lifecycle import worker_name
 from pounce.supervisor.handle import HOST_SLOT
@@ -56,8 +57,11 @@ class Starter:
         def main() -> int:
             nonlocal worker
             raise_limit()
-            worker = self._create_worker(assignment, None)
-            return worker.run()
+            try:
+                worker = self._create_worker(assignment, None)
+                return worker.run()
+            finally:
+                log.finish()
 
         target = ProcessTarget(
             main,

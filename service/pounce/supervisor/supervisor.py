@@ -6,7 +6,6 @@ there is one short method for each: of a worker in `supervisor.crew`, of a gener
 service in `supervisor.service`.
 """
 
-import logging
 import signal
 import socket
 import threading
@@ -25,6 +24,7 @@ from pounce.handover import Keeper
 from pounce.interpreter import has_global_lock
 from pounce.lifecycle import Collectors, LifecycleCollector
 from pounce.listening import match_listeners
+from pounce.loggers import get_logger
 from pounce.supervisor.h3 import H3, recall_secret
 from pounce.supervisor.interface import open_control
 from pounce.supervisor.loop import Loop
@@ -35,7 +35,7 @@ from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import ServiceInput
 from pounce.workers import App, Application, SyncApp
 
-logger = logging.getLogger("pounce.supervisor")
+logger = get_logger("pounce.supervisor")
 
 
 class Supervisor:

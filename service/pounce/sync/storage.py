@@ -1,6 +1,5 @@
 """Where requests' contents wait until a thread takes them, and how much room that may take."""
 
-import logging
 import tempfile
 import threading
 from contextlib import suppress
@@ -8,8 +7,9 @@ from dataclasses import replace
 from math import inf
 
 from pounce.config import ServerConfig
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 MEMORY = 65_536
 """How much of a content is kept in memory; more goes to a temporary file."""

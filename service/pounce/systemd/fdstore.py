@@ -98,6 +98,7 @@ class ConnectionStore:
         reader, writer = os.pipe()
         self._notifier.send("BARRIER=1", [writer])
         os.close(writer)
+        self._notifier.finish(_PATIENCE_MS / 1000)
         poll = select.poll()
         poll.register(reader, select.POLLHUP)
         poll.poll(_PATIENCE_MS)

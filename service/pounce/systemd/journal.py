@@ -24,11 +24,8 @@ _PRIORITIES = {  # syslog(3) levels
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
+_formatter = logging.Formatter()
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-
-# An unresponsive journal delays an entry, and the event loop that writes it, by no more than
-# this; then the entry is dropped. A socket timeout would cost every entry a poll(2).
-_SEND_TIMEOUT = struct.pack("ll", 0, 100_000)
 
 
 def stderr_is_journal() -> bool:
@@ -40,63 +37,47 @@ def stderr_is_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-class JournalHandler(logging.Handler):
-    """Sends each record as one journal entry.
+class JournalSocket:
+    """Sends entries to the journal; processes and threads may share it: each is one datagram.
 
-    Besides the message, the entry has the record's origin and the journal fields of
-    ``extra={"pounce": {"POUNCE_WORKER": 3, ...}}``. The socket is safe to share among threads and
-    forked children, because every entry is one datagram. It is connected, for otherwise each entry
-    looks the path up, which takes longer than the rest of sending it; and again when a socket that
-    has taken the place of the first one's peer is there.
+    It is connected, for otherwise each entry looks the path up, which takes longer than the rest of
+    sending it; and again when a socket that has taken the place of the first one's peer is there.
+    Raises OSError where there is no journal.
     """
 
-    def __init__(self, path: Path = JOURNAL_SOCKET, *, identifier: str = "pounce") -> None:
-        super().__init__()
+    def __init__(self, path: Path = JOURNAL_SOCKET) -> None:
         self._path = str(path)
-        self._identifier = identifier
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send *record*; a failure is told on standard error and never raised."""
         try:
-            self._send(self._entry(record))
-        except Exception:  # logging.Handler leaves no error to its caller
-            self.handleError(record)
+            self._socket.connect(self._path)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def write(self, data: bytes) -> int:
+        """Send an entry. Raises OSError, and BlockingIOError where the journal is too slow."""
+        try:
+            self._socket.send(data, socket.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
+                self._send_sealed(data)
+            elif error.errno in (errno.ENOTCONN, errno.ECONNREFUSED):
+                self._socket.connect(self._path)
+                self._socket.send(data, socket.MSG_DONTWAIT)
+            else:
+                raise
+        return len(data)
+
+    def follow(self) -> None:
+        """It is found anew when it is lost."""
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-        super().close()
-
-    def _entry(self, record: logging.LogRecord) -> bytes:
-        extra: Mapping[str, object] = getattr(record, "pounce", None) or {}
-        message = record.getMessage() if self._is_plain(record) else self.format(record)
-        origin = _origin(
-            record.levelno,
-            self._identifier,
-            record.name,
-            record.pathname,
-            record.lineno,
-            record.funcName,
-        )
-        return encode_entry(extra) + _encode_field("MESSAGE", message) + origin
-
-    def _is_plain(self, record: logging.LogRecord) -> bool:
-        """Whether there is nothing to format but the message, as in nearly every record."""
-        return self.formatter is None and not record.exc_info and not record.stack_info
-
-    def _send(self, entry: bytes) -> None:
-        try:
-            self._socket.send(entry)
-        except OSError as error:
-            if error.errno in (errno.EMSGSIZE, errno.ENOBUFS):
-                self._send_sealed(entry)
-            elif error.errno in (errno.ENOTCONN, errno.ECONNREFUSED):
-                self._socket.connect(self._path)
-                self._send(entry)
-            else:
-                raise
 
     def _send_sealed(self, entry: bytes) -> None:
         """Pass an entry too large for a datagram in a memory file that cannot change any more."""
@@ -106,7 +87,20 @@ class JournalHandler(logging.Handler):
             file.flush()
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
-            self._socket.sendmsg([], [rights], 0, self._path)
+            self._socket.sendmsg([], [rights], socket.MSG_DONTWAIT)
+
+
+def encode_record(record: logging.LogRecord) -> bytes:
+    """The entry of *record*: its message, its origin, and its journal fields.
+
+    Those are in ``extra={"pounce": {"POUNCE_WORKER": 3, ...}}``.
+    """
+    extra: Mapping[str, object] = record.__dict__.get("pounce") or {}
+    # There is nothing to format but the message, in nearly every record.
+    is_plain = not record.exc_info and not record.stack_info
+    message = record.getMessage() if is_plain else _formatter.format(record)
+    origin = _origin(record.levelno, record.name, record.pathname, record.lineno, record.funcName)
+    return encode_entry(extra) + _encode_field("MESSAGE", message) + origin
 
 
 def encode_entry(fields: Mapping[str, object]) -> bytes:
@@ -115,13 +109,11 @@ def encode_entry(fields: Mapping[str, object]) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _origin(
-    level: int, identifier: str, name: str, file: str, line: int, function: str | None
-) -> bytes:
+def _origin(level: int, name: str, file: str, line: int, function: str | None) -> bytes:
     """What an entry says of the place it comes from: many come from the same."""
     fields = {
         "PRIORITY": _priority(level),
-        "SYSLOG_IDENTIFIER": identifier,
+        "SYSLOG_IDENTIFIER": "pounce",
         "LOGGER": name,
         "CODE_FILE": file,
         "CODE_LINE": line,

@@ -1,10 +1,11 @@
 """Telling systemd how the service fares: sd_notify(3), from lifecycle events."""
 
-import logging
+import errno
 import os
+import select
 import socket
-import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from pounce.lifecycle import (
@@ -19,15 +20,19 @@ from pounce.lifecycle import (
     Stopping,
     WorkerFailed,
 )
+from pounce.loggers import get_logger
 
-logger = logging.getLogger("pounce.server")
+logger = get_logger("pounce.server")
 
 # How long one message keeps a slow start or stop alive. Well above any health interval, so a
 # supervisor that turns is never cut off; short enough that one that froze soon is.
 _EXTENSION = "EXTEND_TIMEOUT_USEC=30000000"
 
-# A full queue at systemd's end may delay the supervisor's loop by this much and no more.
-_SEND_TIMEOUT = struct.pack("ll", 1, 0)
+# How many messages wait while systemd reads none. That lasts minutes, in which nothing new is said.
+_MOST_UNSENT = 1000
+
+# Seconds that the end of the service waits for systemd to take the last messages.
+_LAST_WORDS = 1.0
 
 _MAX_REASON = 200  # characters of an error in the status line; the journal has all of it
 
@@ -53,9 +58,11 @@ class SystemdNotifier:
         self._starting = ""  # the generation that a reload starts
         self._status = ""  # as sent last
         self._heard = True
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
 
     def collect(self, event: LifecycleEvent) -> None:
         """Tell systemd what *event* means to it, if anything."""
+        self._flush()
         match event:
             case HealthChecked():
                 self._on_health_checked(event)
@@ -73,22 +80,57 @@ class SystemdNotifier:
                 self._on_stopping(event)
 
     def send(self, states: str, descriptors: Sequence[int] = ()) -> None:
-        """Send *states*, lines of NAME=value, with *descriptors* (FDSTORE=1, BARRIER=1)."""
+        """Send *states*, lines of NAME=value, with *descriptors* (FDSTORE=1, BARRIER=1).
+
+        It never waits. If systemd's queue is full, the message is sent by a later call.
+        """
+        data = states.encode("utf-8", "backslashreplace")
+        if self._unsent or not self._is_sent(data, descriptors):
+            self._keep(data, descriptors)
+
+    def finish(self, timeout: float) -> None:
+        """Wait for at most *timeout* seconds until systemd's queue has taken every message."""
+        deadline = time.monotonic() + timeout
+        while self._socket and self._unsent and (left := deadline - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLOUT)
+            poll.poll(left * 1000)
+            self._flush()
+
+    def close(self) -> None:
+        """Close the socket, once the last messages are sent; nothing is sent afterwards."""
+        self.finish(_LAST_WORDS)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _flush(self) -> None:
+        while self._unsent and self._is_sent(*self._unsent[0]):
+            _, descriptors = self._unsent.popleft()
+            for each in descriptors:
+                os.close(each)
+
+    def _is_sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
+        """Send *data*; false if it has to wait. A message that nobody will take is not kept."""
         if self._socket is not None:
             try:
-                socket.send_fds(
-                    self._socket, [states.encode("utf-8", "backslashreplace")], descriptors
-                )
+                socket.send_fds(self._socket, [data], descriptors)
+            except BlockingIOError:
+                return False
             except OSError as error:
                 self._not_heard(error)
             else:
                 self._heard = True
+        return True
 
-    def close(self) -> None:
-        """Close the socket; nothing is sent afterwards."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    def _keep(self, data: bytes, descriptors: Sequence[int]) -> None:
+        if len(self._unsent) >= _MOST_UNSENT and not descriptors:
+            self._not_heard(BlockingIOError(errno.EAGAIN, "it reads no messages"))
+            return
+        try:
+            self._unsent.append((data, [os.dup(each) for each in descriptors]))
+        except OSError as error:  # out of descriptors
+            self._not_heard(error)
 
     def _on_generation_ready(self, event: GenerationReady) -> None:
         self._generation, self._workers = event.generation, event.workers
@@ -193,7 +235,7 @@ def _notify_socket() -> socket.socket | None:
         )
         return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
+    sock.setblocking(False)
     try:
         # "@" stands for the NUL byte that begins an abstract address (unix(7)).
         sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -6,7 +6,6 @@ restarts, so what is of no use is dropped with a warning, and the service starts
 
 import base64
 import json
-import logging
 import os
 import socket
 import stat
@@ -17,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pounce.handover import MEMORIES, Passage
+from pounce.loggers import get_logger
 from pounce.systemd.activation import STORED
 
 CONNECTION = f"{STORED}connection"
@@ -28,7 +28,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 # Bytes. Sixteen thousand connections, systemd's default limit in pounce@.service, take a tenth.
 _LARGEST_NOTE = 64 * 1024 * 1024
 
-logger = logging.getLogger("pounce.server")
+logger = get_logger("pounce.server")
 
 
 class Stored:

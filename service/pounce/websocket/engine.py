@@ -14,6 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 
 from pounce.asgi.types import MessageError
+from pounce.loggers import get_logger
 from pounce.net.turns import Units
 
 try:
@@ -36,8 +37,7 @@ _TURN = 32
 _MUCH = 16_384
 
 # The library would tell the content of every frame, and every end.
-_logger = logging.getLogger("pounce.websocket")
-_logger.setLevel(logging.ERROR)
+_logger = get_logger("pounce.websocket", logging.ERROR)
 
 
 class Close(NamedTuple):

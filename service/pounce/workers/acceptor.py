@@ -2,12 +2,13 @@
 
 import asyncio
 import errno
-import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-logger = logging.getLogger("pounce.worker")
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.worker")
 
 ProtocolFactory = Callable[[], asyncio.Protocol]
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import LoopName
+from pounce.loggers import identity
 from pounce.workers.loops import new_event_loop
 
 
@@ -25,6 +26,7 @@ class AsyncPool:
         self._ended = asyncio.Event()
         self._turned = 0.0
         self._asked = 0.0
+        self._identity = identity.get()
         # A daemon: nobody is to wait for an application that is stuck.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -66,6 +68,7 @@ class AsyncPool:
         self._turned = asked
 
     def _run(self) -> None:
+        identity.set(self._identity)
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._live())
 

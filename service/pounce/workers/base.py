@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
+from pounce import log
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Reopen, Serve, Stop
 from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
-from pounce.log import identify, reopen_access_log
 from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
 from pounce.workers.loops import new_event_loop
@@ -86,7 +86,7 @@ class LoopWorker(ABC):
 
     def run(self) -> int:
         """Live; returns the exit status."""
-        identify(self.assignment.generation, self.assignment.slot)
+        log.identify(self.assignment.generation, self.assignment.slot)
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             # Modules may ask for the loop while they are imported, which happens before it runs.
             asyncio.set_event_loop(runner.get_loop())
@@ -194,7 +194,7 @@ class LoopWorker(ABC):
                     self.draining = True
                     self.stop(message.grace)
                 elif isinstance(message, Reopen):
-                    reopen_access_log()
+                    log.reopen_access_log()
         except ChannelClosed:
             # The supervisor is gone, and the kernel ends this process with it.
             self.loop.remove_reader(self._channel.fileno())
@@ -213,6 +213,7 @@ class LoopWorker(ABC):
     def _tick(self) -> None:
         # First the next one: an error in this one, which the loop tells of, is no hang.
         self.loop.call_later(TICK, self._tick)
+        log.flush()
         self.tick(self.loop.time())
 
     def _fail(self, reason: str, exit_code: int) -> int:

@@ -5,18 +5,18 @@ or to read. A thread gets a request when the whole of it is here.
 """
 
 import asyncio
-import logging
 import time
 from functools import partial
 
 from pounce.asgi.context import ServerContext
+from pounce.loggers import get_logger
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.outbox import Call, Outbox
 from pounce.sync.queue import RequestQueue
 from pounce.sync.storage import Storage, bounded, storage_of
 from pounce.workers.sync_worker import SyncWorker
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 # Threads that wait for slow clients, beyond those that the configuration asks for. Each costs
 # little; but a client decides how long it waits.

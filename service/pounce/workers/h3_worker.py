@@ -26,7 +26,8 @@ class H3Worker(ServingWorker):
         """Import the application, and read the certificates."""
         # What aioquic says of each malformed packet is for its developers: anybody can send
         # some, and nobody could act on it.
-        logging.getLogger("quic").disabled = True
+        # An application's dictConfig() may enable a disabled logger, but leaves the level alone.
+        logging.getLogger("quic").setLevel(logging.CRITICAL + 1)
         self._listeners = [self._listener(sock) for sock in self.assignment.sockets]
         super().load()
 

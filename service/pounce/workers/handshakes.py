@@ -1,7 +1,6 @@
 """Connections on which TLS has yet to begin."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from math import inf
@@ -12,9 +11,10 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.room import BEGUN, SILENT
 from pounce.http1.connection import FIRST_REQUEST
 from pounce.http1.linger import refuse_plaintext
+from pounce.loggers import get_logger
 from pounce.net.tls_transport import TLSTransport
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 
 class Handshake:

@@ -5,7 +5,6 @@ than the header: what follows may be HTTP or a TLS handshake.
 """
 
 import asyncio
-import logging
 import socket
 from collections.abc import Callable
 from math import inf
@@ -13,10 +12,11 @@ from typing import Any
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.room import BEGUN, SILENT
+from pounce.loggers import get_logger
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import MAX_HEADER, BadHeader, ProxyHeader, read_header
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 Take = Callable[[socket.socket, Client | None, ProxyHeader], None]
 

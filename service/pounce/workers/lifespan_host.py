@@ -1,15 +1,15 @@
 """The thread in which a generation's lifespan runs when its workers are threads."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from pounce.application import Served
 from pounce.asgi.lifespan import Lifespan
 from pounce.interpreter import noticing_the_lock
+from pounce.loggers import get_logger
 from pounce.workers.base import Assignment, LoopWorker
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 
 class LifespanHost(LoopWorker):

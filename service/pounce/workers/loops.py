@@ -2,10 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
+from typing import Any
 
 from pounce.config import LoopName
 from pounce.errors import ConfigError
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.worker")
 
 _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 
@@ -28,4 +33,17 @@ def new_event_loop(name: LoopName) -> asyncio.AbstractEventLoop:
     """Make the loop *name*, which `check_event_loop` has let pass."""
     if name == "auto":
         name = "uvloop" if "uvloop" in _LOOPS else "asyncio"
-    return _LOOPS[name]()
+    loop = _LOOPS[name]()
+    loop.set_exception_handler(_tell)
+    return loop
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error where asyncio does, or here if the application has silenced that logger.
+
+    `dictConfig` and `fileConfig` disable it unless they are told otherwise.
+    """
+    if logging.getLogger("asyncio").isEnabledFor(logging.ERROR):
+        loop.default_exception_handler(context)
+    else:
+        logger.error("%s", context["message"], exc_info=context.get("exception"))

@@ -1,16 +1,16 @@
 """A worker's two sides of the handover: connections that come, and connections that go."""
 
 import asyncio
-import logging
 import socket
 from collections import deque
 from collections.abc import Callable
 
 from pounce.handover import PAUSE, Crowded, Handover, Passage
 from pounce.http1.connection import HTTP1Connection
+from pounce.loggers import get_logger
 from pounce.workers.acceptor import Source
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 
 class Arrivals(Source):

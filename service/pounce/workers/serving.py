@@ -1,6 +1,5 @@
 """What every worker that serves an application does, whatever protocol requests come by."""
 
-import logging
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +7,13 @@ from typing import Any
 from pounce.application import Served, no_asgi_application
 from pounce.asgi.context import ServerContext
 from pounce.asgi.lifespan import Lifespan
+from pounce.loggers import get_logger
 from pounce.workers.async_pool import AsyncPool
 from pounce.workers.base import Assignment, LoopWorker
 from pounce.workers.distributor import AcceptDistributor
 from pounce.workers.handlers import handler_for
 
-logger = logging.getLogger("pounce.worker")
+logger = get_logger("pounce.worker")
 
 # How many requests a worker names in the log when it drops them.
 _MOST_TOLD = 10

@@ -5,6 +5,7 @@ import threading
 import traceback
 from typing import Protocol
 
+from pounce.loggers import identity
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.queue import RequestQueue, Seat
 
@@ -39,6 +40,7 @@ class SyncWorker:
         self._queue = queue
         self._handler = handler.of_thread()
         self._seat = Seat()
+        self._identity = identity.get()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
@@ -75,6 +77,7 @@ class SyncWorker:
             self._owner.step_aside(self)
 
     def _run(self) -> None:
+        identity.set(self._identity)
         while not self.retired:
             exchange = self._queue.take(self._seat)
             if exchange is None:
