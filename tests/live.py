@@ -21,7 +21,7 @@ from pounce.http1.connection import HTTP1Connection
 from pounce.http1.linger import refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
 from pounce.sync.exchange import Handler
-from pounce.websocket.upgrade import upgrade
+from pounce.websocket.upgrade import Upgrader
 from pounce.workers.distributor import AcceptDistributor
 
 PATIENCE = 10.0
@@ -293,8 +293,9 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
     """
     loop = asyncio.get_running_loop()
     state, tls = options.pop("state", {}), options.pop("tls", None)
+    config = ServerConfig(**options)
     context = ServerContext(
-        config=ServerConfig(**options), app=app, state=state, loop=loop, websocket=upgrade
+        config=config, app=app, state=state, loop=loop, websocket=Upgrader(config)
     )
     listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     listener.bind(path or ("127.0.0.1", 0))

@@ -306,6 +306,16 @@ class ServerConfig:
     websocket_max_size: int = option(
         "websocket", Integer(1, unit="bytes"), 16_777_216, "the largest message from a client"
     )
+    websocket_max_memory: int = option(
+        "websocket",
+        Integer(1, unit="bytes"),
+        134_217_728,
+        "what messages that are incomplete or wait for the application may take, in each worker",
+        details="They count as they are in memory, decompressed; the first 65,536 bytes of each "
+        "connection do not. Where it is more, the connection that holds most is closed with 1013 "
+        "(try again later), and the application gets none of its messages. One message of "
+        "websocket_max_size bytes may always be held.",
+    )
     websocket_ping_interval: float = option(
         "websocket", Seconds(), 20.0, "how long a client may be silent until it is sent a ping"
     )

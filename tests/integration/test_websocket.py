@@ -5,14 +5,15 @@ import logging
 import socket
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
 from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
-from tests.live import LiveServer, live, serve, until
+from pounce.websocket.upgrade import Upgrader
+from tests.live import Client, LiveServer, live, serve, until
 from tests.websocket import (
     BINARY,
     CLOSE,
@@ -553,6 +554,83 @@ async def settled(value: Callable[[], int]) -> None:
 
 
 # Another client.
+
+
+def held(server: LiveServer) -> int:
+    """What messages take of the worker's share, by its own account."""
+    upgrader = server.context.websocket
+    assert isinstance(upgrader, Upgrader)
+    return upgrader._memory.total
+
+
+SHARE: dict[str, Any] = {"websocket_max_size": 600_000, "websocket_max_memory": 1_000_000}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@live
+async def test_unfinished_messages_are_bounded_together(compressed: bool) -> None:
+    fields = ("sec-websocket-extensions: permessage-deflate",) if compressed else ()
+
+    async def begin(client: Client, size: int) -> Peer:
+        """A WebSocket that has sent so much of a message."""
+        peer = Peer(client)
+        await peer.open("/", *fields)
+        data, bit = bytes(size), 0
+        if compressed:
+            compressor, bit = zlib.compressobj(wbits=-15), 0x40
+            data = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+            assert len(data) < 2000
+        before = held(server)
+        await peer.send(bit | BINARY, data, fin=False)
+        await until(lambda: held(server) != before)
+        return peer
+
+    async with serve(echo, **SHARE) as server, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await server.connect()) for _ in range(3)]
+        small, large, last = [
+            await begin(client, size)
+            for client, size in zip(clients, (300_000, 500_000, 450_000), strict=True)
+        ]
+        assert await large.closed() == (1013, "too much is under way")
+        assert await large.client.rest() == b""
+        for peer in (small, last):
+            await peer.send(CONTINUATION, b"" if compressed else b"end")
+            assert (await peer.receive())[0] & 0x0F == BINARY
+        await until(lambda: held(server) == 0)
+
+
+@live
+async def test_messages_that_wait_for_their_application_are_bounded_together() -> None:
+    told: list[Message] = []
+    go_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go_on.wait()
+        told.append(await receive())
+
+    async with serve(app, **SHARE) as server, AsyncExitStack() as stack:
+        peers = []
+        for _ in range(2):
+            peers.append(Peer(await stack.enter_async_context(await server.connect())))
+            await peers[-1].open()
+            await peers[-1].send(TEXT, b"x" * 500_000)
+        await until(lambda: held(server) > 800_000)
+        # One wide character makes all of a text's four bytes wide.
+        last = Peer(await stack.enter_async_context(await server.connect()))
+        await last.open()
+        await last.send(TEXT, b"x" * 200_000 + "\U0001f600".encode())
+        assert (await last.closed())[0] == 1013
+        assert 800_000 < held(server) < 1_000_000
+        # What has come is the application's, though the client has left.
+        for peer in peers:
+            peer.client.sock.close()
+        go_on.set()
+        await until(lambda: len(told) == 3)
+        await until(lambda: held(server) == 0)
+    received = [each.get("text", each.get("code")) for each in told]
+    assert sorted(map(str, received)) == ["1013", "x" * 500_000, "x" * 500_000]
 
 
 @live

@@ -124,7 +124,7 @@ MAY_KNOW = {
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
     "sync": {"asgi", "config", "loggers", "sync_app"},
-    "websocket": {"asgi", "http1", "loggers", "net"},
+    "websocket": {"asgi", "config", "http1", "loggers", "net"},
     "http3": {"asgi", "config", "errors", "loggers", "net"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "flight", "loggers", "net"},

@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections import deque
 from math import inf
+from sys import getsizeof
 from typing import Any
 
 from pounce.asgi.context import ServerContext
@@ -24,12 +25,10 @@ from pounce.http1.base import BaseConnection
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
 from pounce.websocket.handshake import Handshake, accept_response
+from pounce.websocket.memory import MessageMemory
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while messages of more than this many bytes wait for the application."""
-
-# What an empty message takes, roughly, besides its content.
-_OVERHEAD = 64
 
 # What is longer waits for its turn. A client that sends one short message after the other is
 # answered in the turn of the loop that reads it.
@@ -45,18 +44,21 @@ _RELOAD_WINDOW = (0.7, 0.95)
 _STOP_WINDOW = 1.0  # the same at a stop, in seconds from its start, which somebody waits for
 
 RESTART = Close(1012, "service restart")
+TRY_AGAIN = Close(1013, "too much is under way")  # IANA's registry of close codes
 
 
 class WebSocketConnection(BaseConnection):
     """Carries one WebSocket; see pounce.asgi.websocket.Socket for what its cycle asks for."""
 
     __slots__ = (
+        "_counted",
         "_cycle",
         "_engine",
         "_handshake",
         "_heard",
         "_held",
         "_input",
+        "_memory",
         "_messages",
         "_patience",
         "_pinged",
@@ -68,14 +70,21 @@ class WebSocketConnection(BaseConnection):
         "closed",
     )
 
-    def __init__(self, context: ServerContext, request: Scope, handshake: Handshake) -> None:
+    def __init__(
+        self,
+        context: ServerContext,
+        request: Scope,
+        handshake: Handshake,
+        memory: MessageMemory,
+    ) -> None:
         super().__init__(context, request["scheme"], request["server"])
         self._handshake = handshake
         self._engine: Engine | None = None
         self._response: ResponseWriter | None = None
         self._input = Gate(context.loop)
         self._messages: deque[Message] = deque()
-        self._held = 0
+        self._memory = memory
+        self._held = self._counted = 0
         self._unread = bytearray()
         self._pongs = b""
         self._heard, self._pinged, self._patience = True, False, inf
@@ -210,7 +219,9 @@ class WebSocketConnection(BaseConnection):
         if not self._messages:
             return None
         message = self._messages.popleft()
-        self._held -= len(message) + _OVERHEAD
+        self._held -= getsizeof(message)
+        if self._counted:
+            self._count()
         if self._unread:
             self._go_on()
         elif self._reading_paused:
@@ -239,6 +250,7 @@ class WebSocketConnection(BaseConnection):
         """The application has returned."""
         if self._task is not None and self._task is asyncio.current_task():
             self._task = None
+        self._drop()
 
     # Input.
 
@@ -270,7 +282,7 @@ class WebSocketConnection(BaseConnection):
         messages = engine.receive(data)
         if messages and self.closed is None:
             self._messages += messages
-            self._held += sum(map(len, messages)) + _OVERHEAD * len(messages)
+            self._held += sum(map(getsizeof, messages))
             self._input.wake()
         output = engine.output()
         if output and engine.open and self.write_paused:
@@ -283,8 +295,31 @@ class WebSocketConnection(BaseConnection):
             self._closing(engine.close or ABNORMAL)
             if engine.ended:
                 self._linger()
+        self._count()
         if self._unread:
             self._go_on()
+
+    def _count(self) -> None:
+        """Say what is held, if it is more than everybody may."""
+        engine = self._engine
+        held = self._held + (engine.held if engine is not None and not self.gone else 0)
+        counted = max(0, held - RECEIVE_BUFFER)
+        if counted != self._counted:
+            self._counted = counted
+            self._memory.hold(self, counted)
+
+    def give_up(self) -> None:
+        """Messages take too much together, and this connection's most; see MessageMemory."""
+        if self.closed is None:
+            self.close(*TRY_AGAIN)
+        if not self.gone:
+            self._linger()
+        self._drop()
+
+    def _drop(self) -> None:
+        self._messages.clear()
+        self._held = 0
+        self._count()
 
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
@@ -331,6 +366,9 @@ class WebSocketConnection(BaseConnection):
         if self.closed is None:
             self.closed = ABNORMAL
         super()._retire()
+        self._engine = None  # with what it holds; what is complete is still for the application
+        self._unread = bytearray()
+        self._count()
         self._input.wake()
 
     def _leave(self) -> None:

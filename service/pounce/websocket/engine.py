@@ -79,6 +79,7 @@ class Engine:
         "_fragmented",
         "_fragments",
         "_frames",
+        "_incomplete",
         "_is_text",
         "_plain",
         "_protocol",
@@ -96,6 +97,7 @@ class Engine:
         self._fragmented = self._is_text = False
         self._utf8: Any = None
         self._frames = Units(_frame_size, _LONGEST_HEAD)
+        self._incomplete = 0  # what the library holds of a frame
         self.unread = unread
         self.ended = False
 
@@ -109,6 +111,11 @@ class Engine:
     def open(self) -> bool:
         """Whether messages can be sent and received."""
         return self._protocol.state is OPEN
+
+    @property
+    def held(self) -> int:
+        """How many bytes it holds of a message that is not complete."""
+        return len(self._fragments) + self._incomplete
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes as they were received; the messages that are complete with them.
@@ -157,6 +164,7 @@ class Engine:
     def _judge(self, data: bytearray, messages: list[Message]) -> int:
         """Have the library judge *data*, of one frame; how many bytes that was or came to."""
         protocol, size = self._protocol, len(data)
+        self._incomplete = 0 if self._frames.between else self._incomplete + size
         protocol.receive_data(data)
         try:
             for frame in protocol.events_received():

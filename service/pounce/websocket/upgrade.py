@@ -4,37 +4,46 @@ import asyncio
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Scope
+from pounce.config import ServerConfig
 from pounce.http1.linger import LingeringClose
 from pounce.http1.response import error_response
 from pounce.websocket.connection import WebSocketConnection
 from pounce.websocket.handshake import BadHandshake, Handshake, read_handshake
+from pounce.websocket.memory import MessageMemory
 
 
-def upgrade(
-    context: ServerContext,
-    transport: asyncio.Transport,
-    request: Scope,
-    received: bytes,
-    *,
-    ended: bool,
-) -> None:
-    """Take *transport* over from the HTTP connection on which *request* asks for WebSocket.
+class Upgrader:
+    """Takes connections over from HTTP, for one worker; see pounce.asgi.context.Upgrade."""
 
-    *received* came after the request; with *ended* nothing more will.
-    """
-    try:
-        handshake = _admit(context, request)
-    except BadHandshake as bad:
-        _refuse(context, transport, request, bad)
-        return
-    connection = WebSocketConnection(context, request, handshake)
-    transport.set_protocol(connection)
-    connection.connection_made(transport)
-    connection.start()
-    if received:
-        connection.data_received(received)
-    if ended:
-        connection.eof_received()
+    def __init__(self, config: ServerConfig) -> None:
+        self._memory = MessageMemory(max(config.websocket_max_memory, config.websocket_max_size))
+
+    def __call__(
+        self,
+        context: ServerContext,
+        transport: asyncio.Transport,
+        request: Scope,
+        received: bytes,
+        *,
+        ended: bool,
+    ) -> None:
+        """Take *transport* over from the connection on which *request* asks for WebSocket.
+
+        *received* came after the request; with *ended* nothing more will.
+        """
+        try:
+            handshake = _admit(context, request)
+        except BadHandshake as bad:
+            _refuse(context, transport, request, bad)
+            return
+        connection = WebSocketConnection(context, request, handshake, self._memory)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        connection.start()
+        if received:
+            connection.data_received(received)
+        if ended:
+            connection.eof_received()
 
 
 def _admit(context: ServerContext, request: Scope) -> Handshake:

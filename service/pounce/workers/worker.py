@@ -12,7 +12,7 @@ from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import ProxyHeader
-from pounce.websocket.upgrade import upgrade
+from pounce.websocket.upgrade import Upgrader
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
 from pounce.workers.base import Assignment, Endpoint
 from pounce.workers.handshakes import Handshake
@@ -43,7 +43,7 @@ class Worker(ServingWorker):
     def attach(self, context: ServerContext) -> None:
         """Prepare to accept."""
         if self.served.asgi is not None:
-            context.websocket = upgrade
+            context.websocket = Upgrader(self.config)
         mine = self.assignment
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
