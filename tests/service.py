@@ -44,7 +44,11 @@ class Wire:
     ) -> None:
         if address.kind == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.connect(address.path)
+            try:
+                self.sock.connect(address.path)
+            except OSError:
+                self.sock.close()
+                raise
         else:
             self.sock = socket.create_connection((address.host, address.port))
         self.sock.settimeout(PATIENCE)

@@ -71,6 +71,7 @@ def serving(
                     listeners.datagram,
                     entries=endpoints.entries,
                     ssl_contexts=endpoints.contexts,
+                    own=listeners.own,
                 )
             except BaseException as error:  # whoever waits for this thread raises it
                 watch.error = error

@@ -103,6 +103,7 @@ class Server:
                 listeners.datagram,
                 entries=endpoints.entries,
                 ssl_contexts=endpoints.contexts,
+                own=listeners.own,
             )
         finally:
             listeners.close()

@@ -302,13 +302,32 @@ async def _drain(server: LiveServer) -> list[bool]:
 
 
 @live
-async def test_drain_closes_an_idle_connection() -> None:
+async def test_drain_closes_a_connection_that_was_idle_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "LIKELY", 0.0)
     async with serve(hello) as server, await server.connect() as client:
         await client.get()
+        connection = await server.connection()
+        await until(lambda: connection.spare_since <= server.context.loop.time())
         departures = await _drain(server)
         assert await client.rest() == b""
         await server.departures()
         assert departures[-1]
+
+
+@live
+@pytest.mark.parametrize("asks", [True, False])
+async def test_drain_answers_a_client_that_was_just_busy_once_more(
+    *, asks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "FIRST_REQUEST", 5.0 if asks else 0.1)
+    async with serve(hello) as server, await server.connect() as client:
+        await client.get()
+        await _drain(server)
+        if asks:
+            assert b"\r\nconnection: close\r\n" in await client.get()
+        assert await client.rest() == b""
 
 
 @live
@@ -348,7 +367,10 @@ async def test_drain_finishes_a_response_that_promised_to_keep_alive() -> None:
         await client.read_until(b"part\r\n")
         await _drain(server)
         goes_on.set()
-        assert await client.rest() == b"0\r\n\r\n"
+        await client.read_until(b"0\r\n\r\n")
+        # It was not told to close, and may ask once more.
+        await client.ask()
+        assert b"\r\nconnection: close\r\n" in await client.read_until(b"\r\n\r\n")
 
 
 @live

@@ -41,7 +41,7 @@ async def accepts(listener: Listener, *, room: bool = False) -> None:
         return room
 
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor(loop, listener, lambda: True, taken.append, free)
+    acceptor = Acceptor(loop, listener, lambda: True, taken.append, free, closes=False)
     with ExitStack() as stack:
         stack.enter_context(listener)
         stack.enter_context(socket.create_connection(listener.getsockname()))

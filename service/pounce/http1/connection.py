@@ -45,7 +45,7 @@ UNREAD_BODY = 262_144
 """How much of a content that the application did not read is dropped to keep the connection."""
 
 FIRST_REQUEST = 1.0
-"""How long, in seconds, a stop waits for a request of a connection that has none."""
+"""How long, in seconds, a stop waits for a request of a client that is new or was just busy."""
 
 LIKELY = 5.0
 """How long, in seconds, a client is likely to send another request after the last."""
@@ -105,9 +105,10 @@ class HTTP1Connection(RequestStream):
             self._next_request()
         elif self._reader.buffer:
             return  # the same goes for the response that is due
-        elif self._requests:
+        elif self.spare_since <= self._context.loop.time():
             self._close()
         else:
+            # Its first request may be on its way, or another one soon after the last.
             self.deadline = -FIRST_REQUEST
 
     def passage(self) -> Passage:
@@ -362,12 +363,11 @@ class HTTP1Connection(RequestStream):
                 self.deadline = -context.config.header_timeout
         elif self._may_leave():
             self._leave_to_successor()
-        elif self._eof or (self._requests and context.draining and context.hand_over is None):
-            # With a successor about, a connection that cannot go there is closed politely, by the
-            # response to its next request.
+        elif self._eof:
             self._close()
-        elif context.stopping:
-            # Its next request may be on its way.
+        elif context.stopping or (context.draining and context.hand_over is None):
+            # Its next request may be on its way. With a successor about there is more time: a
+            # connection that cannot go there is closed politely, by its next response.
             self.deadline = -FIRST_REQUEST
 
     # Ends.

@@ -17,7 +17,7 @@ class ServedSockets:
 
     By descriptor, *entries* say how a socket is served, and *ssl_contexts* by which TLS context;
     *default* is the context of sockets without an entry. Whoever made these mappings may change
-    them: a generation gets what they say when it begins.
+    them: a generation gets what they say when it begins. *own* are the sockets that a stop closes.
     """
 
     def __init__(
@@ -27,7 +27,9 @@ class ServedSockets:
         entries: Mapping[int, Listen],
         ssl_contexts: Mapping[int, SSLContext],
         default: SSLContext | None,
+        own: Sequence[socket.socket],
     ) -> None:
+        self.own = own
         self.groups = group_by_address(sockets)
         self.h3 = h3
         self._entries = entries
@@ -61,7 +63,8 @@ class ServedSockets:
         if entry and entry.http3 and not self._has_datagrams(entry):
             # Clients must not be told of HTTP/3 (Alt-Svc) where no UDP socket serves it.
             entry = replace(entry, http3=False)
-        return Endpoint(entry or DEFAULT_LISTEN, self._ssl_contexts.get(descriptor, default))
+        context = self._ssl_contexts.get(descriptor, default)
+        return Endpoint(entry or DEFAULT_LISTEN, context, closes=sock in self.own)
 
     def _has_datagrams(self, entry: Listen) -> bool:
         return any(self._entries.get(sock.fileno()) == entry for sock in self._datagram)

@@ -21,6 +21,7 @@ from pounce.lifecycle import (
 from pounce.loggers import get_logger
 from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
+from pounce.supervisor.closing import Closing
 from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
 from pounce.supervisor.keeping import Keeping
@@ -126,6 +127,7 @@ class Service:
         """Start the first generation on the *served* sockets; raises ConfigError."""
         check(self.config)
         self.crew.served = served
+        self._closing = Closing(self._loop, served.own)
         self._generations.begin(self.config)
         self._watch()
 
@@ -262,6 +264,8 @@ class Service:
         self._emit(Stopping(reason, self.config.shutdown_timeout))
         if self._keeping:
             self._keeping.end()
+        # Workers that do not serve take nothing out of the queues.
+        self._closing.begin(wait=self._generations.current is not None)
         for generation in self._generations.all:
             # Without a keeper nobody will read the handover from now on.
             generation.has_successor = self._keeping is not None
@@ -273,6 +277,7 @@ class Service:
             self._generations.cut_off(generation)
 
     def _finish(self) -> None:
+        self._closing.finish()
         if self._keeping:
             self._keeping.finish()
         self._emit(Stopped())

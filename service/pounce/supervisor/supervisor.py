@@ -117,6 +117,7 @@ class Supervisor:
         *,
         entries: Mapping[int, Listen] | None = None,
         ssl_contexts: Mapping[int, SSLContext] = MappingProxyType({}),
+        own: Sequence[socket.socket] = (),
     ) -> None:
         """Start all workers on *sockets* and block until the service has stopped.
 
@@ -127,6 +128,10 @@ class Supervisor:
 
         A caller that has matched its sockets itself says by descriptor which of the *entries*
         and which TLS context belongs to each; both are looked at whenever a generation begins.
+
+        A stop leaves the sockets open: another process, as systemd, may hold them for the next
+        run, and new clients wait until then. Where nobody does, name them as *own*: they listen
+        no more as soon as a stop begins, and new clients are refused.
 
         Raises ApplicationError when the first generation does not start, with the reason and its
         exit code, ListenError for a socket that cannot be served, ConfigError for a certificate
@@ -139,11 +144,13 @@ class Supervisor:
             self._thread = threading.current_thread()
         try:
             if entries is not None:
-                self._serve(sockets, udp_sockets or (), entries, ssl_contexts)
+                self._serve(sockets, udp_sockets or (), entries, ssl_contexts, own)
             else:
                 found = match_listeners(self._config.listen, [*sockets, *(udp_sockets or ())])
                 endpoints = self._endpoints(found.entries)
-                self._serve(found.stream, found.datagram, endpoints.entries, endpoints.contexts)
+                self._serve(
+                    found.stream, found.datagram, endpoints.entries, endpoints.contexts, own
+                )
         finally:
             self._end()
 
@@ -210,6 +217,7 @@ class Supervisor:
         udp_sockets: Sequence[socket.socket],
         entries: Mapping[int, Listen],
         ssl_contexts: Mapping[int, SSLContext],
+        own: Sequence[socket.socket],
     ) -> None:
         self._warn_of_threads()
         with ExitStack() as stack:
@@ -221,7 +229,8 @@ class Supervisor:
             stack.callback(self._end)
             stack.enter_context(self._install_signals(service))
             stack.enter_context(self._open_control(service))
-            service.begin(ServedSockets(sockets, h3, entries, ssl_contexts, self._ssl_context))
+            default = self._ssl_context
+            service.begin(ServedSockets(sockets, h3, entries, ssl_contexts, default, own))
             self._loop.run(lambda: service.finished)
         if service.error is not None:
             raise service.error

@@ -108,6 +108,11 @@ class Source(ABC):
         self._return: asyncio.TimerHandle | None = None
         self._open = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self._open
+
     def open(self) -> None:
         """Start taking."""
         self._open = True
@@ -120,6 +125,10 @@ class Source(ABC):
             self._loop.remove_reader(self._descriptor)
             if self._return is not None:
                 self._return.cancel()
+
+    def leave(self, *, stopping: bool, left: Callable[[], None]) -> None:
+        """Stop taking, because the worker drains; *left* is called if that takes time."""
+        self.close()
 
     @abstractmethod
     def take_one(self) -> None:
@@ -144,7 +153,8 @@ class Source(ABC):
 class Acceptor(Source):
     """Accepts from *listener* and gives each connection to *take*.
 
-    Where no descriptor is left, *free* is asked to close so many other connections.
+    Where no descriptor is left, *free* is asked to close so many other connections. *closes* is
+    whether a stop closes the listener (see pounce.supervisor.closing).
 
     The listener is shared with other workers and stays open when accepting stops, so it is
     watched with the loop's bare reader.
@@ -157,24 +167,52 @@ class Acceptor(Source):
         is_my_turn: Callable[[], bool],
         take: Callable[[socket.socket], None],
         free: Callable[[int], bool],
+        *,
+        closes: bool,
     ) -> None:
         super().__init__(loop, listener.fileno(), is_my_turn)
         self._listener = listener
         self._take = take
         self._free = free
         self._told_at = float("-inf")
+        self._closes = closes
+        self._emptying = False
 
     def take_one(self) -> None:
         """accept(2)."""
+        self._accept()
+
+    def leave(self, *, stopping: bool, left: Callable[[], None]) -> None:
+        """Stop taking; at a stop that closes the listener, only after all that is in its queue."""
+        if not (stopping and self._closes and self.is_open):
+            self.close()
+        elif not self._emptying:
+            self._emptying = True
+            self._loop.call_soon(self._take_rest, left)
+
+    def _take_rest(self, left: Callable[[], None]) -> None:
+        # One in each turn of the loop: the queue may be long.
+        if self._accept():
+            self._loop.call_soon(self._take_rest, left)
+        else:
+            self.close()
+            left()
+
+    def _accept(self) -> bool:
+        """Whether there may be more."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError):
-            return  # a sibling was faster
+            return False  # a sibling was faster
         except OSError as error:
-            if error.errno not in _FAILED_IN_THE_QUEUE:
+            if error.errno in _FAILED_IN_THE_QUEUE:
+                return True
+            # EINVAL: the queue was emptied by others, and the listener closed.
+            if not (self._emptying and error.errno == errno.EINVAL):
                 self._recover(error)
-        else:
-            self._take(connection)
+            return False
+        self._take(connection)
+        return True
 
     def _recover(self, error: OSError) -> None:
         """Try again later, so that a listener is never left for good."""

@@ -36,10 +36,14 @@ _GRACE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How the connections of one listener are served: its entry, and TLS where there is any."""
+    """How the connections of one listener are served: its entry, and TLS where there is any.
+
+    *closes* is whether a stop closes the listener: nobody comes later for what waits in its queue.
+    """
 
     entry: Listen
     ssl_context: SSLContext | None
+    closes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

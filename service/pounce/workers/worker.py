@@ -38,7 +38,8 @@ class Worker(ServingWorker):
 
     def is_idle(self) -> bool:
         """Whether no client is connected."""
-        return super().is_idle() and not self._connector.arriving
+        emptying = self.draining and any(source.is_open for source in self._sources)
+        return super().is_idle() and not self._connector.arriving and not emptying
 
     def attach(self, context: ServerContext) -> None:
         """Prepare to accept."""
@@ -61,7 +62,7 @@ class Worker(ServingWorker):
         """Take in nothing more, let every connection finish or give it away."""
         self.assignment.row.serve(0)
         for source in self._sources:
-            source.close()
+            source.leave(stopping=self.stopping, left=self.check_drained)
         if self.context is not None:
             self.context.hand_over = self._departures.hand_over if hand_over else None
             self.context.stopping = self.stopping
@@ -71,7 +72,8 @@ class Worker(ServingWorker):
         endpoint = self.assignment.endpoints[listener.fileno()]
         serve = self._serve_proxied if endpoint.entry.proxy_protocol else self._serve_direct
         take = serve(context, endpoint, _server_address(listener))
-        return Acceptor(self.loop, listener, self._is_my_turn, take, context.room.free)
+        free, closes = context.room.free, endpoint.closes
+        return Acceptor(self.loop, listener, self._is_my_turn, take, free, closes=closes)
 
     def _serve_direct(
         self, context: ServerContext, endpoint: Endpoint, server: Server

@@ -1,0 +1,89 @@
+"""Closing the service's own listeners at a stop: new clients are refused from then on.
+
+Every worker holds the listeners too, and so may programs that the application has started. So a
+listener is not only closed here: it is told to listen no more (shutdown(2)), which is true of the
+socket itself, whoever holds it. For TCP that resets the connections that wait in its queue, so
+workers take those first, and meanwhile the kernel adds none.
+"""
+
+import ctypes
+import select
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+from pounce.supervisor.loop import Loop, Timer
+
+# Seconds between two looks at the queues.
+_STEP = 0.02
+
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python has no name for it
+
+# A classic BPF program (<linux/filter.h>) on each TCP header that the listener gets: drop what
+# has SYN without ACK, which begins a connection, and let everything else pass.
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of flags
+        (0x54, 0, 0, 0x12),  # and it with SYN | ACK
+        (0x15, 0, 1, 0x02),  # skip one unless it is SYN
+        (0x06, 0, 0, 0),  # drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # keep the packet
+    )
+)
+
+
+class Closing:
+    """Closes *listeners*; `begin` before workers are told to empty the queues."""
+
+    def __init__(self, loop: Loop, listeners: Sequence[socket.socket]) -> None:
+        self._loop = loop
+        self._left = [sock for sock in listeners if sock.type == socket.SOCK_STREAM]
+        self._timer: Timer | None = None
+
+    def begin(self, *, wait: bool) -> None:
+        """Let the kernel take in no more connections; with *wait*, workers take those it has."""
+        if self._timer is not None:
+            return
+        for sock in self._left:
+            _take_in_no_more(sock)
+        if wait:
+            self._timer = self._loop.call_later(0.0, self._look)
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Refuse from now on, whatever waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._close(self._left)
+
+    def _look(self) -> None:
+        """Close those whose queue is empty."""
+        poll = select.poll()
+        for sock in self._left:
+            poll.register(sock, select.POLLIN)
+        waiting = {descriptor for descriptor, _ in poll.poll(0)}
+        self._close([sock for sock in self._left if sock.fileno() not in waiting])
+        if self._left:
+            self._timer = self._loop.call_later(_STEP, self._look)
+
+    def _close(self, listeners: Sequence[socket.socket]) -> None:
+        for sock in listeners:
+            with suppress(OSError):  # some sandboxes that imitate Linux cannot
+                sock.shutdown(socket.SHUT_RDWR)
+        self._left = [sock for sock in self._left if sock not in listeners]
+
+
+def _take_in_no_more(sock: socket.socket) -> None:
+    with suppress(OSError):
+        if sock.family == socket.AF_UNIX:
+            # Connecting fails from now on; what waits can still be accepted (unix_stream_connect
+            # in net/unix/af_unix.c).
+            sock.shutdown(socket.SHUT_RD)
+        else:
+            program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+            count = len(_NO_SYN) // struct.calcsize("HBBI")
+            about = struct.pack("HP", count, ctypes.addressof(program))
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, about)
