@@ -39,6 +39,19 @@ async def test_what_a_trusted_proxy_says(tmp_path: Path) -> None:
         assert eval(response.body)[7][0] == "192.0.2.7"
 
 
+@pytest.mark.parametrize("target", ["/a", "/shop/a"])
+@on_uvloop
+async def test_a_proxy_mounts_an_application(target: str, tmp_path: Path) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        keys = ("root_path", "path", "raw_path")
+        await respond(send, repr([*(scope[key] for key in keys), scope["server"][1]]).encode())
+
+    fields = [(b"x-forwarded-prefix", b"/shop"), (b"x-forwarded-port", b"8443")]
+    async with serve(app, tmp_path) as server, connected(server.address) as client:
+        response = await client.get(target, *fields)
+        assert eval(response.body) == ["/shop", "/shop/a", target.encode(), 8443]
+
+
 @on_uvloop
 async def test_many_requests_of_one_connection(tmp_path: Path) -> None:
     async with serve(echo, tmp_path) as server, connected(server.address) as client:

@@ -1,8 +1,12 @@
 """Threads behind HTTP/3: what a thread makes goes out as anything does."""
 
 import gzip
+import tempfile
 from pathlib import Path
 
+import pytest
+
+from pounce.sync import storage
 from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest
 from tests import http3
@@ -45,6 +49,25 @@ async def test_what_wsgi_promises_over_http3(tmp_path: Path) -> None:
             assert answer.header(b"content-length") == b"5"
         answer = await client.get("/compressed", (b"x-file", str(file).encode()))
         assert answer.body == FILE
+
+
+@live
+async def test_contents_that_cannot_be_stored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    size = storage.MEMORY * 3
+    async with http3.serve(echo, tmp_path) as server:
+        context = server.workers[0].context
+        async with (
+            threads_for(context, handler(app)),
+            http3.connected(server.address) as client,
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(tempfile, "tempdir", "/nonexistent/tmp")
+                assert (await client.post("/", b"x" * size)).status == 507
+            assert len((await client.post("/", b"x" * size)).body) == size
+            context.threads.storage.take(1 << 30)
+            assert (await client.post("/", b"x" * size)).status == 503
 
 
 @live

@@ -1,4 +1,4 @@
-"""Applications that a proxy serves at a path of its own, over every protocol."""
+"""Applications that a proxy serves at a path of its own; HTTP/3 is in test_http3.py."""
 
 import ast
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
-from tests.http3 import connected, on_uvloop
-from tests.http3 import serve as serve_http3
 from tests.live import live, respond, serve, until
 from tests.websocket import HANDSHAKE
 from tests.wsgi import PLAIN, Environ, Start, serving
@@ -92,13 +90,3 @@ async def test_websockets_are_mounted_alike(target: str) -> None:
         await until(lambda: bool(scopes))
     assert (scopes[0]["root_path"], scopes[0]["path"]) == ("/shop", "/shop/a")
     assert scopes[0]["server"][1] == 8443
-
-
-@pytest.mark.parametrize("target", ["/a", "/shop/a"])
-@on_uvloop
-async def test_http3_is_mounted_alike(target: str, tmp_path: Path) -> None:
-    fields = [(b"x-forwarded-prefix", b"/shop"), (b"x-forwarded-port", b"8443")]
-    async with serve_http3(tell, tmp_path) as server, connected(server.address) as client:
-        response = await client.get(target, *fields)
-        expected = ["/shop", "/shop/a", target.encode(), 8443]
-        assert ast.literal_eval(response.body.decode()) == expected

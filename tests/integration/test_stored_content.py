@@ -13,8 +13,7 @@ import pytest
 from pounce.config import ServerConfig
 from pounce.sync import storage
 from pounce.sync.asgi import ASGIHandler
-from tests import http3
-from tests.live import Client, LiveServer, echo, live, serve_in_threads, threads_for, until
+from tests.live import Client, LiveServer, echo, live, serve_in_threads, until
 from tests.wsgi import PLAIN, Environ, Start, handler, serving
 
 SIZE = storage.MEMORY * 3
@@ -191,18 +190,3 @@ async def test_a_disk_without_room_is_told_as_that(
         async with await server.connect() as client:
             await client.send(UPLOAD % SIZE + b"x" * SIZE)
             assert (await client.response()).endswith(b"%d" % SIZE)
-
-
-@live
-async def test_the_same_over_http3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async with http3.serve(echo, tmp_path) as server:
-        context = server.workers[0].context
-        async with (
-            threads_for(context, handler(counts)),
-            http3.connected(server.address) as client,
-        ):
-            with no_directory(monkeypatch):
-                assert (await client.post("/", b"x" * SIZE)).status == 507
-            assert (await client.post("/", b"x" * SIZE)).body == b"%d" % SIZE
-            context.threads.storage.take(1 << 30)
-            assert (await client.post("/", b"x" * SIZE)).status == 503

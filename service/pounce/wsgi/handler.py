@@ -168,7 +168,11 @@ class _Response:
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         if self._exchange.steps:
             return self._left
-        return head.promised if self._length is None else as_length(self._length)
+        length, size = self._length, len(data)
+        if length is None:
+            return head.promised
+        # What is one piece has nearly always the length that was promised.
+        return size if length == str(size) else as_length(length)
 
     def _has_content(self) -> bool:
         assert self._head is not None  # noqa: S101 - asked before
