@@ -25,6 +25,9 @@ from typing import Protocol
 # log under load.
 _MOST_WAITING = 262_144
 
+# Seconds between two attempts to write the last records, where there seems to be room.
+_PAUSE = 0.01
+
 # Seconds between two words about the same trouble.
 _SILENCE = 10.0
 
@@ -103,7 +106,10 @@ class Spool:
             poll.poll(left * 1000)
             self.flush()
             if self._size == before:
-                break
+                if not isinstance(self._trouble, BlockingIOError):
+                    break
+                # Another process has taken the room, or it is too little for a long line.
+                time.sleep(_PAUSE)
         self._told = -_SILENCE
         self.flush()
 

@@ -1,7 +1,7 @@
 """Applications that configure logging, each in its way, before they serve.
 
-`/fail` raises, `/tell` logs to the application's own logger, and `/again` configures once more, as
-what is imported late may.
+`/fail` raises, `/long` at length, `/tell` logs to the application's own logger, and `/again`
+configures once more, as what is imported late may.
 """
 
 import logging
@@ -22,6 +22,10 @@ def _dict(*, disable: bool) -> None:
             "root": {"handlers": ["own"], "level": "INFO"},
         }
     )
+
+
+def _none() -> None:
+    """Leave logging as it is."""
 
 
 def _dict_default() -> None:
@@ -94,6 +98,7 @@ def _django() -> None:
 
 
 WAYS = {
+    "none": _none,
     "dict_default": _dict_default,
     "dict_enabling": _dict_enabling,
     "file": _file,
@@ -108,6 +113,8 @@ WAYS = {
 def _answer(path: str, way: str) -> None:
     if path == "/fail":
         raise LookupError("nothing is there")
+    if path == "/long":
+        raise LookupError("\n".join("nothing is there either" for _ in range(500)))
     if path == "/tell":
         logging.getLogger("logs").info(OWN)
     if path == "/again":
