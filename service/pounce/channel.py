@@ -7,10 +7,12 @@ workers use the same channel.
 
 import json
 import socket
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from pounce.errors import is_shortage
 from pounce.loggers import get_logger
 
 logger = get_logger("pounce.supervisor")
@@ -20,6 +22,9 @@ logger = get_logger("pounce.supervisor")
 # than this loses its middle.
 _MAX_TEXT = 34_000
 _MAX_MESSAGE = 256 * 1024
+
+# Where so many messages wait to be sent, nobody reads.
+_MOST_WAITING = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._unsent: deque[bytes] = deque()
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
@@ -95,14 +101,31 @@ class Channel:
         return self._sock.fileno()
 
     def send(self, message: Message) -> None:
-        """Send *message*; raises ChannelClosed when nobody can read it any more."""
+        """Send *message*; raises ChannelClosed when nobody can read it any more.
+
+        Where there is no room or no memory for it now, it waits for `flush`.
+        """
         body = {"type": type(message).__name__, **asdict(message)}
         if "reason" in body:
             body["reason"] = _shortened(body["reason"])
+        text = json.dumps(body, ensure_ascii=False)
+        self._unsent.append(text.encode(errors="backslashreplace"))
+        self.flush()
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait to be sent."""
+        return len(self._unsent)
+
+    def flush(self) -> None:
+        """Send what waits, in its order; raises ChannelClosed."""
         try:
-            self._sock.send(json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace"))
+            while self._unsent:
+                self._sock.send(self._unsent[0])
+                self._unsent.popleft()
         except OSError as error:
-            raise ChannelClosed(str(error)) from error
+            if not is_shortage(error) or len(self._unsent) > _MOST_WAITING:
+                raise ChannelClosed(str(error)) from error
 
     def receive(self) -> Iterator[Message]:
         """Yield the messages that have arrived.
@@ -113,9 +136,9 @@ class Channel:
         while True:
             try:
                 data = self._sock.recv(_MAX_MESSAGE)
-            except BlockingIOError:
-                return
             except OSError as error:
+                if is_shortage(error):
+                    return
                 raise ChannelClosed(str(error)) from error
             if not data:
                 raise ChannelClosed("end of file")

@@ -4,6 +4,8 @@ Exit codes follow sysexits.h(3head) where it has a fitting one: systemd's
 ``RestartPreventExitStatus=`` needs to tell "starting again cannot help" (78) from the rest.
 """
 
+import errno
+
 EX_SOFTWARE = 70
 EX_OSERR = 71
 EX_CONFIG = 78
@@ -39,3 +41,13 @@ class ListenError(PounceError):
     """A listening socket could not be opened or is not one that can be served."""
 
     exit_code = EX_OSERR
+
+
+_SHORTAGES = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EWOULDBLOCK)
+)
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether the system is short of something now: descriptors, memory, or room in a queue."""
+    return error.errno in _SHORTAGES

@@ -16,6 +16,7 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol, Self
 
+from pounce.errors import is_shortage
 from pounce.loggers import get_logger
 
 logger = get_logger("pounce.worker")
@@ -34,6 +35,8 @@ PAUSE = 0.05
 
 class Crowded(Exception):
     """As many descriptors wait to be taken as the user may have, by whatever program (unix(7)).
+
+    Or the kernel has no memory for the message now.
 
     Unlike room in a queue, no event tells the end of that: try again after PAUSE.
     """
@@ -128,7 +131,7 @@ class Handover:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno == errno.ETOOMANYREFS:
+            if error.errno == errno.ETOOMANYREFS or is_shortage(error):
                 raise Crowded from error
             raise
         return True

@@ -82,3 +82,11 @@ def test_the_delay_is_each_slots_own_and_success_resets_it() -> None:
     budget.succeeded(0)
     assert budget.delay(0, was_ready=False) == 0.1
     assert budget.delay(1, was_ready=False) == 0.2
+
+
+def test_a_restart_that_did_not_take_place_is_given_back() -> None:
+    budget = RestartBudget(1, 60.0)
+    assert budget.spend(100.0)
+    budget.give_back()
+    assert budget.spend(101.0)
+    assert not budget.spend(102.0)

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Reopen, Serve
+from pounce.channel import (
+    Channel,
+    ChannelClosed,
+    Drain,
+    Failed,
+    Message,
+    Ready,
+    Reopen,
+    Serve,
+    Stop,
+)
 
 
 @pytest.fixture
@@ -70,6 +80,21 @@ def test_using_an_end_closed_here(ends: Ends) -> None:
         ends[0].send(Serve())
     with pytest.raises(ChannelClosed):
         list(ends[0].receive())
+
+
+def test_what_finds_no_room_is_sent_later_in_its_order(ends: Ends) -> None:
+    ours, theirs = ends
+    count = 0
+    while not ours.waiting:
+        ours.send(Stop(float(count)))
+        count += 1
+    ours.send(Stop(float(count)))
+    assert ours.waiting == 2
+    received = list(theirs.receive())
+    ours.flush()
+    assert ours.waiting == 0
+    received += theirs.receive()
+    assert received == [Stop(float(each)) for each in range(count + 1)]
 
 
 def test_nobody_reads(ends: Ends) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pounce.errors import ListenError
+from pounce.supervisor import control
 from pounce.supervisor.control import CallFailed, ControlServer, Fail, Parameters, Reply
 from pounce.supervisor.loop import Loop
 
@@ -329,6 +330,53 @@ def test_short_descriptors_do_not_keep_the_loop_busy(served: Served) -> None:
         late.settimeout(PATIENCE)
         late.sendall(json.dumps(GET_INFO).encode() + b"\0")
         assert b"interfaces" in late.recv(65536)
+
+
+def test_of_too_many_callers_the_one_goes_that_was_idle_for_the_longest_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "_MOST_CALLERS", 3)
+    with Caller(served.path) as waits, Caller(served.path) as idle, Caller(served.path) as active:
+        waits.send({"method": f"{NAME}.Wait"})
+        assert served.methods.called.acquire(timeout=PATIENCE)
+        for each in (idle, active):
+            assert each.call(f"{NAME}.Echo", text="a")
+        with Caller(served.path) as another:
+            assert another.call(f"{NAME}.Echo", text="a")
+            assert idle.is_hung_up()
+            assert active.call(f"{NAME}.Echo", text="b")
+        served.on_loop(lambda: served.methods.waiting[0]({"done": True}))
+        assert waits.receive() == {"parameters": {"done": True}}
+    assert caplog.messages == ["the control socket has 3 callers: idle ones make room"]
+
+
+def test_one_too_many_is_hung_up_on_where_all_calls_are_under_way(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_MOST_CALLERS", 1)
+    with Caller(served.path) as waits:
+        waits.send({"method": f"{NAME}.Wait"})
+        assert served.methods.called.acquire(timeout=PATIENCE)
+        with Caller(served.path) as late:
+            assert late.is_hung_up()
+        served.on_loop(lambda: served.methods.waiting[0]({}))
+        assert waits.receive() == {"parameters": {}}
+
+
+def test_a_caller_that_says_nothing_for_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_SWEEP", 0.05)
+    monkeypatch.setattr(control, "_MOST_IDLE", 0.3)
+    served = Served(tmp_path / "control")
+    try:
+        with Caller(served.path) as waits, Caller(served.path) as idle:
+            waits.send({"method": f"{NAME}.Wait"})
+            assert idle.is_hung_up()
+            served.on_loop(lambda: served.methods.waiting[0]({}))
+            assert waits.receive() == {"parameters": {}}
+    finally:
+        served.close()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The supervisor's loop and its signals, on real descriptors and the real clock."""
 
+import errno
 import os
 import signal
 import socket
@@ -7,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+
+import pytest
 
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.signals import Signals
@@ -208,6 +211,32 @@ def test_signals_are_calls_on_the_loop(loop: Loop) -> None:
         run_until(loop, lambda: sorted(called) == ["HUP", "TERM"])
     assert signal.getsignal(signal.SIGHUP) is before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.EAGAIN])
+def test_a_shortage_ends_nothing_and_is_told_once(
+    loop: Loop, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def falls_short() -> None:
+        raise OSError(number, os.strerror(number))
+
+    done: list[bool] = []
+    for _ in range(3):
+        loop.post(falls_short)
+        loop.call_later(0.0, falls_short)
+    loop.call_later(0.01, lambda: done.append(True))
+    run_until(loop, lambda: bool(done))
+    [message] = caplog.messages
+    assert os.strerror(number) in message
+
+
+def test_another_error_is_raised(loop: Loop) -> None:
+    def fails() -> None:
+        raise OSError(errno.EBADF, "no descriptor")
+
+    loop.post(fails)
+    with pytest.raises(OSError, match="no descriptor"):
+        run_until(loop, lambda: False)
 
 
 def test_a_signal_of_somebody_else_is_ignored(loop: Loop, stack: ExitStack) -> None:

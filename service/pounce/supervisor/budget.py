@@ -38,6 +38,10 @@ class RestartBudget:
         self._spent.append(now)
         return True
 
+    def give_back(self) -> None:
+        """The restart that was spent last did not take place."""
+        self._spent.pop()
+
     def wait(self, now: float) -> float:
         """Seconds until the budget allows a restart again; 0.0 if it does at *now*."""
         while self._spent and self._spent[0] + self.window <= now:

@@ -13,12 +13,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pounce.loggers import get_logger
 from pounce.net.listeners import close_listener, open_private
+from pounce.seldom import Seldom
 from pounce.supervisor.loop import Loop, Timer
+
+logger = get_logger("pounce.supervisor")
 
 _MAX_CALL = 64 * 1024
 # Seconds that accepting pauses when descriptors have run out: the listener stays readable.
 _PAUSE = 1.0
+# So many callers at once, each a descriptor; one more takes the place of the one that has been
+# idle for the longest time.
+_MOST_CALLERS = 32
+# Seconds after which a caller is idle for too long. One whose call is under way is not idle.
+_MOST_IDLE = 300.0
+_SWEEP = 10.0
 _SERVICE = "org.varlink.service"
 
 Parameters = dict[str, Any]
@@ -62,12 +72,15 @@ class ControlServer:
             f"{_SERVICE}.GetInterfaceDescription": self._get_description,
         }
         self._callers: set[_Caller] = set()
+        self._crowd = Seldom()
         self._pause: Timer | None = None
         self._listener = open_private(path)
         self._watch()
+        self._sweep()
 
     def close(self) -> None:
         """Hang up on everybody and remove the path."""
+        self._next_sweep.cancel()
         if self._pause is None:
             self._loop.unwatch(self._listener.fileno())
         else:
@@ -101,19 +114,42 @@ class ControlServer:
         self._pause = None
         self._loop.watch(self._listener.fileno(), self._accept)
 
+    def _sweep(self) -> None:
+        """Hang up on callers that have been idle for too long."""
+        self._next_sweep = self._loop.call_later(_SWEEP, self._sweep)
+        idle_since = self._loop.now - _MOST_IDLE
+        for caller in list(self._callers):
+            if not caller.is_served and caller.active_at < idle_since:
+                caller.hang_up()
+
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # the caller has left the queue
-        except OSError:
+        except OSError as error:
+            self._tell(f"the control socket takes no callers for {_PAUSE} s: {error.strerror}")
             self._loop.unwatch(self._listener.fileno())
             self._pause = self._loop.call_later(_PAUSE, self._watch)
             return
-        if _may_call(sock):
+        if _may_call(sock) and self._has_place():
             self._callers.add(_Caller(self._loop, self, sock))
         else:
             sock.close()
+
+    def _has_place(self) -> bool:
+        """Whether there is a place for another caller; one that is idle may lose its own."""
+        if len(self._callers) < _MOST_CALLERS:
+            return True
+        self._tell(f"the control socket has {_MOST_CALLERS} callers: idle ones make room")
+        idle = [caller for caller in self._callers if not caller.is_served]
+        if idle:
+            min(idle, key=lambda caller: caller.active_at).hang_up()
+        return bool(idle)
+
+    def _tell(self, what: str) -> None:
+        if self._crowd.is_due():
+            logger.warning(what)
 
     def _get_info(self, _: Parameters, reply: Reply, __: Fail) -> None:
         reply({**self._information, "interfaces": [_SERVICE, self._interface]})
@@ -131,7 +167,7 @@ class _Caller:
     """One connection; calls are answered in their order.
 
     It is watched for calls, or while an answer does not fit the socket's buffer, for room; its
-    next calls wait meanwhile.
+    next calls wait meanwhile. `active_at` is when it last sent or read something.
     """
 
     def __init__(self, loop: Loop, server: ControlServer, sock: socket.socket) -> None:
@@ -143,8 +179,14 @@ class _Caller:
         self._received = b""
         self._unsent = b""
         self._busy = False
+        self.active_at = loop.now
         sock.setblocking(False)
         loop.watch(sock.fileno(), self._read)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a method works on its call. A caller that does not read its answer is idle."""
+        return self._busy and not self._unsent
 
     def reply(self, parameters: Parameters) -> None:
         """Answer the call."""
@@ -173,6 +215,7 @@ class _Caller:
         except OSError:
             data = b""
         self._received += data
+        self.active_at = self._loop.now
         if not data:
             self.hang_up()
             return
@@ -214,6 +257,7 @@ class _Caller:
             self.hang_up()
         else:
             self._unsent = self._unsent[sent:]
+            self.active_at = self._loop.now
 
     def _send_rest(self) -> None:
         self._send()

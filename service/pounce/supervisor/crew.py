@@ -37,6 +37,8 @@ SHORT_GRACE = 1.0
 _KILL_GRACE = 1.0
 # Between asking a stuck worker for its stacks and killing it.
 _STACKS_GRACE = 0.3
+# Until a message is sent again for which a channel had no room.
+_RESEND = 0.1
 # A look at the workers this long after the last one, twice the usual interval, comes late.
 _LATE = 1.0
 # 1,024 workers of two generations, and rows that abandoned threads keep.
@@ -114,6 +116,8 @@ class Crew:
             worker.channel.send(message)
         except ChannelClosed:
             return
+        if worker.channel.waiting == 1:
+            self._loop.call_later(_RESEND, partial(self._resend, worker))
 
     def drain(self, worker: _WorkerHandle) -> None:
         """Tell *worker* to drain, in the time that its generation has."""
@@ -137,11 +141,12 @@ class Crew:
 
         generation.host_handle = self._spawn(generation, HOST_SLOT, start)
 
-    def spawn_worker(self, generation: _Generation, slot: int) -> None:
-        """Start a worker in *slot*."""
+    def spawn_worker(self, generation: _Generation, slot: int) -> bool:
+        """Start a worker in *slot*; false if it could not even be started."""
         worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.workers[slot] = worker
+        return worker is not None
 
     def spawn_replacement(self, generation: _Generation, slot: int) -> None:
         """Start a worker that may take over *slot* from the one that holds it."""
@@ -196,6 +201,14 @@ class Crew:
                 target.close()
         self.handover.close()
         self.scoreboard.close()
+
+    def _resend(self, worker: _WorkerHandle) -> None:
+        try:
+            worker.channel.flush()
+        except ChannelClosed:
+            return
+        if worker.channel.waiting:
+            self._loop.call_later(_RESEND, partial(self._resend, worker))
 
     def _silence(self, worker: _WorkerHandle, now: float) -> float:
         if worker.ready_at is None:

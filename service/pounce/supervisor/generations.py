@@ -238,7 +238,9 @@ class Generations:
         now = self._loop.now
         if self._budget.spend(now):
             self._budget_told = False
-            self._crew.spawn_worker(generation, slot)
+            if not self._crew.spawn_worker(generation, slot):
+                # The system is short of something, for however long: this is no crash.
+                self._budget.give_back()
             return
         self._respawn_worker(generation, slot, self._budget.wait(now))
         if not self._budget_told:

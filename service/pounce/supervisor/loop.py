@@ -9,6 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pounce.errors import is_shortage
+from pounce.loggers import get_logger
+from pounce.seldom import Seldom
+
+logger = get_logger("pounce.supervisor")
+
 Callback = Callable[[], object]
 
 
@@ -39,6 +45,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._numbers = itertools.count()
         self._posted: deque[Callback] = deque()
+        self._shortage = Seldom()
         self._wake_reader, self._wake_writer = socket.socketpair()
         for end in (self._wake_reader, self._wake_writer):
             end.setblocking(False)
@@ -72,8 +79,11 @@ class Loop:
         self._posted.append(callback)
         try:
             self._wake_writer.send(b"\0")
-        except BlockingIOError:
-            return  # the pipe is full of wakes already
+        except OSError as error:
+            # It is full of wakes already, or the kernel has no memory: then any later turn,
+            # of which there are two a second, finds the callback.
+            if not is_shortage(error):
+                raise
 
     def run(self, finished: Callable[[], bool]) -> None:
         """Turn until *finished* says so."""
@@ -90,9 +100,9 @@ class Loop:
         for key, _ in self._selector.select(self._patience()):
             # A callback earlier in this turn may have unwatched (and closed) a later one's.
             if self._selector.get_map().get(key.fd) is key:
-                key.data()
+                self._call(key.data)
         while self._posted:
-            self._posted.popleft()()
+            self._call(self._posted.popleft())
         self._run_timers()
 
     def _patience(self) -> float | None:
@@ -106,7 +116,17 @@ class Loop:
         while self._timers and self._timers[0].when <= due:
             timer = heapq.heappop(self._timers)
             if not timer.cancelled:
-                timer.callback()
+                self._call(timer.callback)
+
+    def _call(self, callback: Callback) -> None:
+        """Run *callback*; whatever the system is short of, the service goes on."""
+        try:
+            callback()
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            if self._shortage.is_due():
+                logger.warning("the supervisor goes on, but: %s", error, exc_info=True)
 
     def _drain_wakes(self) -> None:
         try:

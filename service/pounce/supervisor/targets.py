@@ -9,6 +9,7 @@ import ctypes
 import faulthandler
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -123,7 +124,14 @@ class ProcessTarget:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # Unlike Process.sentinel (a pipe), a pidfd is not kept open by the worker's own children.
-        self._pidfd = os.pidfd_open(self.id)
+        try:
+            self._pidfd = os.pidfd_open(self.id)
+        except OSError:  # no descriptor is left, and nobody would see it end
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._dump.close()
+            raise
 
     @property
     def id(self) -> int:
@@ -158,7 +166,6 @@ class ProcessTarget:
 
     def outcome(self) -> str:
         """Exit status or signal name."""
-        self._process.join(timeout=0)
         code = self._process.exitcode
         if code is None:
             return "ended, and somebody else has taken its exit status (wait(2))"
@@ -167,8 +174,10 @@ class ProcessTarget:
         return f"was killed by {_signal_name(-code)}"
 
     def join(self, timeout: float) -> None:
-        """Wait for the process."""
-        self._process.join(timeout)
+        """Wait for the process; unlike Process.join, without a descriptor of its own."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.poll(timeout * 1000)
 
     def is_alive(self) -> bool:
         """Whether the process runs."""

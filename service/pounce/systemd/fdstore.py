@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pounce.handover import Passage
+from pounce.loggers import get_logger
 from pounce.systemd.activation import STORED
 from pounce.systemd.notify import SystemdNotifier
 from pounce.systemd.stored import CONNECTION, NOTE, Stored, decode, encode, guess, read_note
+
+logger = get_logger("pounce.server")
 
 # Milliseconds to wait, at the end, until systemd has taken everything.
 _PATIENCE_MS = 5000
@@ -71,12 +74,18 @@ class ConnectionStore:
 
     def finish(self) -> None:
         """Store what is known of the connections, and wait until systemd has all of it."""
+        try:
+            self._leave_note()
+            self._wait()
+        except OSError as error:  # no descriptor is left, say
+            logger.warning("the next run will know less of idle connections: %s", error)
+
+    def _leave_note(self) -> None:
         descriptor = os.memfd_create(NOTE)
         with os.fdopen(descriptor, "w") as file:
             json.dump({"passages": self._passages}, file)
             file.flush()
             self._store(NOTE, descriptor)
-        self._wait()
 
     def _store(self, name: str, descriptor: int) -> None:
         self._remove(name)

@@ -218,6 +218,8 @@ class LoopWorker(ABC):
         # First the next one: an error in this one, which the loop tells of, is no hang.
         self.loop.call_later(TICK, self._tick)
         log.flush()
+        with contextlib.suppress(ChannelClosed):  # `_obey` hears of that, too
+            self._channel.flush()
         self.tick(self.loop.time())
 
     def _fail(self, reason: str, exit_code: int) -> int:
