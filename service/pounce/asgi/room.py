@@ -78,15 +78,21 @@ class _Arrival(NamedTuple):
 class Room:
     """Makes room among *connections*, of which there should be at most *most*.
 
-    *clock* is the loop's time.
+    *clock* is the loop's time. *excess* tells the log what there is too much of, and has %d for
+    *most*.
     """
 
     def __init__(
-        self, connections: Collection[Idle], most: int, clock: Callable[[], float]
+        self,
+        connections: Collection[Idle],
+        most: int,
+        clock: Callable[[], float],
+        excess: str = "connections than max_connections (%d) or LimitNOFILE= allows",
     ) -> None:
         self._connections = connections
         self._most = most
         self._clock = clock
+        self._excess = excess % most
         # The oldest first. Those that ask for something stay here until somebody looks for a
         # newcomer: no request pays for this.
         self._arrivals: OrderedDict[Newcomer, _Arrival] = OrderedDict()
@@ -143,11 +149,7 @@ class Room:
             self._told_at = now
             told = ", ".join(f"{count} {what}" for what, count in self._untold.items())
             self._untold.clear()
-            logger.warning(
-                "more connections than max_connections (%d) or LimitNOFILE= allows: %s",
-                self._most,
-                told,
-            )
+            logger.warning("more %s: %s", self._excess, told)
 
     def _choose(self, before: float) -> Newcomer | None:
         """The newcomer to be closed next, of those that have come *before* or flood."""

@@ -1,14 +1,15 @@
 """One client's connection: QUIC below, requests above, and when it begins and ends."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 from aioquic.quic.events import (
     ConnectionIdIssued,
     ConnectionIdRetired,
     ConnectionTerminated,
+    HandshakeCompleted,
     ProtocolNegotiated,
     QuicEvent,
     StopSendingReceived,
@@ -17,17 +18,18 @@ from aioquic.quic.events import (
 )
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.scope import build_scope
+from pounce.asgi.room import ASKED, BEGUN, SILENT
 from pounce.asgi.types import Scope
 from pounce.http3.deliveries import Deliveries
 from pounce.http3.engine import Engine
 from pounce.http3.errors import Code, ConnectionFailed
 from pounce.http3.fields import RequestHead
+from pounce.http3.outlet import Outlet, Path
 from pounce.http3.quic import TIMER_STEP, ServerConnection
+from pounce.http3.scope import request_scope
 from pounce.http3.stream import RequestStream
 from pounce.http3.timer import Timer
 from pounce.loggers import get_logger
-from pounce.net.forwarded import Origin
 
 # Seconds for a client to complete the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -39,34 +41,11 @@ _GRACE = 0.2
 logger = get_logger("pounce.worker")
 
 
-class Path(NamedTuple):
-    """Between which two addresses datagrams go, and by which of the worker's sockets."""
-
-    port: int
-    peer: Any
-    local: Any
-    client: tuple[str, int]
-    server: tuple[str, int]
-
-
-class Outlet(Protocol):
-    """Where a connection's datagrams go out, and who brings those for it."""
-
-    def send(self, datagrams: Iterable[tuple[bytes, Path]]) -> None:
-        """Send *datagrams*, each to its path's peer."""
-
-    def route(self, connection_id: bytes, connection: "HTTP3Connection") -> None:
-        """Bring datagrams for *connection_id* to *connection*."""
-
-    def unroute(self, connection_id: bytes) -> None:
-        """Forget *connection_id*."""
-
-    def schedule(self, connection: "HTTP3Connection") -> None:
-        """Call the connection's `flush` soon."""
-
-
 class HTTP3Connection:
-    """It is a pounce.asgi.context.Connection, and what its streams know as Carrier."""
+    """It is a pounce.asgi.context.Connection, and what its streams know as Carrier.
+
+    It is a pounce.asgi.room.Newcomer as well.
+    """
 
     def __init__(self, context: ServerContext, quic: ServerConnection, outlet: Outlet) -> None:
         self.context = context
@@ -102,8 +81,19 @@ class HTTP3Connection:
         """Since when it may be closed for another's sake, by the loop's time; inf is never."""
         return inf if self.busy or self.handshaking else self._idle_since
 
+    @property
+    def progress(self) -> int:
+        """SILENT until the client has shaken hands, ASKED from its first request on."""
+        if self._requests:
+            return ASKED
+        return SILENT if self.handshaking else BEGUN
+
     def expire(self) -> None:
         """Its time is up."""
+        if self.handshaking:
+            # Nothing is owed to an address that may be forged.
+            self._vanish()
+            return
         self._close(Code.NO_ERROR, "")
         self._touch()
 
@@ -205,22 +195,7 @@ class HTTP3Connection:
 
     def scope(self, head: RequestHead) -> Scope:
         """The ASGI scope of a request."""
-        context, path = self.context, self._quic.peer
-        origin = Origin(path.client, "https", head.headers, path.server, context.config.root_path)
-        if head.forwarded and context.proxies.trusts_peer(path.client):
-            origin = context.proxies.resolve(origin)
-        return build_scope(
-            head.method,
-            head.target,
-            origin.headers,
-            "3",
-            origin.scheme,
-            origin.client,
-            origin.server,
-            origin.root_path,
-            context.state,
-            context.extensions,
-        )
+        return request_scope(self.context, self._quic.peer, head)
 
     def send(self, stream_id: int, data: bytes, ended: bool) -> None:
         """Send on a stream."""
@@ -270,31 +245,29 @@ class HTTP3Connection:
             self._close(error.code, error.reason)
 
     def _handle(self, event: QuicEvent) -> None:
-        if isinstance(event, StreamDataReceived):
-            self._stream_data(event.stream_id, event.data, event.end_stream)
-        elif isinstance(event, StreamReset):
-            self._stream_reset(event.stream_id)
-        elif isinstance(event, StopSendingReceived):
-            if event.stream_id == self._control:
-                raise ConnectionFailed(Code.CLOSED_CRITICAL_STREAM, "")
-            if event.stream_id in self._streams:
-                self._streams[event.stream_id].lost()
-        elif isinstance(event, ConnectionIdIssued):
-            self.add_id(event.connection_id)
-        elif isinstance(event, ConnectionIdRetired):
-            self._ids.discard(event.connection_id)
-            self._outlet.unroute(event.connection_id)
-        elif isinstance(event, ProtocolNegotiated):
-            self._open()
-        elif isinstance(event, ConnectionTerminated):
-            self._end()
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def _stop_sending(self, event: StopSendingReceived) -> None:
+        if event.stream_id == self._control:
+            raise ConnectionFailed(Code.CLOSED_CRITICAL_STREAM, "")
+        if event.stream_id in self._streams:
+            self._streams[event.stream_id].lost()
+
+    def _id_issued(self, event: ConnectionIdIssued) -> None:
+        self.add_id(event.connection_id)
+
+    def _id_retired(self, event: ConnectionIdRetired) -> None:
+        self._ids.discard(event.connection_id)
+        self._outlet.unroute(event.connection_id)
 
     def add_id(self, connection_id: bytes) -> None:
         """Be the one whom datagrams for *connection_id* are brought to."""
         self._ids.add(connection_id)
         self._outlet.route(connection_id, self)
 
-    def _open(self) -> None:
+    def _open(self, _: ProtocolNegotiated) -> None:
         """Begin the control stream."""
         self._control = self._quic.get_next_available_stream_id(is_unidirectional=True)
         self._quic.send_stream_data(self._control, self.engine.opening())
@@ -305,7 +278,8 @@ class HTTP3Connection:
         self._quic.send_stream_data(self._control, self.engine.goaway())
         self._touch()
 
-    def _stream_data(self, stream_id: int, data: bytes, ended: bool) -> None:
+    def _stream_data(self, event: StreamDataReceived) -> None:
+        stream_id, data, ended = event.stream_id, event.data, event.end_stream
         if stream_id & 2:
             if not self.engine.receive_unidirectional(stream_id, data, ended):
                 self._quic.stop(stream_id, Code.STREAM_CREATION_ERROR)
@@ -328,11 +302,28 @@ class HTTP3Connection:
         if self._requests == self.context.config.max_requests_per_connection:
             self.drain()
 
-    def _stream_reset(self, stream_id: int) -> None:
-        if stream_id & 2:
-            self.engine.close_unidirectional(stream_id)
-        elif stream_id in self._streams:
-            self._streams[stream_id].input_lost()
+    def _stream_reset(self, event: StreamReset) -> None:
+        if event.stream_id & 2:
+            self.engine.close_unidirectional(event.stream_id)
+        elif event.stream_id in self._streams:
+            self._streams[event.stream_id].input_lost()
+
+    def _established(self, _: HandshakeCompleted) -> None:
+        self._outlet.settled(self)
+
+    def _terminated(self, _: ConnectionTerminated) -> None:
+        self._end()
+
+    _handlers: ClassVar[dict[type[QuicEvent], Callable[..., None]]] = {
+        StreamDataReceived: _stream_data,
+        StreamReset: _stream_reset,
+        StopSendingReceived: _stop_sending,
+        ConnectionIdIssued: _id_issued,
+        ConnectionIdRetired: _id_retired,
+        ProtocolNegotiated: _open,
+        HandshakeCompleted: _established,
+        ConnectionTerminated: _terminated,
+    }
 
     def _confirm(self, now: float) -> None:
         """Take notice of the responses that have arrived at the client."""
@@ -384,6 +375,7 @@ class HTTP3Connection:
         for connection_id in self._ids:
             self._outlet.unroute(connection_id)
         self._ids.clear()
+        self._outlet.settled(self)
         self._retire()
 
     def _retire(self) -> None:

@@ -11,8 +11,10 @@ from typing import NamedTuple
 from aioquic.quic.configuration import QuicConfiguration
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.room import Room
 from pounce.http3 import packets
-from pounce.http3.connection import HTTP3Connection, Path
+from pounce.http3.connection import HTTP3Connection
+from pounce.http3.outlet import Path
 from pounce.http3.quic import Choose, ServerConnection
 from pounce.http3.tokens import ConnectionIds, Identity, RetryTokens
 from pounce.net.host import unmapped
@@ -22,13 +24,15 @@ from pounce.workers.base import Mail
 # System calls before the loop gets its turn; each may bring up to 64 datagrams.
 _BATCH = 32
 
-# Handshakes under way from which on a client has to show first that it is at its address
-# (RFC 9000 section 8.1), and from which on none is begun. Each takes about 100 KiB.
+# From so many handshakes under way on, a new client has to show first that it is at its address
+# (RFC 9000 section 8.1). Beyond the other number, each new handshake ends an older one. A handshake
+# takes about 100 KiB.
 _RETRY_FROM = 64
 _MAX_HANDSHAKES = 512
 
-# Answers in half a second to those who have no connection: version negotiation, Retry and stateless
-# reset. A flood of forged datagrams must not make more work than it is.
+# Answers in half a second to those who have no connection: version negotiation and stateless reset.
+# A flood of forged datagrams must not make more work than it is. Retry has no such limit: it is a
+# fraction of what it answers, and a flood must not take it from honest clients.
 _MAX_ANSWERS = 1000
 
 
@@ -58,6 +62,8 @@ class Switchboard:
         self._retry_tokens = RetryTokens(mail.secret, time.time)
         self._connections: dict[bytes, HTTP3Connection] = {}
         self._handshakes: set[HTTP3Connection] = set()
+        excess = "HTTP/3 handshakes than %d at once"
+        self._entrance = Room(self._handshakes, _MAX_HANDSHAKES, self._loop.time, excess)
         self._scheduled: dict[HTTP3Connection, None] = {}
         self._answers = _MAX_ANSWERS
         self._accepting = self._reading = False
@@ -92,11 +98,10 @@ class Switchboard:
         self.close()
         self._loop.remove_reader(self._mailboxes.fileno(self._mailbox))
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         """Begin a new half second."""
         self._answers = _MAX_ANSWERS
-        # A client that has fallen silent brings no datagram after which it would be flushed.
-        self._handshakes = {each for each in self._handshakes if each.handshaking}
+        self._entrance.sweep(now)
 
     # What a connection asks for; see pounce.http3.connection.Outlet.
 
@@ -119,6 +124,11 @@ class Switchboard:
     def unroute(self, connection_id: bytes) -> None:
         """Forget *connection_id*."""
         self._connections.pop(connection_id, None)
+
+    def settled(self, connection: HTTP3Connection) -> None:
+        """The handshake of *connection* is over, one way or another."""
+        self._handshakes.discard(connection)
+        self._entrance.leave(connection)
 
     def schedule(self, connection: HTTP3Connection) -> None:
         """Flush *connection* in this turn of the loop, or the next one."""
@@ -167,8 +177,6 @@ class Switchboard:
         now = self._loop.time()
         for connection in scheduled:
             connection.flush(now)
-            if connection in self._handshakes and not connection.handshaking:
-                self._handshakes.discard(connection)
 
     # Datagrams for no connection of this worker.
 
@@ -200,13 +208,14 @@ class Switchboard:
             return self._accept(first, original, path)
         chosen = self._identity.new_id()
         token = self._retry_tokens.make(address, first.destination, chosen)
-        self._answer(packets.retry(first, chosen, token), path)
+        self._post([packets.retry(first, chosen, token)], path)
         return None
 
     def _has_room(self) -> bool:
-        if len(self._handshakes) >= _MAX_HANDSHAKES:
-            return False
-        return self._context.room.has_place()
+        if self._entrance.has_place() and self._context.room.has_place():
+            return True
+        self._context.room.note("refused without an answer")
+        return False
 
     def _accept(self, first: packets.Initial, original: bytes, path: Path) -> HTTP3Connection:
         _, configuration, choose = self._ports.listener(path.port)
@@ -221,6 +230,11 @@ class Switchboard:
         connection.add_id(first.destination)
         connection.add_id(quic.host_cid)
         self._handshakes.add(connection)
+        # All who have not shown that they are at their address count as one network, so forged
+        # addresses are to nobody's disadvantage.
+        peer = path.client if first.token else None
+        self._entrance.enter(connection, peer)
+        self._context.room.enter(connection, peer)
         return connection
 
     # Going out.

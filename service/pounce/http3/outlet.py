@@ -1,0 +1,36 @@
+"""The sockets' side, as an HTTP/3 connection sees it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from pounce.http3.connection import HTTP3Connection
+
+
+class Path(NamedTuple):
+    """Between which two addresses datagrams go, and by which of the worker's sockets."""
+
+    port: int
+    peer: Any
+    local: Any
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+
+class Outlet(Protocol):
+    """Where a connection's datagrams go out, and who brings those for it."""
+
+    def send(self, datagrams: Iterable[tuple[bytes, Path]]) -> None:
+        """Send *datagrams*, each to its path's peer."""
+
+    def route(self, connection_id: bytes, connection: "HTTP3Connection") -> None:
+        """Bring datagrams for *connection_id* to *connection*."""
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Forget *connection_id*."""
+
+    def schedule(self, connection: "HTTP3Connection") -> None:
+        """Call the connection's `flush` soon."""
+
+    def settled(self, connection: "HTTP3Connection") -> None:
+        """The connection's handshake is over, one way or another."""
