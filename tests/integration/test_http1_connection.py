@@ -10,8 +10,8 @@ import pytest
 
 from pounce.asgi import departure
 from pounce.asgi.types import Receive, Scope, Send
-from pounce.http1.connection import UNREAD_BODY, HTTP1Connection
-from pounce.http1.stream import RECEIVE_BUFFER
+from pounce.http1.connection import HTTP1Connection
+from pounce.http1.stream import RECEIVE_BUFFER, UNREAD_BODY
 from tests.live import GET, echo, hello, live, read_body, respond, serve, until
 
 POST = b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: %d\r\n%b\r\n"

@@ -127,7 +127,7 @@ class ServerContext:
     state: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     connections: set[Connection] = field(default_factory=set)
-    ending: set[Ending] = field(default_factory=set)
+    ending: dict[Ending, None] = field(default_factory=dict)
     tasks: dict[asyncio.Task[None], Describable] = field(default_factory=dict)
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
@@ -234,18 +234,18 @@ class ServerContext:
         """*connection* has nothing left to do but to close: it makes place for another."""
         self.connections.discard(connection)
         self.room.leave(connection)
-        self.ending.add(connection)
+        self.ending[connection] = None
 
     def leave(self, connection: Connection | Ending) -> None:
         """Forget *connection*, which has ended."""
         self.connections.discard(connection)
         self.room.leave(connection)
-        self.ending.discard(connection)
+        self.ending.pop(connection, None)
         self._departed()
 
     def adopt(self, task: asyncio.Task[None], work: Describable) -> None:
         """Keep *task*, which does *work*, until it ends: no connection holds it any longer."""
-        if not task.done():
+        if not task.done() and task not in self.tasks:
             work.seen(self.loop.time())
             self.tasks[task] = work
             task.add_done_callback(self._task_done)

@@ -249,13 +249,16 @@ class BaseConnection(asyncio.Protocol, ABC):
         else:
             self._context.hand_over(self)
 
-    def _linger(self) -> None:
-        """Close the write side, and let the client read what it was sent."""
+    def _linger(self, *, more: bool = False) -> None:
+        """Close the write side, and let the client read what it was sent.
+
+        With *more* it has not sent all of its request.
+        """
         if self._eof:
             self._close()
         else:
             # In this order, so that a draining worker does not think that nobody is left.
-            LingeringClose(self._context, self._transport)
+            LingeringClose(self._context, self._transport, more=more)
             self._leave()
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ look at the two bytes that end a chunk, and it accepts bare CR in a chunk extens
 
 import re
 from collections.abc import Callable
+from math import inf
 from typing import TypeAlias
 
 from pounce.config import ServerConfig
@@ -17,6 +18,9 @@ Pieces: TypeAlias = list[bytearray]
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _PLAIN_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+# Without trailers, as nearly always.
+_LAST_CHUNK = b"0\r\n\r\n"
 
 # How many chunks are decoded at a time. They can be as small as one byte, and whatever a client
 # sends, others must be served in between.
@@ -36,6 +40,10 @@ class SizedBody:
         """Whether all of it was read."""
         return self._remaining == 0
 
+    def unread(self, _: bytearray) -> float:
+        """How many bytes of it are still to be read."""
+        return self._remaining
+
     def read(self, buffer: bytearray) -> bytes:
         """Take what *buffer* has of it; nothing when the rest has yet to come."""
         data = bytes(buffer[: self._remaining])
@@ -52,6 +60,10 @@ class WholeBody:
     def __init__(self, data: bytes) -> None:
         self.complete = False
         self.data = data
+
+    def unread(self, _: bytearray) -> float:
+        """How many bytes of it are still to be read: all are here."""
+        return 0
 
     def read(self, _: bytearray) -> bytes:
         """Take it; what has come since is not of it."""
@@ -86,6 +98,12 @@ class ChunkedBody:
         # would pass every other limit.
         self._allowance = config.max_header_size
         self._step = self._size_line
+
+    def unread(self, buffer: bytearray) -> float:
+        """How many bytes of it are still to be read: nobody knows, unless the end is here."""
+        if self.complete:
+            return 0
+        return len(buffer) if _LAST_CHUNK in buffer else inf
 
     def read(self, buffer: bytearray) -> bytes:
         """Take and decode what *buffer* has of it, or the first part of that where it is much.

@@ -38,11 +38,8 @@ from pounce.http1.events import (
     RequestHead,
 )
 from pounce.http1.rules import scheme_of, to_origin_form
-from pounce.http1.stream import RECEIVE_BUFFER, RequestStream
+from pounce.http1.stream import RECEIVE_BUFFER, UNREAD_BODY, RequestStream
 from pounce.net.forwarded import Origin
-
-UNREAD_BODY = 262_144
-"""How much of a content that the application did not read is dropped to keep the connection."""
 
 FIRST_REQUEST = 1.0
 """How long, in seconds, a stop waits for a request of a client that is new or was just busy."""
@@ -273,7 +270,8 @@ class HTTP1Connection(RequestStream):
             self._persists = self._plainly = False
         self.deadline = inf
         if self._task is not None:
-            self._let_go_of_task()
+            self._share_task()
+            self._task = None
         self._cycle = cycle = (context.make_cycle or RequestCycle)(self, scope, context)
         task = cycle.start()
         if task is not None and not task.done():
@@ -326,6 +324,10 @@ class HTTP1Connection(RequestStream):
         # the connection could be read as either (RFC 9110 section 10.1.1).
         if self._expects_continue:
             return True
+        # Nor does it stay for a rest that is too long to be dropped: the client learns at once that
+        # it need not send that.
+        if self._long and self._reader.to_be_read > UNREAD_BODY:
+            return True
         return self._context.draining and not self._reader.buffer and not self._may_leave()
 
     def _finish(self, keep_alive: bool) -> None:
@@ -336,7 +338,7 @@ class HTTP1Connection(RequestStream):
         if self._input.waiters:
             self._input.wake()
         if not keep_alive:
-            self._linger()
+            self._linger(more=self._reader.in_body)
         # The first implies the second, which takes a call.
         elif not self._restrained and (reader.again is not None or reader.idle):
             self.deadline = context.idle_deadline
@@ -354,7 +356,7 @@ class HTTP1Connection(RequestStream):
         # What was here is used up, so that there is room again.
         self._throttle()
         if self._droppable < 0:
-            self._linger()
+            self._linger(more=True)
         elif self._reader.in_body:
             return
         elif self._reader.buffer:
@@ -375,7 +377,7 @@ class HTTP1Connection(RequestStream):
     def _refuse_input(self, error: BadRequest) -> None:
         if self._reader.in_body:
             # The request was answered; a second answer would be taken for the next one's.
-            self._linger()
+            self._linger(more=True)
         else:
             self._answer(error.status, error.reason)
 
@@ -388,7 +390,7 @@ class HTTP1Connection(RequestStream):
         elif self.write_paused:
             self.deadline = inf
         elif self._reader.in_body:
-            self._linger()
+            self._linger(more=True)
         elif self._reader.buffer:
             self._answer(408, "the request's head came too slowly")
         else:

@@ -14,7 +14,13 @@ from pounce.asgi.context import ServerContext
 from pounce.http1.response import error_response
 
 LINGER = 2.0
-"""How long, in seconds, the client's input is dropped after all output has left."""
+"""How long, in seconds, the client may take to close its side, where it has sent all."""
+
+INPUT_PAUSE = 5.0
+"""How long, in seconds, a client that may still be sending may pause."""
+
+LONGEST = 30.0
+"""How long, in seconds, input is dropped in all. Both are nginx's: lingering_timeout and _time."""
 
 
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -34,16 +40,26 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class LingeringClose(asyncio.Protocol):
-    """Takes over a transport whose last bytes were written."""
+    """Takes over a transport whose last bytes were written.
 
-    __slots__ = ("_context", "_deadline", "_transport", "_unsent")
+    With *more* the client has not sent all of its request.
+    """
 
-    def __init__(self, context: ServerContext, transport: asyncio.Transport) -> None:
+    __slots__ = ("_context", "_deadline", "_end", "_heard", "_pause", "_transport", "_unsent")
+
+    _deadline: float
+    _end: float
+
+    def __init__(
+        self, context: ServerContext, transport: asyncio.Transport, *, more: bool = False
+    ) -> None:
         self._context = context
         self._transport = transport
         self._unsent = transport.get_write_buffer_size()
-        self._set_deadline(context.loop.time())
-        context.ending.add(self)
+        self._pause = INPUT_PAUSE if more else LINGER
+        self._heard = False
+        self._output_moved(context.loop.time())
+        self._take_place()
         transport.set_protocol(self)
         try:
             transport.write_eof()
@@ -55,27 +71,47 @@ class LingeringClose(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Drop what the client still sends."""
+        self._heard = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is closed."""
         self._context.leave(self)
 
     def sweep(self, now: float) -> None:
-        """Close at last, counting the time since output stopped leaving."""
+        """Close at last, counting the time since the last output, and then since the last input."""
         unsent = self._transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent = unsent
-            self._set_deadline(now)
-        elif now >= self._deadline:
+            self._output_moved(now)
+        elif self._heard and not unsent:
+            self._pause = INPUT_PAUSE
+            self._deadline = min(now + INPUT_PAUSE, self._end)
+        if now >= self._deadline:
             self._transport.abort()
+        self._heard = False
 
     def abort(self) -> None:
         """Close now."""
         reset(self._transport)
 
-    def _set_deadline(self, now: float) -> None:
-        patience = self._context.config.write_timeout if self._unsent else LINGER
-        self._deadline = now + patience
+    def _output_moved(self, now: float) -> None:
+        self._deadline = now + (self._context.config.write_timeout if self._unsent else self._pause)
+        self._end = now + LONGEST
+
+    def _take_place(self) -> None:
+        """Be one of those that end; the one that has lingered longest gives way to one too many."""
+        ending = self._context.ending
+        if len(ending) >= self._context.config.max_connections:
+            oldest = next((each for each in ending if isinstance(each, LingeringClose)), None)
+            if oldest is not None:
+                oldest.give_way()
+        ending[self] = None
+
+    def give_way(self) -> None:
+        """Close now, for another's sake; the client has had its time to read."""
+        # At once: the transport tells of its end only in the loop's next turn.
+        self._context.ending.pop(self, None)
+        self._transport.abort()
 
 
 def refuse_plaintext(context: ServerContext, transport: asyncio.Transport) -> None:

@@ -47,6 +47,11 @@ class RequestReader(ABC):
         return self.body is not None and not self.body.complete
 
     @property
+    def to_be_read(self) -> float:
+        """How many bytes of content are still to be read, as far as the client has said; or inf."""
+        return 0 if self.body is None else self.body.unread(self.buffer)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is left to read of what was received, or of a request that began."""
         return not self.buffer and (self.body is None or self.body.complete)

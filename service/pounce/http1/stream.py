@@ -22,6 +22,9 @@ from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
 RECEIVE_BUFFER = 65_536
 """Reading pauses while more than this many bytes wait to be processed."""
 
+UNREAD_BODY = 262_144
+"""How much of a content that the application did not read is dropped to keep the connection."""
+
 # One system call sends all that writelines() is given. Before 3.12 asyncio's copies it first, and
 # before 3.12.9 and 3.13.2 it tells nobody when it has buffered too much (CVE-2024-12254).
 _SENDS_TOGETHER = sys.version_info >= (3, 13, 2) or (3, 12, 9) <= sys.version_info < (3, 13)
@@ -35,8 +38,8 @@ class RequestStream(BaseConnection):
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
     also when the application goes on after its response, and `_work` is the cycle that it runs. Of
     the request, `_head` is kept for the
-    response, `_persists`, whether the connection may outlive it, and `_plainly`, whether a plain
-    head can answer it.
+    response, `_persists`, whether the connection may outlive it, `_plainly`, whether a plain head
+    can answer it, and `_long`, whether its content may be too much to drop unread.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class RequestStream(BaseConnection):
         "_expects_continue",
         "_head",
         "_input",
+        "_long",
         "_persists",
         "_plain",
         "_plainly",
@@ -72,7 +76,7 @@ class RequestStream(BaseConnection):
         self._input = Gate(context.loop)
         self._cycle: Cycle | None = None
         self._head: RequestHead | None = None
-        self._persists = self._plainly = False
+        self._persists = self._plainly = self._long = False
         self._plain: PlainHead | None = None
         self._response: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
@@ -229,7 +233,7 @@ class RequestStream(BaseConnection):
             if data:
                 self._collect(chunk(data))
             return
-        if self._expects_continue or self._context.draining:
+        if self._expects_continue or self._long or self._context.draining:
             if not response.head_sent and self._closes_after():
                 response.keep_alive = False
             self._expects_continue = False
@@ -271,7 +275,8 @@ class RequestStream(BaseConnection):
 
     def go_on_with(self, cycle: Cycle) -> None:
         """Have *cycle* call the application for the request in flight, in place of another."""
-        self._let_go_of_task()
+        self._share_task()
+        self._task = None
         self._cycle = cycle
         task = cycle.start()
         if task is not None and not task.done():
@@ -279,17 +284,15 @@ class RequestStream(BaseConnection):
 
     def _keep(self, task: asyncio.Task[None], cycle: Cycle) -> None:
         """Note that *task* runs *cycle*."""
+        self._task, self._work = task, cycle
         if self.gone:
             # The response has ended the connection, in the first step of an eager task.
-            self._context.adopt(task, cycle)
-        else:
-            self._task, self._work = task, cycle
+            self._share_task()
 
-    def _let_go_of_task(self) -> None:
-        """The connection goes on without the application's task, which need not have ended."""
+    def _share_task(self) -> None:
+        """Have the context keep the application's task, if it goes on: the connection may end."""
         if self._task is not None:
             self._context.adopt(self._task, self._work)
-            self._task = None
 
     def _take(self, head: RequestHead) -> None:
         """Note what *head* says about the response to come."""
@@ -298,7 +301,10 @@ class RequestStream(BaseConnection):
         method, _, _, version, keep_alive, expects, has_body, _, _ = head
         self._expects_continue = expects = expects and has_body
         self._persists = keep_alive
-        self._plainly = keep_alive and version == "1.1" and method != "HEAD" and not expects
+        self._long = long = has_body and self._reader.to_be_read > UNREAD_BODY
+        self._plainly = (
+            keep_alive and version == "1.1" and method != "HEAD" and not expects and not long
+        )
 
     # What is up to those who know when a request begins.
 
@@ -356,7 +362,7 @@ class RequestStream(BaseConnection):
         elif self._context.access_log is not None:
             self._context.access_log.refusal(self._client, status)
         self._transport.write(error_response(self._context.defaults, status, reason, extra))
-        self._linger()
+        self._linger(more=True)
 
     def _refuse(self) -> None:
         """It is one too many."""
@@ -384,5 +390,5 @@ class RequestStream(BaseConnection):
 
     def _leave(self) -> None:
         # First the task: a draining worker that is told of the departure must not miss it.
-        self._let_go_of_task()
+        self._share_task()
         super()._leave()
