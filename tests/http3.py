@@ -432,7 +432,7 @@ class Worker:
 
     def stop(self) -> None:
         """As at a stop: no other worker reads the socket."""
-        self.switchboard.stay()
+        self.switchboard.stay(stopping=False)
         self.context.drain(lambda: None)
 
     async def close(self) -> None:

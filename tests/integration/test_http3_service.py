@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from aioquic.quic.packet import QuicErrorCode
 
 from tests.certificates import Authority
 from tests.control import Controlled
 from tests.http3 import Client, ConnectionGone, connected
 from tests.live import until
+from tests.modes import both_modes
 from tests.service import PATIENCE, Service, binding
 
 STEP = 0.05
@@ -157,3 +159,22 @@ def test_threads(tmp_path: Path) -> None:
 
     with serving(tmp_path, 1, "--worker-mode", "thread") as service:
         asyncio.run(asyncio.wait_for(main(), 40))
+
+
+@both_modes
+def test_a_stop_refuses_new_clients_and_answers_the_others(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        address = (service.address.host, service.address.port)
+        async with connected(address) as client:
+            slow = asyncio.create_task(client.get("/slow?ms=1500"))
+            assert (await client.get()).status == 200
+            service.send_signal(signal.SIGTERM)
+            await client.until(lambda: client.goaways)
+            async with connected(address) as late:
+                assert late.ended is not None
+                assert late.ended.error_code == QuicErrorCode.CONNECTION_REFUSED
+            assert (await slow).status == 200
+
+    with serving(tmp_path, 2, "--worker-mode", mode) as service:
+        asyncio.run(asyncio.wait_for(main(), 40))
+        assert service.wait() == 0

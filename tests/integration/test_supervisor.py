@@ -444,23 +444,26 @@ def test_a_supervisor_in_a_thread_of_another_program() -> None:
     assert story == [GenerationReady, Stopping, GenerationRetired, Stopped]
 
 
-class Mistaken(Listing):
-    """A collector that does what none may do."""
+class Saboteur(Listing):
+    """A collector that has the supervisor's loop raise."""
+
+    supervisor: Supervisor
 
     def collect(self, event: LifecycleEvent) -> None:
         super().collect(event)
         if isinstance(event, GenerationReady):
-            raise ZeroDivisionError
+            self.supervisor._loop.post(lambda: 1 / 0)
 
 
 @both_modes
 def test_no_worker_outlives_a_supervisor_that_fails(mode: Literal["process", "thread"]) -> None:
-    mistaken = Mistaken()
+    saboteur = Saboteur()
     config = ServerConfig(workers=2)
-    supervisor = Supervisor(config, app, mode=mode, lifecycle_collector=mistaken)
+    supervisor = Supervisor(config, app, mode=mode, lifecycle_collector=saboteur)
+    saboteur.supervisor = supervisor
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(ZeroDivisionError):
         supervisor.run([listener])
-    started = [event for event in mistaken.events if isinstance(event, WorkerStarted)]
+    started = [event for event in saboteur.events if isinstance(event, WorkerStarted)]
     assert len(started) == (2 if mode == "process" else 3)
     # A thread that has been joined may still be about to end.
     tasks = [

@@ -5,13 +5,17 @@ import struct
 from typing import NamedTuple
 
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (
+    QuicErrorCode,
+    QuicFrameType,
     QuicPacketType,
     QuicProtocolVersion,
     encode_quic_retry,
     encode_quic_version_negotiation,
     pull_quic_header,
 )
+from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from pounce.http3.tokens import CONNECTION_ID_SIZE, RESET_TOKEN_SIZE
 
@@ -98,6 +102,30 @@ def retry(first: Initial, chosen: bytes, token: bytes) -> bytes:
             retry_token=token,
         )
     )
+
+
+def refusal(first: Initial, chosen: bytes) -> bytes:
+    """Tell the client that no connection is taken; *chosen* is the server's id.
+
+    It is CONNECTION_CLOSE in an Initial packet, whose keys everybody knows (RFC 9001 section 5.2),
+    so no handshake has to be begun for it.
+    """
+    keys = CryptoPair()
+    keys.setup_initial(first.destination, is_client=False, version=first.version)
+    builder = QuicPacketBuilder(
+        host_cid=chosen,
+        peer_cid=first.source,
+        version=first.version,
+        is_client=False,
+        max_datagram_size=MIN_INITIAL_DATAGRAM,
+    )
+    builder.start_packet(QuicPacketType.INITIAL, keys)
+    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE)
+    frame.push_uint_var(QuicErrorCode.CONNECTION_REFUSED)
+    frame.push_uint_var(QuicFrameType.PADDING)  # no frame is the cause
+    frame.push_uint_var(0)  # the length of a reason
+    [datagram], _ = builder.flush()
+    return datagram
 
 
 def stateless_reset(size: int, token: bytes) -> bytes | None:

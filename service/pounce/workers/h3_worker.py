@@ -51,7 +51,7 @@ class H3Worker(ServingWorker):
             if hand_over and not self.stopping:
                 self._switchboard.close()
             else:
-                self._switchboard.stay()
+                self._switchboard.stay(stopping=self.stopping)
         super().drain(hand_over=hand_over)
         if self.stopping:
             self._look()
@@ -80,6 +80,7 @@ class H3Worker(ServingWorker):
         self.loop.call_later(_LOOK, self._look)
 
     def _listener(self, sock: socket.socket) -> Listener:
-        entry = self.assignment.endpoints[sock.fileno()].entry
-        certificates = Certificates(entry.certificate, entry.key)
-        return Listener(sock, quic_configuration(self.config, certificates), certificates.choose)
+        endpoint = self.assignment.endpoints[sock.fileno()]
+        certificates = Certificates(endpoint.entry.certificate, endpoint.entry.key)
+        configuration = quic_configuration(self.config, certificates)
+        return Listener(sock, configuration, certificates.choose, endpoint.closes)

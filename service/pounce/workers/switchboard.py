@@ -37,11 +37,12 @@ _MAX_ANSWERS = 1000
 
 
 class Listener(NamedTuple):
-    """A UDP socket, and how its connections begin."""
+    """A UDP socket, and how its connections begin; *closes* is whether a stop closes it."""
 
     sock: socket.socket
     configuration: QuicConfiguration
     choose: Choose
+    closes: bool = False
 
 
 class Switchboard:
@@ -66,7 +67,7 @@ class Switchboard:
         self._entrance = Room(self._handshakes, _MAX_HANDSHAKES, self._loop.time, excess)
         self._scheduled: dict[HTTP3Connection, None] = {}
         self._answers = _MAX_ANSWERS
-        self._accepting = self._reading = False
+        self._accepting = self._reading = self._refusing = False
         self._loop.add_reader(self._mailboxes.fileno(self._mailbox), self._read_mail)
 
     def open(self) -> None:
@@ -79,9 +80,12 @@ class Switchboard:
         self._accepting = False
         self._read_sockets(False)
 
-    def stay(self) -> None:
-        """Read the sockets, which nobody else does any more, but take no new connections."""
-        self._accepting = False
+    def stay(self, *, stopping: bool) -> None:
+        """Read the sockets, which nobody else does any more, but take no new connections.
+
+        Where nobody will later, because the service is *stopping*, clients are told so.
+        """
+        self._accepting, self._refusing = False, stopping
         self._read_sockets(True)
 
     def is_needed(self) -> bool:
@@ -198,6 +202,8 @@ class Switchboard:
         return None
 
     def _welcome(self, first: packets.Initial, path: Path) -> HTTP3Connection | None:
+        if self._refusing and self._ports.listener(path.port).closes:
+            self._answer(packets.refusal(first, self._identity.new_id()), path)
         if not self._accepting or not self._has_room():
             return None
         address = repr(path.peer).encode()
@@ -218,11 +224,11 @@ class Switchboard:
         return False
 
     def _accept(self, first: packets.Initial, original: bytes, path: Path) -> HTTP3Connection:
-        _, configuration, choose = self._ports.listener(path.port)
+        listener = self._ports.listener(path.port)
         quic = ServerConnection(
-            configuration,
+            listener.configuration,
             self._identity,
-            choose,
+            listener.choose,
             original_destination_connection_id=original,
             retry_source_connection_id=first.destination if first.token else None,
         )
