@@ -408,6 +408,11 @@ def writes_all(environ: Environ, start: Start) -> list[bytes]:
     return [b" and more"]
 
 
+def writes_some(environ: Environ, start: Start) -> list[bytes]:
+    start("200 OK", [("Content-Length", "5")])(b"hel")
+    return [b"lo", b" and more"]
+
+
 @pytest.mark.parametrize(
     "app",
     [
@@ -417,6 +422,7 @@ def writes_all(environ: Environ, start: Start) -> list[bytes]:
         generates(b"he", b"llo", b"", b" and", b" more", fields=[("CONTENT-LENGTH", "5")]),
         generates(b"hello", b" and more", fields=[("Content-Length", "5")]),
         writes_all,
+        writes_some,
     ],
 )
 @live
@@ -486,7 +492,9 @@ class Pieces:
 
 @pytest.mark.parametrize("method", [b"HEAD", b"GET"])
 @live
-async def test_what_is_written_where_no_content_goes_is_no_error(method: bytes) -> None:
+async def test_what_is_written_where_no_content_goes_is_no_error(
+    method: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     status = "200 OK" if method == b"HEAD" else "304 Not Modified"
     app = writes(b"hello", b"hello", status=status, fields=[("Content-Length", "5")])
     async with serving(app) as server, await server.connect() as client:
@@ -495,6 +503,7 @@ async def test_what_is_written_where_no_content_goes_is_no_error(method: bytes) 
             head = await client.response(no_body=True)
             assert head.startswith(b"HTTP/1.1 " + status.encode())
             assert b"content-length: 5\r\n" in head
+    assert not caplog.records
 
 
 @live

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -163,6 +164,18 @@ def piped(path: Path) -> Any:
     return os.fdopen(ours, "rb")
 
 
+def lent(path: Path) -> Any:
+    """An ordinary file with a method that is bound to it, but not its own."""
+
+    def read(its: Any, size: int) -> bytes:
+        data: bytes = its.read1(size)
+        return data.replace(b"0", b"!")
+
+    file: Any = plain(path)
+    file.read = MethodType(read, file)
+    return file
+
+
 LOUD = CONTENT.replace(b"0", b"!")
 
 
@@ -173,6 +186,8 @@ LOUD = CONTENT.replace(b"0", b"!")
         (unwritten, CONTENT * 2),
         (begun, CONTENT),
         (replaced, LOUD),
+        (lent, LOUD),
+        (lambda path: io.BufferedReader(compressed(path)), CONTENT),
         (piped, CONTENT[:60_000]),
         (lambda path: Loud(plain(path)), LOUD),
         (lambda path: File(plain(path)), CONTENT),
@@ -230,6 +245,7 @@ async def test_a_head_request_reads_no_file(tmp_path: Path) -> None:
         for target, told in ((b"/path", True), (b"/memory", False)):
             await client.send(b"HEAD %b HTTP/1.1\r\nhost: a.example\r\n\r\n" % target)
             head = await client.response(no_body=True)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
             assert (b"content-length: 500000\r\n" in head) is told
         await until(lambda: file.closed)
 

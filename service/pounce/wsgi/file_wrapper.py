@@ -69,7 +69,6 @@ class FileWrapper:
         if plain is None:
             return None
         try:
-            plain.flush()  # what was written to it, but not to the disk
             descriptor, offset = plain.fileno(), plain.tell()
             status = os.fstat(descriptor)
         except (OSError, ValueError):
