@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from aioquic.quic.events import (
     StreamDataReceived,
     StreamReset,
 )
+from aioquic.tls import Group
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
@@ -90,12 +91,19 @@ _reluctant: Any = ServerConnection
 class _Quic(QuicConnection):
     """It can be slow to read, and change its connection id as soon as it has another.
 
-    *loses* says of each datagram, in either direction, whether it is lost on the way.
+    *loses* says of each datagram, in either direction, whether it is lost on the way. *groups* are
+    those that it offers to agree on keys in.
     """
 
     client: "Client"
+    groups: Sequence[Group] = ()
     restless = False
     loses: Callable[[], bool] | None = None
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if self.groups:
+            self.tls._supported_groups = list(self.groups)
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         if self.loses is not None and self.loses():
@@ -336,12 +344,13 @@ async def connected(
     *,
     restless: bool = False,
     loses: Callable[[], bool] | None = None,
+    groups: Sequence[Group] = (),
     **options: Any,
 ) -> AsyncIterator[Client]:
     """A client's connection to *address*, on a socket of its own."""
     loop = asyncio.get_running_loop()
     quic = _Quic(configuration=client_configuration(**options))
-    quic.restless, quic.loses = restless, loses
+    quic.restless, quic.loses, quic.groups = restless, loses, groups
     family = "::" if ":" in address[0] else "0.0.0.0"
     _, client = await loop.create_datagram_endpoint(lambda: Client(quic), local_addr=(family, 0))
     try:

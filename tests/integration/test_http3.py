@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aioquic.tls import Group
 
 from pounce.asgi import departure
 from pounce.asgi.types import Receive, Scope, Send
@@ -50,6 +51,26 @@ async def test_a_proxy_mounts_an_application(target: str, tmp_path: Path) -> Non
     async with serve(app, tmp_path) as server, connected(server.address) as client:
         response = await client.get(target, *fields)
         assert eval(response.body) == ["/shop", "/shop/a", target.encode(), 8443]
+
+
+@pytest.mark.parametrize("group", [Group.X25519, Group.SECP256R1, Group.SECP384R1])
+@on_uvloop
+async def test_a_group_to_agree_on_keys_in(group: Group, tmp_path: Path) -> None:
+    async with (
+        serve(hello, tmp_path) as server,
+        connected(server.address, groups=[group]) as client,
+    ):
+        assert (await client.get()).status == 200
+
+
+@on_uvloop
+async def test_a_group_that_is_not_offered(tmp_path: Path) -> None:
+    async with (
+        serve(hello, tmp_path) as server,
+        connected(server.address, groups=[Group.X448]) as client,
+    ):
+        assert client.ended
+        assert not client.established
 
 
 @on_uvloop

@@ -32,6 +32,19 @@ def serving(directory: Path, workers: int, *flags: str) -> Iterator[Service]:
         yield service
 
 
+def test_a_certificate_that_has_expired_is_served_with_a_warning(tmp_path: Path) -> None:
+    certificate, key = Authority().issue("127.0.0.1", days=3, starts_in=-4).write(tmp_path, "old")
+    files = ("--certificate", str(certificate), "--key", str(key))
+
+    async def main(service: Service) -> None:
+        async with connected((service.address.host, service.address.port)) as client:
+            assert (await client.get()).status == 200
+
+    with binding(tmp_path, "--http3", *files) as service:
+        assert f"the certificate {certificate} has expired on 20" in service.log
+        asyncio.run(main(service))
+
+
 class Roamer:
     """A client that asks again and again, on a new connection when it is told to leave."""
 

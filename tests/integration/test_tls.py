@@ -167,6 +167,39 @@ def test_one_that_expires_is_warned_of(tmp_path: Path) -> None:
         assert f"the certificate {certificate} expires soon, on 20" in service.log
 
 
+@pytest.mark.parametrize(
+    ("days", "starts_in", "doubt"), [(3, -4, "has expired on 20"), (90, 1, "is valid only from 20")]
+)
+def test_one_that_is_not_valid_is_served_with_a_warning(
+    tmp_path: Path, days: int, starts_in: int, doubt: str
+) -> None:
+    """To refuse it would turn a warning in browsers into an outage, at the next restart."""
+    with secure(tmp_path) as service:
+        assert "the certificate" not in service.log
+        AUTHORITY.issue(HOST, days=days, starts_in=starts_in).write(tmp_path, "server")
+        service.reload(2)
+        assert f"the certificate {tmp_path / 'server.pem'} {doubt}" in service.log
+        with pytest.raises(ssl.SSLCertVerificationError):
+            service.connect()
+        service.trust = ssl._create_unverified_context()
+        with service.connect() as wire:
+            assert wire.get("/").status == 200
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl(1)")
+def test_the_groups_that_openssl_finds(tmp_path: Path) -> None:
+    offered = ("X25519", "P-256", "P-384", "X448", "P-521", "ffdhe2048")
+    with secure(tmp_path) as service:
+        target = f"{service.address.host}:{service.address.port}"
+        command = ["openssl", "s_client", "-connect", target, "-tls1_3", "-groups"]
+        found = [
+            group
+            for group in offered
+            if subprocess.run([*command, group], input=b"", capture_output=True).returncode == 0
+        ]
+    assert found == ["X25519", "P-256", "P-384"]
+
+
 # Connections
 
 

@@ -15,7 +15,7 @@ from aioquic.quic.packet import QuicFrameType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
-from aioquic.tls import pull_client_hello
+from aioquic.tls import Group, pull_client_hello
 
 MAX_REQUESTS = 100
 """How many request streams a client may have open (RFC 9000 section 4.6)."""
@@ -228,6 +228,9 @@ class ServerConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
+        # As with TLS over TCP; see pounce.net.tls_groups.
+        groups = self.tls._supported_groups
+        self.tls._supported_groups = [each for each in groups if each is not Group.X448]
         handle = self.tls._server_handle_hello
 
         def handle_hello(input_buf: Buffer, *buffers: Buffer) -> None:

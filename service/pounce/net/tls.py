@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from pounce.errors import ConfigError
 from pounce.net.certificate import Certificate, load_chain, read_pem, wildcard
+from pounce.net.tls_groups import choose_groups
 
 # TLS 1.2 with forward secrecy and authenticated encryption, as Mozilla's intermediate profile
 # has it, and keys and hashes of at least 112 bits' strength. All suites of TLS 1.3 are such.
@@ -90,6 +91,7 @@ class Certificates:
     def _prepare(self, context: Context) -> Context:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
+        choose_groups(context)
         # All suites are good, and the client knows what its hardware is good at.
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
         context.options |= ssl.OP_NO_RENEGOTIATION
