@@ -3,11 +3,14 @@
 import asyncio
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import pull_quic_transport_parameters
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.http3 import packets
@@ -258,7 +261,7 @@ async def test_many_handshakes_at_once_have_to_show_their_address(tmp_path: Path
 
 @live
 async def test_handshakes_that_were_given_up_are_not_under_way(tmp_path: Path) -> None:
-    async with serve(hello, tmp_path, header_timeout=0.2) as server:
+    async with serve(hello, tmp_path, header_timeout=1.5) as server:
         [worker] = server.workers
         for _ in range(64):
             begin(server)
@@ -292,13 +295,16 @@ async def test_a_forged_retry_token_begins_nothing(tmp_path: Path) -> None:
         assert not server.workers[0].context.connections
 
 
-def begin(server: Server) -> int:
-    """Send a client's first flight and nothing more; its size."""
+def begin(server: Server, padding: int = 0) -> int:
+    """Send a client's first flight and nothing more; its size without *padding*."""
     quic = QuicConnection(configuration=client_configuration())
     now = asyncio.get_running_loop().time()
     quic.connect(server.address, now)
     with Peer(server) as peer:
-        return sum(peer.sock.send(data) for data, _ in quic.datagrams_to_send(now))
+        flight = [data for data, _ in quic.datagrams_to_send(now)]
+        for data in flight:
+            peer.sock.send(data + bytes(padding))
+        return sum(map(len, flight))
 
 
 @live
@@ -327,6 +333,114 @@ async def test_half_open_connections_are_forgotten(tmp_path: Path) -> None:
         begin(server)
         await until(lambda: bool(worker.context.connections))
         await until(lambda: worker.context.idle and not worker.switchboard._connections)
+
+
+# Floods
+
+
+class Turns:
+    """Counts the loop's turns from now on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._over = False
+
+    def __enter__(self) -> "Turns":
+        self._count()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+
+    def _count(self) -> None:
+        self.count += 1
+        if not self._over:
+            asyncio.get_running_loop().call_soon(self._count)
+
+
+@live
+async def test_a_flood_of_datagrams_leaves_turns_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(hello, tmp_path) as server:
+        [worker] = server.workers
+        receive = worker.switchboard._receive
+        handled = 0
+
+        def slowly(*arguments: Any) -> None:
+            nonlocal handled
+            handled += 1
+            time.sleep(0.001)  # as if each were work, as those of a handshake are
+            receive(*arguments)
+
+        monkeypatch.setattr(worker.switchboard, "_receive", slowly)
+        with Peer(server) as peer, Turns() as turns:
+            for _ in range(200):
+                peer.sock.send(os.urandom(60))
+            await until(lambda: handled == 200)
+        # Two or three of them take the share of a turn.
+        assert turns.count >= 60
+
+
+@live
+async def test_many_connections_with_something_to_do_leave_turns_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = 0
+
+    def slowly(_: float) -> None:
+        nonlocal flushed
+        flushed += 1
+        time.sleep(0.001)
+
+    async with serve(hello, tmp_path) as server:
+        [worker] = server.workers
+        for _ in range(40):
+            begin(server)
+        await until(lambda: len(worker.connections) == 40)
+        for connection in worker.connections:
+            monkeypatch.setattr(connection, "flush", slowly)
+            worker.switchboard.schedule(connection)
+        with Turns() as turns:
+            await until(lambda: flushed >= 40)
+        assert turns.count >= 12
+        monkeypatch.undo()
+
+
+@live
+async def test_what_was_read_when_a_reload_came_is_still_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel joins datagrams: what the worker had no time for is nowhere else."""
+    async with serve(hello, tmp_path) as server:
+        [worker] = server.workers
+        other = server.add()
+        taken: list[bytes] = []
+
+        def slowly(data: bytes, *_: Any) -> None:
+            taken.append(data)
+            time.sleep(0.001)
+
+        for each in (worker, other):
+            monkeypatch.setattr(each.switchboard, "_receive", slowly)
+        with Peer(server) as peer:
+            peer.sock.setsockopt(socket.SOL_UDP, 103, 20)  # UDP_SEGMENT, <linux/udp.h>
+            peer.sock.send(bytes(60 * 20))
+            await until(lambda: bool(taken))
+            for each in (worker, other):
+                each.switchboard.close()
+            await until(lambda: len(taken) == 60)
+
+
+@live
+async def test_datagrams_larger_than_clients_are_told_begin_nothing(tmp_path: Path) -> None:
+    async with serve(hello, tmp_path) as server, connected(server.address):
+        [connection] = server.workers[0].connections
+        begin(server, padding=2000)
+        async with connected(server.address):  # what came before has been read
+            assert len(server.workers[0].connections) == 2
+        told = Buffer(data=connection._quic._serialize_transport_parameters())
+        assert pull_quic_transport_parameters(told).max_udp_payload_size == 1500
 
 
 # What nobody should send

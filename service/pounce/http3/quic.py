@@ -8,7 +8,7 @@ All contact with aioquic's private names is in this module. It was checked with 
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.buffer import Buffer, size_uint_var  # type: ignore[attr-defined]
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, QuicConnectionId, QuicConnectionState
 from aioquic.quic.packet import QuicFrameType, pull_quic_transport_parameters
@@ -19,6 +19,12 @@ from aioquic.tls import Group, pull_client_hello
 
 MAX_REQUESTS = 100
 """How many request streams a client may have open (RFC 9000 section 4.6)."""
+
+MAX_DATAGRAM = 1500
+"""The largest datagram in bytes that is taken from a client, and what clients are told (RFC 9000
+section 18.2): as many as fit into Ethernet. One of 64 KiB could have so many frames that it alone
+would take 50 ms.
+"""
 
 TIMER_STEP = 0.001
 """Seconds: no timer is set to be due earlier than this."""
@@ -32,6 +38,8 @@ _MAX_PATHS = 8
 _MAX_CHALLENGES = 4
 
 _MAX_FRAME = 17  # a frame's type and two integers
+
+_MAX_UDP_PAYLOAD_SIZE = 0x03  # RFC 9000 section 18.2; aioquic does not send it
 
 
 class Identities(Protocol):
@@ -248,6 +256,13 @@ class ServerConnection(QuicConnection):
         # RFC 9000 section 18.2: some clients take nothing larger, as OpenSSL's, which takes 1200.
         most = pull_quic_transport_parameters(Buffer(data=data)).max_udp_payload_size
         self._max_datagram_size = min(self._max_datagram_size, most or self._max_datagram_size)
+
+    def _serialize_transport_parameters(self) -> bytes:
+        limit = Buffer(capacity=_MAX_FRAME)
+        limit.push_uint_var(_MAX_UDP_PAYLOAD_SIZE)
+        limit.push_uint_var(size_uint_var(MAX_DATAGRAM))
+        limit.push_uint_var(MAX_DATAGRAM)
+        return super()._serialize_transport_parameters() + limit.data
 
     def _replenish_connection_ids(self) -> None:
         while len(self._host_cids) < min(4, self._remote_active_connection_id_limit):

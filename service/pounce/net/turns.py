@@ -36,6 +36,11 @@ class Turns:
         self._waiting[go_on] = None
         self._schedule()
 
+    @staticmethod
+    def end() -> float:
+        """When a turn ends that begins now, by time.monotonic()."""
+        return time.monotonic() + SHARE  # the loop's own time stands still meanwhile
+
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled:
             self._scheduled = True
@@ -43,7 +48,7 @@ class Turns:
 
     def _run(self) -> None:
         self._scheduled = False
-        end = time.monotonic() + SHARE  # the loop's own time stands still meanwhile
+        end = self.end()
         try:
             # Of a copy: those who are not done at the end of their turn wait behind all others.
             for go_on in list(self._waiting):

@@ -36,6 +36,8 @@ class UDPPort:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.reading = True
+        """Whether `receive` may take more out of the kernel, which others may read as well."""
         self._buffer = memoryview(bytearray(65_536))
         self._segments = True
         self._prepare()
@@ -47,6 +49,8 @@ class UDPPort:
     def receive(self, most: int) -> Iterator[Datagram]:
         """What has come, of at most *most* calls to the kernel."""
         for _ in range(most):
+            if not self.reading:
+                return
             try:
                 size, ancillary, _, peer = self._sock.recvmsg_into([self._buffer], _ANCILLARY)
             except OSError:  # nothing more has come, or an ICMP error has (udp(7))

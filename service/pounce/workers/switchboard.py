@@ -3,7 +3,8 @@
 import marshal
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
@@ -15,13 +16,13 @@ from pounce.asgi.room import Room
 from pounce.http3 import packets
 from pounce.http3.connection import HTTP3Connection
 from pounce.http3.outlet import Path
-from pounce.http3.quic import Choose, ServerConnection
+from pounce.http3.quic import MAX_DATAGRAM, Choose, ServerConnection
 from pounce.http3.tokens import ConnectionIds, Identity, RetryTokens
 from pounce.net.host import unmapped
-from pounce.net.udp import UDPPort
+from pounce.net.udp import Datagram, UDPPort
 from pounce.workers.base import Mail
 
-# System calls before the loop gets its turn; each may bring up to 64 datagrams.
+# System calls for a batch of datagrams; each may bring up to 64.
 _BATCH = 32
 
 # From so many handshakes under way on, a new client has to show first that it is at its address
@@ -55,6 +56,7 @@ class Switchboard:
     def __init__(self, context: ServerContext, listeners: Sequence[Listener], mail: Mail) -> None:
         self._context = context
         self._loop = context.loop
+        self._turns = context.turns
         self._ports = _Ports(listeners)
         self._mailboxes = mail.mailboxes
         self._mailbox = mail.number
@@ -66,6 +68,8 @@ class Switchboard:
         excess = "HTTP/3 handshakes than %d at once"
         self._entrance = Room(self._handshakes, _MAX_HANDSHAKES, self._loop.time, excess)
         self._scheduled: dict[HTTP3Connection, None] = {}
+        # What is left of a batch at the end of a turn.
+        self._unread: dict[UDPPort, Iterator[Datagram]] = {}
         self._answers = _MAX_ANSWERS
         self._accepting = self._reading = self._refusing = False
         self._loop.add_reader(self._mailboxes.fileno(self._mailbox), self._read_mail)
@@ -146,21 +150,34 @@ class Switchboard:
         if wanted != self._reading:
             self._reading = wanted
             for port in self._ports.all:
+                port.reading = wanted
                 if wanted:
                     self._loop.add_reader(port.fileno(), self._read, port)
                 else:
                     self._loop.remove_reader(port.fileno())
 
     def _read(self, port: UDPPort) -> None:
+        # What is unread has its next turn already.
+        if port not in self._unread:
+            self._unread[port] = port.receive(_BATCH)
+            self._take_turn(port)
+
+    def _take_turn(self, port: UDPPort) -> None:
+        """Handle datagrams for as long as a turn may take, whatever they are and bring about."""
         number = self._ports.number(port)
-        now = self._loop.time()
-        for data, peer, local in port.receive(_BATCH):
+        now, end = self._loop.time(), self._turns.end()
+        for data, peer, local in self._unread[port]:
             self._receive(data, self._ports.path(number, peer, local), now)
+            if time.monotonic() >= end:
+                self._turns.later(partial(self._take_turn, port))
+                break
+        else:
+            del self._unread[port]
         self._flush()
 
     def _read_mail(self) -> None:
-        now = self._loop.time()
-        for _ in range(_BATCH):
+        now, end = self._loop.time(), self._turns.end()
+        while time.monotonic() < end:
             message = self._mailboxes.take(self._mailbox)
             if message is None:
                 break
@@ -169,6 +186,8 @@ class Switchboard:
         self._flush()
 
     def _receive(self, data: bytes, path: Path, now: float) -> None:
+        if len(data) > MAX_DATAGRAM:
+            return
         connection = self._connections.get(packets.destination(data))
         if connection is None:
             connection = self._find(data, path)
@@ -177,10 +196,16 @@ class Switchboard:
             self._scheduled[connection] = None
 
     def _flush(self) -> None:
+        """Flush as many connections as a turn has time for; the others have another one."""
         scheduled, self._scheduled = self._scheduled, {}
-        now = self._loop.time()
-        for connection in scheduled:
+        now, end = self._loop.time(), self._turns.end()
+        for connection in list(scheduled):
+            del scheduled[connection]
             connection.flush(now)
+            if scheduled and time.monotonic() >= end:
+                self._scheduled = {**scheduled, **self._scheduled}
+                self._turns.later(self._flush)
+                break
 
     # Datagrams for no connection of this worker.
 
