@@ -1,5 +1,6 @@
 """No request sees a context variable that another request has set (PEP 567)."""
 
+import asyncio
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
+from pounce.config import LoopName
 from pounce.sync.asgi import ASGIHandler
 from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
 from pounce.sync_app import RawRequest, RawResponse
 from pounce.workers.async_pool import AsyncPool
+from pounce.workers.loops import new_event_loop
 from tests.live import GET, Client, live, read_body, respond, serve, serve_in_threads
 from tests.service import serving
 from tests.websocket import TEXT, Peer
@@ -120,6 +123,21 @@ async def test_in_a_loop_of_its_own() -> None:
             assert await bodies(client, 3) == {b"nothing"}
     finally:
         pool.stop()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_in_the_threads_of_a_loop(loop: LoopName) -> None:
+    async def calls() -> list[bytes]:
+        here = asyncio.get_running_loop()
+        mine = seen.set(b"another request")
+        found = [await here.run_in_executor(None, look) for _ in range(3)]
+        seen.reset(mine)
+        # Unless it is asked to: asyncio.to_thread() gives the context along.
+        seen.set(b"mine")
+        return [*found, await asyncio.to_thread(look)]
+
+    with asyncio.Runner(loop_factory=lambda: new_event_loop(loop)) as runner:
+        assert runner.run(calls()) == [b"nothing"] * 3 + [b"mine"]
 
 
 @live

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pounce import forks
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.heads import Heads
@@ -119,7 +120,7 @@ class ServerContext:
     *idle_deadline* is the `deadline` of a connection that begins to be idle, and *most_requests* is
     max_requests_per_connection: no request has to ask the configuration, which all workers share.
     *flight* is told which requests are in flight. *swept* is when `sweep` was last called, by the
-    monotonic clock.
+    monotonic clock. *births* is what `forks.births` is in this process, and not in a child.
     """
 
     config: ServerConfig
@@ -139,6 +140,7 @@ class ServerContext:
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)
+    births: int = field(default_factory=lambda: forks.births)
     idle_deadline: float = field(init=False)
     most_requests: int = field(init=False)
     defaults: DefaultHeaders = field(init=False)

@@ -4,6 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
+from pounce import forks
 from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import Overrun, is_departure
 from pounce.asgi.types import Message, MessageError, Scope
@@ -185,12 +186,16 @@ class RequestCycle(Cycle):
         try:
             await self._context.app(self._scope, self.receive, self.send)
         except BaseException as error:
+            if forks.births != self._context.births:
+                forks.end(error)
             self._failed(error)
             self._end()
             # asyncio ends the whole loop when a task raises SystemExit: one request must not.
             if not isinstance(error, (Exception, SystemExit)):
                 raise
         else:
+            if forks.births != self._context.births:
+                forks.end()
             if self._phase != COMPLETE:
                 if not self._stream.gone:
                     self._incomplete()

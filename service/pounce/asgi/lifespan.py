@@ -5,6 +5,7 @@ import traceback
 from enum import Enum, auto
 from typing import Any, Literal
 
+from pounce import forks
 from pounce.asgi.types import ASGIApp, Message, Scope
 from pounce.errors import ApplicationError
 from pounce.loggers import get_logger
@@ -81,7 +82,8 @@ class Lifespan:
             "state": self.state,
         }
         try:
-            await self._app(scope, self._events.get, self._send)
+            with forks.confined():
+                await self._app(scope, self._events.get, self._send)
         except (SystemExit, KeyboardInterrupt):
             raise
         # CancelledError also comes from what the application calls, and is then one like others.

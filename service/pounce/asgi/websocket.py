@@ -4,6 +4,7 @@ import asyncio
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from pounce import forks
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import as_bytes
 from pounce.asgi.departure import is_departure
@@ -104,7 +105,8 @@ class WebSocketCycle:
         """Call the application, and make the best of it if it fails."""
         self._context.flight.begin(self._scope["raw_path"])
         try:
-            await self._context.app(self._scope, self.receive, self.send)
+            with forks.confined():
+                await self._context.app(self._scope, self.receive, self.send)
         except BaseException as error:
             self._failed(error)
             # asyncio ends the whole loop when a task raises SystemExit: one client must not.

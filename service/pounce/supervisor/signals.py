@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Self
 
+from pounce import forks
 from pounce.supervisor.loop import Loop
 
 
@@ -34,6 +35,7 @@ class Signals:
             self._previous_wakeup = signal.set_wakeup_fd(self._writer.fileno())
             for number in self._callbacks:
                 self._previous[number] = signal.signal(number, _noted_by_the_wakeup_descriptor)
+                forks.keep_handler(number)
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
                 # Inherited (execve(2)): the kernel would keep no exit status (wait(2)).
                 self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -265,13 +265,13 @@ class ThreadTarget:
         self._in_flight = in_flight
         self._outcome = "runs"
         self._stacks = ""
-        self._ended_reader, self._ended_writer = os.pipe()
+        # Not a pipe whose end is closed: a child that the application forks would keep it open.
+        self._ended = os.eventfd(0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # no more threads
-            os.close(self._ended_reader)
-            os.close(self._ended_writer)
+            os.close(self._ended)
             raise
 
     @property
@@ -281,8 +281,8 @@ class ThreadTarget:
 
     @property
     def sentinel(self) -> int:
-        """A pipe whose other end the thread closes last."""
-        return self._ended_reader
+        """An eventfd(2) to which the thread writes last."""
+        return self._ended
 
     def terminate(self) -> None:
         """Tell the worker to stop."""
@@ -319,8 +319,8 @@ class ThreadTarget:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Close the pipe's reading end; the writing end is the thread's own."""
-        os.close(self._ended_reader)
+        """Close the descriptor, which the thread has written to: it has ended."""
+        os.close(self._ended)
         # Who still refers to this, the thread on its last steps above all, keeps no worker alive.
         del self._main, self._stop, self._in_flight
 
@@ -330,7 +330,7 @@ class ThreadTarget:
         except BaseException:
             self._outcome = f"ended with an exception:\n{traceback.format_exc()}"
         finally:
-            os.close(self._ended_writer)
+            os.eventfd_write(self._ended, 1)
 
 
 def _target_id(target: Target) -> str:

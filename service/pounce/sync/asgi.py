@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from pounce import forks
 from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.departure import Overrun
 from pounce.asgi.heads import Heads
@@ -34,12 +35,14 @@ class ASGIHandler(Handler):
         if not hasattr(here, "runner"):
             here.runner = asyncio.Runner(loop_factory=self._new_loop)
             here.heads = Heads(here.runner.get_loop())
+            forks.guard(here.runner.get_loop())
         # Without a context the runner would use one for all requests.
         here.runner.run(self._call(exchange), context=contextvars.copy_context())
 
     def leave(self) -> None:
         """Close the thread's loop."""
         if hasattr(self._of_thread, "runner"):
+            forks.unguard(self._of_thread.runner.get_loop())
             self._of_thread.runner.close()
 
     async def _call(self, exchange: Exchange) -> None:
@@ -47,7 +50,8 @@ class ASGIHandler(Handler):
         assert task is not None  # noqa: S101 - this is one
         call = _Call(exchange, task.cancel, self._of_thread.heads)
         try:
-            await self._app(exchange.own_scope(), call.receive, call.send)
+            with forks.confined():
+                await self._app(exchange.own_scope(), call.receive, call.send)
         finally:
             call.end()
 

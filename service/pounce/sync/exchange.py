@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import IO
 
+from pounce import forks
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
 from pounce.asgi.departure import is_departure
 from pounce.asgi.response_head import ResponseHead
@@ -130,9 +131,13 @@ class Exchange(Cycle):
             else:
                 self._context.flight.begin(self._scope["raw_path"])
                 self._context.new_context().run(handler.answer, self)
+                if forks.births != self._context.births:
+                    forks.end()
                 if not self.finished:
                     self._post(self._take_end)
         except BaseException as error:
+            if forks.births != self._context.births:
+                forks.end(error)
             # A thread outlives whatever a request raises, SystemExit and the like included.
             self._post(partial(self._take_failure, error))
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from pounce import forks
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import LoopName
 from pounce.loggers import identity
@@ -59,7 +60,8 @@ class AsyncPool:
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._app(scope, receive, send)
+            with forks.confined():
+                await self._app(scope, receive, send)
         except SystemExit as error:
             # asyncio ends the whole loop when a task raises it: one request must not.
             raise RuntimeError(f"the application raised {error!r}") from error
@@ -69,7 +71,7 @@ class AsyncPool:
 
     def _run(self) -> None:
         identity.set(self._identity)
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+        with forks.guarding(self._loop), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._live())
 
     async def _live(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from pounce import log
+from pounce import forks, log
 from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Reopen, Serve, Stop
 from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
@@ -91,11 +91,15 @@ class LoopWorker(ABC):
     def run(self) -> int:
         """Live; returns the exit status."""
         log.identify(self.assignment.generation, self.assignment.slot)
-        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+        with (
+            forks.guarding(self.loop, self.descriptors),
+            asyncio.Runner(loop_factory=lambda: self.loop) as runner,
+        ):
             # Modules may ask for the loop while they are imported, which happens before it runs.
             asyncio.set_event_loop(runner.get_loop())
             try:
-                self.load()
+                with forks.confined():
+                    self.load()
                 return runner.run(self._live())
             except PounceError as error:
                 return self._fail(str(error), error.exit_code)
@@ -111,6 +115,10 @@ class LoopWorker(ABC):
     def terminate(self) -> None:
         """Drain; when already draining, stop at once. Callable from any thread."""
         self._call(self._terminate)
+
+    def descriptors(self) -> list[int]:
+        """What a child that the application forks must not keep, besides what the loop watches."""
+        return [self._channel.fileno(), *(sock.fileno() for sock in self.assignment.sockets)]
 
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""
@@ -162,6 +170,7 @@ class LoopWorker(ABC):
         self.loop.add_reader(self._channel.fileno(), self._obey)
         if threading.current_thread() is threading.main_thread():
             self.loop.add_signal_handler(signal.SIGTERM, self._terminate)
+            forks.keep_handler(signal.SIGTERM)
         self._tick()
         try:
             if await self._completes(self.start()):

@@ -9,6 +9,7 @@ from typing import Any
 from pounce.config import LoopName
 from pounce.errors import ConfigError
 from pounce.loggers import get_logger
+from pounce.workers.executor import Executor
 
 logger = get_logger("pounce.worker")
 
@@ -35,6 +36,7 @@ def new_event_loop(name: LoopName) -> asyncio.AbstractEventLoop:
         name = "uvloop" if "uvloop" in _LOOPS else "asyncio"
     loop = _LOOPS[name]()
     loop.set_exception_handler(_tell)
+    loop.set_default_executor(Executor())
     return loop
 
 

@@ -49,6 +49,12 @@ class ServingWorker(LoopWorker):
             return False
         return self.context is None or self.context.idle
 
+    def descriptors(self) -> list[int]:
+        """What a child that the application forks must not keep, besides what the loop watches."""
+        # The loop does not watch a connection that sends more than is taken.
+        connections = list(self.context.connections) if self.context is not None else []
+        return [*super().descriptors(), *(getattr(each, "descriptor", -1) for each in connections)]
+
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""
         told = self.context.in_flight() if self.context is not None else ""
