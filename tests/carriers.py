@@ -110,10 +110,12 @@ class _OnTCP:
 
     async def end(self) -> str:
         try:
-            received = await self._client.rest()
+            while not self._client.received.endswith(b"\r\n0\r\n\r\n"):
+                if not await self._client.more():
+                    return "cut"
         except ConnectionResetError:
             return "reset"
-        return "whole" if received.endswith(b"\r\n0\r\n\r\n") else "cut"
+        return "whole"
 
     def leave(self) -> None:
         self._client.sock.close()

@@ -214,6 +214,14 @@ class ServerConfig:
         details="It is also what handlers get to end after a reload, once reload_timeout is over "
         "and they are told that their clients are gone.",
     )
+    event_stream_timeout: float = option(
+        "timeouts",
+        Seconds(),
+        2.0,
+        "how long event streams (text/event-stream) that GET has asked for may go on at a stop",
+        details="Then they end as if their clients had left, who open them again by themselves. "
+        "Others are finished like any response, within shutdown_timeout.",
+    )
     reload_timeout: float = option(
         "timeouts", Seconds(), 60.0, "how long old workers may finish requests after a reload"
     )

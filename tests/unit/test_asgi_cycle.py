@@ -27,6 +27,7 @@ class Wire:
         self.gone = False
         self.write_paused = False
         self.input_ended = False
+        self.event_stream = False
         self.changed = asyncio.Event()
 
     def read_body(self) -> tuple[bytes, bool] | None:
@@ -54,8 +55,9 @@ class Wire:
         self.log.append("reset")
         self.gone = True
 
-    def cancel(self) -> None:
-        self.log.append("cancel")
+    def break_off(self) -> None:
+        self.log.append("broken off")
+        self.gone = True
 
 
 def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) -> list[Any]:
@@ -67,7 +69,7 @@ def run(app: Callable[[Receive, Send, Wire], Awaitable[None]], *content: bytes) 
         async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
             await app(receive, send, wire)
 
-        await asyncio.wait_for(cycle_of(wire, asgi).run(), 5)
+        await asyncio.wait_for(cycle_of(wire, asgi).start(), 5)
         return wire.log
 
     return asyncio.run(main())
@@ -170,10 +172,11 @@ def test_send_to_nobody_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def app(receive: Receive, send: Send, wire: Wire) -> None:
         await send(START)
         wire.gone = True
-        while "cancel" not in wire.log:
+        while True:
             await send(PART)
 
-    assert run(app) == [200, "cancel"]
+    with pytest.raises(asyncio.CancelledError):
+        run(app)
 
 
 def leave(how: str) -> None:
@@ -305,13 +308,18 @@ def test_an_application_that_returns_early(
     assert complaint in caplog.text
 
 
-def test_an_application_that_stops_when_told(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("event_stream", "end"), [(False, "reset"), (True, "broken off")])
+def test_an_application_that_stops_when_told(
+    end: str, caplog: pytest.LogCaptureFixture, *, event_stream: bool
+) -> None:
     async def app(receive: Receive, send: Send, wire: Wire) -> None:
         await receive()
+        await send(START)
         wire.input_ended = True
+        wire.event_stream = event_stream
         assert await receive() == {"type": "http.disconnect"}
 
-    assert run(app) == ["reset"]
+    assert run(app) == [200, end]
     assert not caplog.records
 
 

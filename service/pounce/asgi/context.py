@@ -4,13 +4,14 @@ import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pounce import forks
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
+from pounce.asgi.farewell import EventStream, Farewell
 from pounce.asgi.heads import Heads
 from pounce.asgi.room import Room
 from pounce.asgi.types import ASGIApp, Scope
@@ -90,6 +91,9 @@ class Connection(Ending, Protocol):
     def disconnect(self) -> None:
         """Have the application end its response: it is told that the client is gone."""
 
+    def event_streams(self) -> Iterable[EventStream]:
+        """Responses that have no end of their own; see pounce.asgi.farewell."""
+
 
 class CycleMaker(Protocol):
     """Makes what calls the application for a request; see pounce.asgi.cycle.Cycle."""
@@ -145,6 +149,7 @@ class ServerContext:
     most_requests: int = field(init=False)
     defaults: DefaultHeaders = field(init=False)
     heads: Heads = field(init=False)
+    farewell: Farewell = field(default_factory=Farewell)
     proxies: TrustedProxies = field(init=False)
     access_log: AccessLog | None = field(init=False)
     new_context: Callable[[], contextvars.Context] = field(init=False)
@@ -199,6 +204,7 @@ class ServerContext:
         for each in list(self.ending):
             each.sweep(now)
         self.flight.sweep(lines)
+        self.farewell.sweep(now, self.connections)
         return busy
 
     def in_flight(self) -> str:

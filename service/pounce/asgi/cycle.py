@@ -50,8 +50,12 @@ class Stream(Protocol):
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""
 
-    def cancel(self) -> None:
-        """Cancel the application's task."""
+    @property
+    def event_stream(self) -> bool:
+        """Whether the head that was taken says that the content is server-sent events."""
+
+    def break_off(self) -> None:
+        """End the stream where it is, and not by an error, though it may not be whole."""
 
 
 # Small numbers, which nobody counts the references to: without a global lock, the threads of all
@@ -119,6 +123,11 @@ class Cycle(ABC):
         duration = now - (self.began or self._context.swept)
         return f"{scope['method']} {path} from {_client(scope)}, for {duration:.1f} s"
 
+    @property
+    def endless(self) -> bool:
+        """Whether the response has no end of its own; see pounce.asgi.farewell."""
+        return self._stream.event_stream and self._scope["method"] == "GET"
+
     def answered(self, status: int) -> None:
         """The stream has answered *status* in the application's place."""
         self._status = status
@@ -141,7 +150,13 @@ class Cycle(ABC):
 
     def _break_off(self) -> None:
         """End a response that nobody is going to complete."""
-        if not self._stream.gone:
+        if self._stream.gone:
+            return
+        # To lose its connection is how an event stream ends: its client opens it again. A reset
+        # could take from the client what it has not read yet.
+        if self._stream.event_stream:
+            self._stream.break_off()
+        else:
             self._stream.reset()
 
     def _report(self, what: str, error: BaseException | None) -> None:
@@ -169,13 +184,15 @@ class Cycle(ABC):
 class RequestCycle(Cycle):
     """Calls the application for one request and keeps both to the ASGI specification."""
 
-    __slots__ = ("_burst", "_input", "_overrun")
+    __slots__ = ("_burst", "_input", "_overrun", "_task")
 
     _overrun: Overrun  # not there until the client has left and content still comes
 
     def start(self) -> asyncio.Task[None]:
         """Start `run`; the task may be done when this returns."""
-        return self._context.start_task(self.run())
+        # Kept here because a stream that has ended lets go of it.
+        self._task = task = self._context.start_task(self.run())
+        return task
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
@@ -296,7 +313,7 @@ class RequestCycle(Cycle):
         else:
             if not hasattr(self, "_overrun"):
                 self._overrun = Overrun()
-            await self._overrun.drop(self._stream.cancel)
+            await self._overrun.drop(self._task.cancel)
 
     def _end(self) -> None:
         """Nobody is to send anything more."""

@@ -3,7 +3,7 @@
 import time
 from email.utils import formatdate
 
-from pounce.asgi.headers import checked_field
+from pounce.asgi.headers import checked_field, is_event_stream
 from pounce.asgi.types import MessageError
 from pounce.config import ServerConfig
 
@@ -97,4 +97,6 @@ def _made(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
         if not value.isdigit() or len(value) > _MAX_DIGITS:
             raise MessageError(f"content-length {value!r} is not one number")
         return int(value), line
+    if name == b"content-type" and is_event_stream(value):
+        return name, line
     return name if name in _SPECIAL else None, line

@@ -34,6 +34,11 @@ def checked_fields(headers: Iterable[Iterable[bytes]]) -> list[tuple[bytes, byte
         raise not_bytes(error) from error
 
 
+def is_event_stream(value: bytes) -> bool:
+    """Whether a Content-Type says that the content is server-sent events."""
+    return value.partition(b";")[0].strip(b" \t").lower() == b"text/event-stream"
+
+
 def not_bytes(error: Exception) -> MessageError:
     """What to raise where looking at headers as pairs of bytes raised *error*."""
     return MessageError(f"headers are not pairs of bytes: {error}")

@@ -3,10 +3,12 @@
 import asyncio
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.farewell import EventStream
 from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
 from pounce.net.host import unmapped
@@ -72,6 +74,10 @@ class BaseConnection(asyncio.Protocol, ABC):
             self.deadline = now - self.deadline
         elif now >= self.deadline:
             self.expire()
+
+    def event_streams(self) -> Iterable[EventStream]:
+        """Responses that have no end of their own; see pounce.asgi.farewell."""
+        return ()
 
     @property
     def is_remote(self) -> bool:

@@ -39,6 +39,14 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def spare(transport: asyncio.Transport) -> None:
+    """Drop a connection without the client's notice of an error, if it has got everything."""
+    if transport.get_write_buffer_size():
+        reset(transport)
+    else:
+        transport.close()
+
+
 class LingeringClose(asyncio.Protocol):
     """Takes over a transport whose last bytes were written.
 

@@ -48,6 +48,7 @@ class ResponseWriter:
         self._is_head = method == "HEAD"
         self._http11 = http_version == "1.1"
         self.keep_alive = keep_alive
+        self._given: tuple[bytes, ...] = ()
         self.chunks = False
         self.head_sent = False
         self.complete = False
@@ -61,7 +62,7 @@ class ResponseWriter:
         self._has_no_content = self._is_head or status in NO_CONTENT
         self._length: int | None = None
         self._connection: tuple[bytes, ...] = ()
-        self._given: tuple[bytes, ...] = ()
+        self._given = ()
         self._lines = [status_line(status, reason)]
         try:
             for name, value in headers:
@@ -69,6 +70,11 @@ class ResponseWriter:
                 self._learn(*self._defaults.lines[name, value], value)
         except (TypeError, ValueError, AttributeError) as error:
             raise not_bytes(error) from error
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the content is server-sent events; see pounce.asgi.defaults.FieldLines."""
+        return b"content-type" in self._given
 
     def start_plain(self, head: PlainHead) -> None:
         """Take a response's head that has been found to be plain."""

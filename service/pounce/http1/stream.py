@@ -1,9 +1,8 @@
 """The request in flight: content in and response out, as its cycle asks for them."""
 
 import asyncio
-import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import inf
 from typing import Any
 
@@ -15,19 +14,16 @@ from pounce.asgi.response_head import ResponseHead
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
-from pounce.http1.linger import reset
+from pounce.http1.linger import reset, spare
 from pounce.http1.plain_head import PlainHead, plain_head
 from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
+from pounce.http1.writing import write_all
 
 RECEIVE_BUFFER = 65_536
 """Reading pauses while more than this many bytes wait to be processed."""
 
 UNREAD_BODY = 262_144
 """How much of a content that the application did not read is dropped to keep the connection."""
-
-# One system call sends all that writelines() is given. Before 3.12 asyncio's copies it first, and
-# before 3.12.9 and 3.13.2 it tells nobody when it has buffered too much (CVE-2024-12254).
-_SENDS_TOGETHER = sys.version_info >= (3, 13, 2) or (3, 12, 9) <= sys.version_info < (3, 13)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -37,9 +33,9 @@ class RequestStream(BaseConnection):
 
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
     also when the application goes on after its response, and `_work` is the cycle that it runs. Of
-    the request, `_head` is kept for the
-    response, `_persists`, whether the connection may outlive it, `_plainly`, whether a plain head
-    can answer it, and `_long`, whether its content may be too much to drop unread.
+    the request, `_head` is kept for the response, `_persists`, whether the connection may outlive
+    it, `_plainly`, whether a plain head can answer it, and `_long`, whether its content may be too
+    much to drop unread.
     """
 
     __slots__ = (
@@ -123,18 +119,39 @@ class RequestStream(BaseConnection):
         else:
             self._input.wake()
 
+    def event_streams(self) -> Iterable["RequestStream"]:
+        """Itself, if its response has no end of its own; see pounce.asgi.farewell."""
+        return (self,) if self._cycle is not None and self._cycle.endless else ()
+
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
+        drop = spare if self.event_stream else reset
         self._retire()
-        reset(self._transport)
-        self.cancel()
+        drop(self._transport)
+        if self._task is not None:
+            self._task.cancel()
 
     # What the request cycle asks for.
 
-    def cancel(self) -> None:
-        """Cancel the application's task."""
-        if self._task is not None:
-            self._task.cancel()
+    @property
+    def event_stream(self) -> bool:
+        """Whether the content is server-sent events."""
+        response = self._response  # read once: threads ask, too
+        return response is not None and response.event_stream
+
+    def break_off(self) -> None:
+        """End the response by the end of the connection, which is not reset.
+
+        Where the content is in chunks, the last one is left out: nobody knows that this is the
+        whole (RFC 9112 section 8).
+        """
+        response = self._response
+        if self.gone or response is None:
+            return
+        if not response.head_sent:
+            self.send_body(b"", True)
+        self._flush()
+        self._linger()
 
     @property
     def input_ended(self) -> bool:
@@ -200,7 +217,7 @@ class RequestStream(BaseConnection):
             lines.append(data)
             self._transport.write(b"".join(lines))
         else:
-            self._write((b"".join(lines), data))
+            write_all(self._transport, (b"".join(lines), data))
         self._finish(True)
 
     def respond(self, head: ResponseHead, data: bytes) -> None:
@@ -240,20 +257,9 @@ class RequestStream(BaseConnection):
         pieces = response.body(data, more)
         if self._collected:
             self._flush()
-        self._write(pieces)
+        write_all(self._transport, pieces)
         if not more:
             self._finish(response.keep_alive)
-
-    def _write(self, pieces: Sequence[bytes]) -> None:
-        # The client may have left in this turn of the loop, which tells so in the next; asyncio
-        # warns of those who write meanwhile.
-        if self._transport.is_closing():
-            return
-        if _SENDS_TOGETHER:
-            self._transport.writelines(pieces)
-        else:
-            for piece in pieces:
-                self._transport.write(piece)
 
     def _writer(self) -> ResponseWriter:
         head = self._head
@@ -331,7 +337,7 @@ class RequestStream(BaseConnection):
 
     def _flush(self) -> None:
         if self._collected and not self.gone:
-            self._write((b"".join(self._collected),))
+            write_all(self._transport, (b"".join(self._collected),))
         self._collected = []
         self._collected_size = 0
 

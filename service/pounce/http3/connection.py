@@ -1,7 +1,7 @@
 """One client's connection: QUIC below, requests above, and when it begins and ends."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, ClassVar
 
@@ -135,10 +135,17 @@ class HTTP3Connection:
         if not self.busy:
             self.expire()
 
+    def event_streams(self) -> Iterable[RequestStream]:
+        """Responses that have no end of their own; see pounce.asgi.farewell."""
+        return [each for each in self._streams.values() if each.endless]
+
     def abort(self) -> None:
         """Drop the connection and cancel the applications' tasks."""
         for stream in list(self._streams.values()):
+            if stream.event_stream:
+                stream.break_off()
             stream.cancel()
+        self.flush(self.context.loop.time())
         self._close(Code.INTERNAL_ERROR if self.busy else Code.NO_ERROR, "")
         self.flush(self.context.loop.time())
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.headers import checked_fields
+from pounce.asgi.headers import checked_fields, is_event_stream
 from pounce.asgi.response_head import NO_CONTENT
 from pounce.asgi.types import MessageError
 from pounce.http3.qpack import Fields
@@ -32,6 +32,7 @@ class Response:
     def __init__(self, defaults: DefaultHeaders, method: str) -> None:
         self._defaults = defaults
         self._is_head = method == "HEAD"
+        self._fields: Fields = []
         self.head_sent = False
 
     def start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
@@ -47,6 +48,11 @@ class Response:
         self._status = status
         self._has_no_content = self._is_head or status in NO_CONTENT
         self._fields = fields
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the content is server-sent events."""
+        return any(name == b"content-type" and is_event_stream(v) for name, v in self._fields)
 
     def head(self, size: int, more: bool) -> Fields:
         """The fields to send before the first content, of *size* bytes."""

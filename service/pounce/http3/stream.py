@@ -179,6 +179,30 @@ class RequestStream:
         """The connection has ended."""
         self._retire()
 
+    @property
+    def endless(self) -> bool:
+        """Whether its response has no end of its own; see pounce.asgi.farewell."""
+        return self._cycle is not None and self._cycle.endless
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the content is server-sent events."""
+        return self._cycle is not None and self._response.event_stream
+
+    def break_off(self) -> None:
+        """End the response as if it were whole: there is no other end but an error.
+
+        An error could take from the client what it has not read yet (RFC 9000 section 3.2).
+        """
+        if self.gone or self._complete:
+            return
+        if not self._response.head_sent:
+            self.send_body(b"", True)
+        self._carrier.send(self.id, b"", True)
+        if not self._ended:
+            self._carrier.stop(self.id, Code.NO_ERROR)
+        self._retire()
+
     def cancel(self) -> None:
         """Cancel the application's task."""
         if self._task is not None:

@@ -151,6 +151,14 @@ class Exchange(Cycle):
         if self._threads.ending and self._phase == SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether the response is an event stream that has to end, or whose client has left.
+
+        Half of a connection is no use to EventSource: who closes that is gone.
+        """
+        return self._stream.input_ended and self._stream.event_stream
+
     def reply(self, head: ResponseHead, body: bytes) -> None:
         """Respond with *body* as the whole content; without a word if the client is gone."""
         self.steps = 1

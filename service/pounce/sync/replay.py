@@ -13,7 +13,7 @@ class Replay:
         self.start_response = stream.start_response
         self.send_body = stream.send_body
         self.reset = stream.reset
-        self.cancel = stream.cancel
+        self.break_off = stream.break_off
         self._stream = stream
 
     @property
@@ -30,6 +30,11 @@ class Replay:
     def input_ended(self) -> bool:
         """Whether the client will send nothing more."""
         return self._stream.input_ended
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the content is server-sent events."""
+        return self._stream.event_stream
 
     def read_body(self) -> tuple[bytes, bool] | None:
         """The content, once."""

@@ -69,6 +69,10 @@ class Handshake:
     def disconnect(self) -> None:
         """No application has to be told."""
 
+    def event_streams(self) -> tuple[()]:
+        """There are none yet."""
+        return ()
+
     def expire(self) -> None:
         """Close it."""
         self.abort()

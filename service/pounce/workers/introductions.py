@@ -50,6 +50,10 @@ class Introduction:
         """How much of the header is here."""
         return BEGUN if self._taken else SILENT
 
+    def event_streams(self) -> tuple[()]:
+        """There are none yet."""
+        return ()
+
     def sweep(self, now: float) -> None:
         """Give it up when it takes too long; *now* is the loop's time."""
         if now >= self._deadline:

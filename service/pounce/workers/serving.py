@@ -119,6 +119,10 @@ class ServingWorker(LoopWorker):
         """Let every connection finish."""
         if self.context is not None:
             self.context.drain(self.check_drained)
+            if self.stopping:
+                now, config = self.loop.time(), self.config
+                patience = min(config.event_stream_timeout, config.shutdown_timeout / 2)
+                self.context.farewell.begin(now + patience, now + config.shutdown_timeout)
         self.check_drained()
 
     def stop(self, grace: float) -> None:
@@ -129,6 +133,8 @@ class ServingWorker(LoopWorker):
             if self._distributor is not None:
                 self._distributor.ending = True
             self.context.disconnect()
+            now = self.loop.time()
+            self.context.farewell.begin(now, now + grace)
             self.loop.call_later(grace, self._drop, self.context)
             self.check_drained()
 

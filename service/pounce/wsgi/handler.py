@@ -126,7 +126,10 @@ class _Response:
         if isinstance(result, (list, tuple)):
             self.end(result)
             return
+        exchange = self._exchange
         for data in result:
+            if exchange.steps and exchange.dismissed:
+                raise ClientDisconnected("the event stream has to end")
             room = self._room(data)
             # The piece after the last promised one is asked for as well: most iterators end there,
             # and some have work to do at their end.

@@ -1,0 +1,261 @@
+"""Event streams at the end of their worker: told, then cut, never reset; all else is finished."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pounce.asgi import departure
+from pounce.asgi.context import ServerContext
+from pounce.asgi.types import Receive, Scope, Send
+from tests.apps.event_streams import GOODBYE, TICK, app
+from tests.carriers import carried, every_carrier
+from tests.live import live, serve, until
+from tests.modes import both_modes
+from tests.service import Service, Wire, serving
+from tests.wsgi import Environ, Start
+from tests.wsgi import serving as serving_wsgi
+
+EVENTS = [(b"content-type", b"text/event-stream")]
+
+
+def end_streams(context: ServerContext, after: float = 0.0) -> None:
+    now = context.loop.time()
+    context.farewell.begin(now + after, now + after + 0.4)
+
+
+@every_carrier
+@live
+async def test_who_listens_says_goodbye(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask("/listens")
+        await response.until(TICK)
+        end_streams(carrier.context)
+        await response.until(GOODBYE)
+        assert await response.end() == "whole"
+    assert not caplog.records
+
+
+@every_carrier
+@live
+async def test_who_does_not_listen_is_cut(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask("/ticks")
+        await response.until(TICK)
+        end_streams(carrier.context)
+        # HTTP/3 knows but two ends, and the other one is an error.
+        assert await response.end() == ("whole" if name == "http3" else "cut")
+        response.leave()
+        await until(lambda: carrier.context.idle)
+    assert not caplog.records
+
+
+@every_carrier
+@live
+async def test_who_stops_without_a_word_is_cut(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stops(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with carried(name, stops, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.head()
+        end_streams(carrier.context)
+        assert await response.end() == ("whole" if name == "http3" else "cut")
+    assert not caplog.records
+
+
+@every_carrier
+@pytest.mark.parametrize(("method", "target"), [("POST", "/ticks"), ("GET", "/download")])
+@live
+async def test_what_has_an_end_comes_to_it(
+    method: str, target: str, name: str, tmp_path: Path
+) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+        async def listened() -> dict[str, object]:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                loop.call_soon_threadsafe(told.set)
+            return message
+
+        headers = EVENTS if scope["path"] == "/ticks" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        while (await listened())["type"] != "http.request":
+            pass
+        listening = asyncio.ensure_future(listened())
+        await asyncio.sleep(0.5)
+        assert not told.is_set()
+        await send({"type": "http.response.body", "body": GOODBYE})
+        listening.cancel()
+
+    async with carried(name, answers, tmp_path) as carrier:
+        response = await carrier.ask(target, method)
+        await response.until(TICK)
+        end_streams(carrier.context)
+        await response.until(GOODBYE)
+        assert await response.end() == "whole"
+
+
+@live
+async def test_a_stream_that_ends_in_time_is_whole() -> None:
+    async def brief(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        await asyncio.wait([asyncio.ensure_future(receive())])
+        gone = asyncio.ensure_future(receive())
+        await asyncio.wait([gone], timeout=0.2)
+        assert not gone.done()
+        gone.cancel()
+        await send({"type": "http.response.body", "body": GOODBYE})
+
+    async with serve(brief) as server, await server.connect() as client:
+        await client.ask()
+        await client.read_until(TICK)
+        end_streams(server.context, after=5.0)
+        assert GOODBYE in await client.read_until(b"\r\n0\r\n\r\n")
+
+
+@live
+async def test_a_stream_that_begins_late_is_told_as_well() -> None:
+    async with serve(app) as server, await server.connect() as client:
+        end_streams(server.context, after=-10.0)
+        await client.ask("/listens")
+        await client.read_until(TICK)
+        assert GOODBYE in await client.read_until(b"\r\n0\r\n\r\n")
+
+
+@live
+async def test_a_generator_is_closed_at_its_next_piece(caplog: pytest.LogCaptureFixture) -> None:
+    ended: list[str] = []
+
+    def events(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", [("Content-Type", "text/event-stream")])
+        try:
+            while True:
+                yield TICK
+                time.sleep(0.01)
+        finally:
+            ended.append("closed")
+
+    async with serving_wsgi(events) as server, await server.connect() as client:
+        await client.ask()
+        await client.read_until(TICK)
+        end_streams(server.context)
+        assert not (await client.rest()).endswith(b"\r\n0\r\n\r\n")
+        await until(lambda: ended == ["closed"])
+    assert not caplog.records
+
+
+# The service
+
+
+class Reader:
+    """A client with a response under way."""
+
+    def __init__(self, wire: Wire, target: str) -> None:
+        self.received = b""
+        self._wire = wire
+        wire.send(target)
+        while TICK not in self.received:
+            self._read()
+
+    def rest(self) -> bytes:
+        """Read to the end; raises ConnectionResetError where that is an error."""
+        while self._read():
+            pass
+        return self.received
+
+    def _read(self) -> bool:
+        data = self._wire.sock.recv(65536)
+        self.received += data
+        return data != b""
+
+
+WAYS = [("event_streams:app", "async"), ("event_streams:app", "sync"), ("event_streams:wsgi", "")]
+every_way = pytest.mark.parametrize(("application", "execution"), WAYS)
+
+
+def flags(mode: str, execution: str, *more: str) -> list[str]:
+    how = ("--execution", execution) if execution else ()
+    return ["--worker-mode", mode, "--lifespan", "off", *how, *more]
+
+
+def begin(service: Service, stack: ExitStack, *targets: str) -> list[Reader]:
+    return [Reader(stack.enter_context(service.connect()), target) for target in targets]
+
+
+@both_modes
+@every_way
+def test_a_stop_does_not_wait_for_an_event_stream(
+    application: str, execution: str, mode: str, tmp_path: Path
+) -> None:
+    told = flags(mode, execution, "--event-stream-timeout", "0.5")
+    with serving(tmp_path, *told, app=application) as service, ExitStack() as stack:
+        targets = ["/ticks", "/download"] + ["/listens"] * (application == "event_streams:app")
+        ticks, download, *listens = begin(service, stack, *targets)
+        service.send_signal(signal.SIGTERM)
+        assert download.rest().endswith(GOODBYE + b"\r\n0\r\n\r\n")
+        assert not ticks.rest().endswith(b"\r\n0\r\n\r\n")
+        for each in listens:
+            assert each.rest().endswith(GOODBYE + b"\r\n0\r\n\r\n")
+        assert service.wait() == 0
+        assert "ERROR" not in service.log
+
+
+@both_modes
+@every_way
+def test_an_event_stream_of_the_old_code_ends_like_any(
+    application: str, execution: str, mode: str, tmp_path: Path
+) -> None:
+    limits = flags(mode, execution, "--reload-timeout", "1")
+    with serving(tmp_path, *limits, app=application) as service, ExitStack() as stack:
+        [ticks] = begin(service, stack, "/ticks")
+        service.reload(2)
+        assert not ticks.rest().endswith(b"\r\n0\r\n\r\n")
+        service.expect("generation 1 is retired")
+        assert "ERROR" not in service.log
+
+
+@both_modes
+def test_an_application_that_ignores_all_is_ended(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    times = flags(mode, "async", "--event-stream-timeout", "0.2", "--shutdown-timeout", "2")
+    with (
+        serving(tmp_path, *times, app="deaf:app", apps=tmp_path) as service,
+        ExitStack() as stack,
+    ):
+        [stream] = begin(service, stack, "/")
+        service.send_signal(signal.SIGTERM)
+        assert stream.rest().endswith(b"tick\n\n\r\n")
+        assert service.wait() == 0
+
+
+DEAF = """
+import asyncio
+
+async def app(scope, receive, send):
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"data: tick\\n\\n", "more_body": True})
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            raise
+"""
