@@ -15,9 +15,9 @@ from pounce.websocket.engine import Close, Engine, Message
 from tests.websocket import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, closing, frame
 
 
-def engine(max_size: int = 1000, deflate: bool = False) -> Engine:
+def engine(max_size: int = 1000, deflate: bool = False, forgetful: bool = False) -> Engine:
     extension = PerMessageDeflate(
-        remote_no_context_takeover=False,
+        remote_no_context_takeover=forgetful,
         local_no_context_takeover=False,
         remote_max_window_bits=15,
         local_max_window_bits=15,
@@ -212,6 +212,68 @@ def test_what_inflates_beyond_the_limit_ends_it() -> None:
     assert side.receive(frame(0x40 | TEXT, deflated(b"a" * 1_000_000))) == []
     assert side.close is not None
     assert side.close.code == 1009
+
+
+@pytest.mark.parametrize("end", [frame(CONTINUATION), b""])
+def test_what_a_small_frame_inflates_to_takes_several_turns(end: bytes) -> None:
+    text = "aü€" * 500_000
+    side, turns = engine(max_size=10_000_000, deflate=True), 1
+    data = frame(
+        0x40 | TEXT, deflated(text.encode()) + (b"\0\0\xff\xff" if end else b""), fin=not end
+    )
+    messages = side.receive(data + end + frame(TEXT, b"next"))
+    while side.behind:
+        assert side.held > 0
+        turns += 1
+        messages += side.receive(b"")
+    assert turns > 3
+    assert messages == [text, "next"]
+    assert side.held == 0
+
+
+def test_inflation_stops_at_the_limit_exactly() -> None:
+    for size, code in ((1_000_000, None), (1_000_001, 1009)):
+        side = engine(max_size=1_000_000, deflate=True)
+        messages = side.receive(frame(0x40 | BINARY, deflated(bytes(size))))
+        while side.behind:
+            messages += side.receive(b"")
+        assert [len(each) for each in messages] == ([] if code else [size])
+        assert (side.close and side.close.code) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        (1002, b"\xff" * 20),
+        (1007, deflated(b"a\xff")),
+        (1007, deflated("ü".encode()[:1])),
+    ],
+)
+def test_what_does_not_inflate_to_text_ends_it(code: int, data: bytes) -> None:
+    side = engine(deflate=True)
+    assert side.receive(frame(0x40 | TEXT, data) + frame(TEXT, b"late")) == []
+    assert side.close is not None
+    assert side.close.code == code
+    assert not side.behind
+
+
+def test_messages_may_refer_to_those_before_unless_it_was_agreed_otherwise() -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    messages = [
+        frame(0x40 | TEXT, (compressor.compress(b"hello" * 20) + compressor.flush(2))[:-4])
+        for _ in range(2)
+    ]
+    assert engine(deflate=True).receive(b"".join(messages)) == ["hello" * 20] * 2
+    side = engine(deflate=True, forgetful=True)
+    assert side.receive(b"".join(messages)) == ["hello" * 20]
+    assert side.close is not None
+    assert side.close.code == 1002
+
+
+def test_a_final_block_ends_one_message_and_no_more() -> None:
+    # RFC 7692 section 7.2.3.4
+    final = frame(0x40 | TEXT, bytes.fromhex("f348cdc9c90700") + b"\0")
+    assert engine(deflate=True).receive(final * 3) == ["Hello"] * 3
 
 
 def test_many_tiny_fragments_take_no_more_memory_than_their_bytes() -> None:

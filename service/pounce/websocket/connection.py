@@ -169,7 +169,7 @@ class WebSocketConnection(BaseConnection):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._heard = True
-        if self._unread or len(data) > _LITTLE or not self._wants_input():
+        if self._behind or len(data) > _LITTLE or not self._wants_input():
             self._unread += data
             self._go_on()
         else:
@@ -222,7 +222,7 @@ class WebSocketConnection(BaseConnection):
         self._held -= getsizeof(message)
         if self._counted:
             self._count()
-        if self._unread:
+        if self._behind:
             self._go_on()
         elif self._reading_paused:
             self._throttle()
@@ -260,6 +260,11 @@ class WebSocketConnection(BaseConnection):
             self._held <= RECEIVE_BUFFER or self.closed is not None
         )
 
+    @property
+    def _behind(self) -> bool:
+        """Whether something that was received waits for a turn."""
+        return bool(self._unread) or (self._engine is not None and self._engine.behind)
+
     def _go_on(self) -> None:
         """Read more of what was received in a later turn, if somebody takes it."""
         if not self.gone and self._wants_input():
@@ -269,9 +274,9 @@ class WebSocketConnection(BaseConnection):
         """Go on with what was received, for a turn."""
         if self.gone:
             return
-        if self._unread and self._wants_input():
+        if self._behind and self._wants_input():
             self._feed(b"")
-        if self._eof and not self.gone and (not self._unread or self._engine is None):
+        if self._eof and not self.gone and (not self._behind or self._engine is None):
             self._close()
         else:
             self._throttle()
@@ -296,7 +301,7 @@ class WebSocketConnection(BaseConnection):
             if engine.ended:
                 self._linger()
         self._count()
-        if self._unread:
+        if self._behind:
             self._go_on()
 
     def _count(self) -> None:

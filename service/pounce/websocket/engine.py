@@ -6,16 +6,18 @@ added is whole messages, and that text is UTF-8.
 
 import codecs
 import logging
+import zlib
 from typing import Any, NamedTuple, TypeAlias
 
 from websockets.exceptions import InvalidState, ProtocolError
-from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 
 from pounce.asgi.types import MessageError
 from pounce.loggers import get_logger
 from pounce.net.turns import Units
+from pounce.websocket.inflation import Inflation
 
 try:
     from websockets.speedups import apply_mask
@@ -35,6 +37,7 @@ _LONGEST_HEAD = 10  # without the masking key
 # of those that it inflates to.
 _TURN = 32
 _MUCH = 16_384
+_STEP = 262_144  # of a message that is inflated
 
 # The library would tell the content of every frame, and every end.
 _logger = get_logger("pounce.websocket", logging.ERROR)
@@ -46,6 +49,8 @@ class Close(NamedTuple):
     code: int
     reason: str
 
+
+_NO_UTF8 = Close(1007, "text is not UTF-8")
 
 ABNORMAL = Close(1006, "")
 """No close frame was received or sent (RFC 6455 section 7.4.1)."""
@@ -80,7 +85,9 @@ class Engine:
         "_fragments",
         "_frames",
         "_incomplete",
+        "_inflation",
         "_is_text",
+        "_max_size",
         "_plain",
         "_protocol",
         "_utf8",
@@ -88,9 +95,15 @@ class Engine:
         "unread",
     )
 
-    def __init__(self, max_size: int, extensions: list[Extension], unread: bytearray) -> None:
+    def __init__(
+        self, max_size: int, extensions: list[PerMessageDeflate], unread: bytearray
+    ) -> None:
         self._protocol = _Protocol(SERVER, max_size=max_size, logger=_logger)
-        self._protocol.extensions = extensions
+        self._max_size = max_size
+        self._inflation: Inflation | None = None
+        for each in extensions:  # there is no other
+            self._inflation = Inflation(each)
+            self._protocol.extensions = [self._inflation]
         # Whether a short frame holds its message as it is, and cannot be too long.
         self._plain = not extensions and max_size >= _SHORT
         self._fragments = bytearray()
@@ -115,14 +128,22 @@ class Engine:
     @property
     def held(self) -> int:
         """How many bytes it holds of a message that is not complete."""
-        return len(self._fragments) + self._incomplete
+        inflation = self._inflation
+        compressed = inflation.held if inflation is not None else 0
+        return len(self._fragments) + self._incomplete + compressed
+
+    @property
+    def behind(self) -> bool:
+        """Whether another turn has something to do with what was received."""
+        inflation = self._inflation
+        return bool(self.unread) or (inflation is not None and inflation.due)
 
     def receive(self, data: bytes) -> list[Message]:
         """Take bytes as they were received; the messages that are complete with them.
 
-        It reads as many frames as make a turn. The rest is then `unread`, and a call without
-        *data* reads on. What is to be sent in answer is in `output`. A violation of the protocol
-        starts the close, with the code that tells which.
+        It reads as many frames as make a turn, and inflates as much. Where that is not all, it is
+        `behind`, and a call without *data* goes on. What is to be sent in answer is in `output`. A
+        violation of the protocol starts the close, with the code that tells which.
         """
         if self._is_plain(data):
             content = apply_mask(data[6:], data[2:6])
@@ -150,16 +171,43 @@ class Engine:
 
     def _read(self) -> list[Message]:
         """Have the library judge the frames of one turn."""
-        unread, messages = self.unread, list[Message]()
+        unread, inflation, messages = self.unread, self._inflation, list[Message]()
         left, start = _TURN, 0
-        while left > 0 and start < len(unread):
-            end = self._frames.pass_one(unread, start)
-            left -= 1 + self._judge(unread[start:end], messages) // _MUCH
-            start = end
+        while left > 0:
+            if inflation is not None and inflation.due:
+                left -= 1 + self._inflate(inflation, messages) // _MUCH
+            elif start < len(unread):
+                end = self._frames.pass_one(unread, start)
+                left -= 1 + self._judge(unread[start:end], messages) // _MUCH
+                start = end
+            else:
+                break
         del unread[:start]
         if self._protocol.eof_sent:  # nothing that still comes is looked at
             unread.clear()
         return messages
+
+    def _inflate(self, inflation: Inflation, messages: list[Message]) -> int:
+        """Inflate more of a message; how many bytes that came to."""
+        data, failure = b"", (1002, "decompression failed")
+        try:
+            data, whole = inflation.step(_STEP)
+            if len(self._fragments) + len(data) > self._max_size:
+                failure = 1009, f"over the limit of {self._max_size} bytes"
+            else:
+                message = self._fragment(data, whole)
+                if message is not None:
+                    messages.append(message)
+                return len(data)
+        except UnicodeDecodeError:
+            failure = _NO_UTF8
+        except zlib.error:
+            pass
+        inflation.due = False
+        self._fragments.clear()
+        if self.open:
+            self._protocol.fail(*failure)
+        return len(data)
 
     def _judge(self, data: bytearray, messages: list[Message]) -> int:
         """Have the library judge *data*, of one frame; how many bytes that was or came to."""
@@ -175,7 +223,7 @@ class Engine:
                     messages.append(message)
         except UnicodeDecodeError:
             if self.open:
-                protocol.fail(1007, "text is not UTF-8")
+                protocol.fail(*_NO_UTF8)
         return size
 
     def send(self, message: Message) -> bytes:
@@ -216,24 +264,28 @@ class Engine:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _message(self, frame: Frame) -> Message | None:
-        opcode, data = frame.opcode, frame.data
+        opcode, data, inflation = frame.opcode, frame.data, self._inflation
+        compressed = inflation is not None and inflation.compressed
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            if frame.fin:
+            if frame.fin and not compressed:
                 return str(data, "utf-8") if opcode is Opcode.TEXT else bytes(data)
             self._is_text = opcode is Opcode.TEXT
             self._utf8 = codecs.getincrementaldecoder("utf-8")()
         elif opcode is not Opcode.CONT:
             return None
         self._fragmented = not frame.fin
-        return self._fragment(frame)
+        if inflation is not None and compressed:
+            inflation.begin(frame)
+            return None
+        return self._fragment(data, frame.fin)
 
-    def _fragment(self, frame: Frame) -> Message | None:
+    def _fragment(self, piece: bytes | bytearray | memoryview, last: bool) -> Message | None:
         # Of many tiny fragments a list would take fifty times their size, so bytes are joined at
         # once. Text is checked as it comes, for the client to hear of an error early.
         if self._is_text:
-            self._utf8.decode(frame.data, frame.fin)
-        self._fragments += frame.data
-        if not frame.fin:
+            self._utf8.decode(piece, last)
+        self._fragments += piece
+        if not last:
             return None
         data = bytes(self._fragments)
         self._fragments.clear()

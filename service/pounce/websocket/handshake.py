@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from websockets.exceptions import InvalidHandshake, NegotiationError
-from websockets.extensions.base import Extension
-from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.extensions.permessage_deflate import (
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
 from websockets.headers import build_extension, parse_extension, parse_subprotocol
 from websockets.utils import accept_key
 
@@ -56,7 +58,7 @@ class Handshake:
 
     key: str
     subprotocols: list[str]
-    extensions: list[Extension]
+    extensions: list[PerMessageDeflate]
     agreement: str
 
 
@@ -147,7 +149,7 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def _negotiate(headers: Headers) -> tuple[str, list[Extension]]:
+def _negotiate(headers: Headers) -> tuple[str, list[PerMessageDeflate]]:
     """Agree to the first offer of compression that can be met (RFC 7692 section 5.1)."""
     for value in _values(headers, b"sec-websocket-extensions"):
         for name, parameters in parse_extension(value):
