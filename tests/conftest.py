@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 def _log_as_it_was() -> Iterator[None]:
     """A service that ran in this process has taken pounce's log; the next test reads it."""
     logger = logging.getLogger("pounce")
-    before = logger.handlers, logger.level, logger.propagate
+    before = [*logger.handlers], logger.level, logger.propagate
     last_resort = logging.lastResort
     yield
     Logger.routing = None

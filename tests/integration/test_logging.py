@@ -31,7 +31,7 @@ def check(service: Service, access: Path, visits: int) -> None:
 
 
 @both_modes
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "none"])
 def test_an_application_that_configures_logging(way: str, mode: str, tmp_path: Path) -> None:
     access = tmp_path / "access"
     flags = ("--worker-mode", mode, "--workers", "1", "--access-log", str(access))

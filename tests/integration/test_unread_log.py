@@ -126,7 +126,7 @@ def test_a_log_that_nobody_reads(
 
 def test_a_worker_that_is_killed_meanwhile_is_replaced() -> None:
     reader, writer = pipe()
-    with launched(writer, "load:app", "--workers", "1") as service:
+    with launched(writer, "load:app", "--workers", "1", "--worker-mode", "process") as service:
         load(service, 1000)
         with service.connect() as wire:
             first = int(wire.get("/").headers[b"x-served-by"].split()[2])

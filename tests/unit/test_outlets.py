@@ -354,6 +354,7 @@ def test_a_fifo_that_nobody_reads(tmp_path: Path, told: list[str], stack: ExitSt
 WRITE = """
 import os, sys, time
 from pounce.outlets import Spool, standard_error
+os.setresuid(*[int(sys.argv[1])] * 3)
 spool = Spool(standard_error(), "the log", print)
 for number in range(3000):
     spool.put(b"%06d " % number + b"x" * 100 + b"\\n")
@@ -363,11 +364,11 @@ spool.finish(time.monotonic() + 10)
 """
 
 
-def written(stderr: int, stack: ExitStack, *user: str) -> subprocess.Popen[bytes]:
-    """A process that has written to *stderr* without waiting for anybody."""
+def written(stderr: int, stack: ExitStack, user: int = -1) -> subprocess.Popen[bytes]:
+    """A process of *user* that has written to *stderr* without waiting for anybody."""
     process = stack.enter_context(
         subprocess.Popen(
-            [*user, sys.executable, "-c", WRITE],
+            [sys.executable, "-c", WRITE, str(user)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -400,7 +401,7 @@ def test_standard_error_stays_blocking_for_everybody_else(stack: ExitStack) -> N
 def test_standard_error_that_is_another_users(stack: ExitStack) -> None:
     reader, writer = os.pipe()
     os.fchmod(writer, 0o600)
-    process = written(writer, stack, "setpriv", "--reuid", "65534", "--clear-groups")
+    process = written(writer, stack, 65_534)
     process.kill()
     assert b"\n000001 " in reads(reader)()
     os.close(reader)
