@@ -1,5 +1,8 @@
 """What the service writes to the journal."""
 
+import pytest
+
+from tests.apps.logs import OWN
 from tests.systemd.instance import Instance
 
 
@@ -43,3 +46,43 @@ def test_a_stop_is_told(instance: Instance) -> None:
     instance.stop()
     messages = " ".join(entry["MESSAGE"] for entry in instance.journal("_COMM=pounce"))
     assert "stopping" in messages
+
+
+@pytest.mark.parametrize("way", ["dict_default", "file"])
+def test_an_application_that_configures_logging(instance: Instance, way: str) -> None:
+    instance.configure(app=f"logs:asgi_{way}", workers=1, access_log="on")
+    instance.start()
+    for path in ("/tell", "/again", "/fail"):
+        instance.curl(path)
+    [error] = instance.machine.wait_until(
+        lambda: instance.journal("LOGGER=pounce.error", "PRIORITY=3"), 10, "the traceback"
+    )
+    assert error["MESSAGE"].splitlines()[-1] == "LookupError: nothing is there"
+    requests = [entry["MESSAGE"] for entry in instance.journal("LOGGER=pounce.access")]
+    assert [text.split()[2] for text in requests] == ["/tell", "/again", "/fail"]
+    messages = [str(entry["MESSAGE"]) for entry in instance.journal()]
+    assert f"OWN INFO {OWN}" in messages
+    assert not [text for text in messages if "Logging error" in text]
+
+
+def test_a_journal_that_is_stopped(instance: Instance) -> None:
+    instance.configure(workers=2, access_log="on")
+    instance.start()
+    machine = instance.machine
+    supervisor = instance.show("MainPID")
+    journal = machine.show("systemd-journald.service", "MainPID")
+    machine.run("kill", "-STOP", journal)
+    try:
+        with instance.client() as client:
+            for _ in range(3000):
+                assert client.get("/items").status_code == 200
+        machine.systemctl("reload", instance.service)
+        assert (instance.show("MainPID"), instance.show("NRestarts")) == (supervisor, "0")
+    finally:
+        machine.run("kill", "-CONT", journal)
+
+    def told() -> bool:
+        entries = instance.journal("PRIORITY=4")
+        return any("records lost: " in str(entry["MESSAGE"]) for entry in entries)
+
+    machine.wait_until(told, 30, "how many entries were lost")
