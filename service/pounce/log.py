@@ -38,6 +38,14 @@ Encode = Callable[[logging.LogRecord], bytes]
 # How long the end of a process waits for a reader of its last records.
 _LAST_WORDS = 0.5
 
+_LEVELS = {
+    logging.DEBUG: "DEBUG",
+    logging.INFO: "INFO",
+    logging.WARNING: "WARNING",
+    logging.ERROR: "ERROR",
+    logging.CRITICAL: "CRITICAL",
+}
+
 logger = get_logger("pounce.server")
 
 
@@ -181,7 +189,17 @@ def _line(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """A formatter whose times and levels are not those that an application sets for all of them."""
+
+    converter = staticmethod(time.localtime)
+
+    def level(self, record: logging.LogRecord) -> str:
+        """The name of the record's level: addLevelName() may have given it colours."""
+        return _LEVELS.get(record.levelno, record.levelname)
+
+
+class _TextFormatter(_Formatter):
     """``2026-01-31 12:00:00 INFO  [1.0] message``, where 1.0 is generation and slot."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -190,10 +208,10 @@ class _TextFormatter(logging.Formatter):
         if "POUNCE_WORKER" in fields:
             who = f"[{fields['POUNCE_GENERATION']}.{fields['POUNCE_WORKER']}] "
         when = self.formatTime(record, "%Y-%m-%d %H:%M:%S")
-        return f"{when} {record.levelname:7} {who}{super().format(record)}"
+        return f"{when} {self.level(record):7} {who}{super().format(record)}"
 
 
-class _JSONFormatter(logging.Formatter):
+class _JSONFormatter(_Formatter):
     """One JSON object a line; the journal fields are members, in lower case."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -201,7 +219,7 @@ class _JSONFormatter(logging.Formatter):
         return json.dumps(
             {
                 "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-                "level": record.levelname.lower(),
+                "level": self.level(record).lower(),
                 "logger": record.name,
                 "message": super().format(record),
                 **{name.lower(): value for name, value in fields.items()},

@@ -1,11 +1,13 @@
 """Applications that configure logging, each in its way, before they serve.
 
 `/fail` raises, `/long` at length, `/tell` logs to the application's own logger, and `/again`
-configures once more, as what is imported late may.
+configures once more, as what is imported late may; `/storm` has a thread do so all the time.
 """
 
 import logging
 import logging.config
+import threading
+import time
 from configparser import RawConfigParser
 from typing import Any
 
@@ -118,6 +120,15 @@ def _answer(path: str, way: str) -> None:
     if path == "/tell":
         logging.getLogger("logs").info(OWN)
     if path == "/again":
+        WAYS[way]()
+    if path == "/storm":
+        threading.Thread(target=_storm, args=(way,), daemon=True).start()
+
+
+def _storm(way: str) -> None:
+    """Configure logging again and again, for two seconds."""
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
         WAYS[way]()
 
 

@@ -64,3 +64,17 @@ def test_threads_tell_who_they_are(interface: str, mode: str, tmp_path: Path) ->
         visit(service)
         service.expect(r"INFO    \[1\.0\] 127.0.0.1 \"GET /again HTTP/1.1\" 200")
         service.expect(r"ERROR   \[1\.0\] the application failed on GET '/fail' from 127.0.0.1")
+
+
+@both_modes
+@pytest.mark.parametrize("way", ["dict_default", "file", "shutdown"])
+def test_logging_is_configured_while_requests_run(way: str, mode: str, tmp_path: Path) -> None:
+    flags = ("--worker-mode", mode, "--workers", "1", "--access-log", "on")
+    with serving(tmp_path, *flags, app=f"logs:asgi_{way}") as service, service.connect() as wire:
+        assert wire.get("/storm").status == 200
+        for _ in range(200):
+            assert wire.get("/fail").status == 500
+        service.expect(r'"GET /storm HTTP/1.1"')
+        wait_until(lambda: service.log.count('"GET /fail HTTP/1.1"') >= 200, "every request")
+        assert service.log.count("LookupError: nothing is there") == 200
+        assert "Logging error" not in service.log

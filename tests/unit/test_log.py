@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Literal
@@ -168,6 +169,21 @@ def test_the_threads_of_a_process_that_is_a_worker_have_its_identity(reader: Rea
     thread.start()
     thread.join()
     assert reader.read().endswith("[2.5] from a thread\n")
+
+
+def test_what_an_application_sets_for_all_formatters(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.Formatter, "converter", lambda _seconds: time.gmtime(0))
+    logging.addLevelName(logging.INFO, "\x1b[32mINFO\x1b[0m")
+    try:
+        reader.configure("info")
+        emit("hello")
+    finally:
+        logging.addLevelName(logging.INFO, "INFO")
+    line = reader.read()
+    assert line.endswith(" INFO    hello\n")
+    assert not line.startswith("1970")
 
 
 def test_the_level(reader: Reader) -> None:
