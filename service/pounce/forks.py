@@ -117,36 +117,45 @@ def _detach() -> None:
     if not guarded:  # a worker itself, or a program that does not serve
         return
     # Otherwise a signal that the child gets would be read, and obeyed, by the worker's loop.
-    signal.set_wakeup_fd(-1)
+    with suppress(ValueError):
+        signal.set_wakeup_fd(-1)
     for number, handler in _handlers.items():
         if signal.getsignal(number) is handler:
             signal.signal(number, signal.SIG_DFL)
     forking = sys._getframe(1)  # noqa: SLF001 - documented
-    for loop, descriptors in guarded.items():
-        if loop.is_closed():
-            continue
+    loops = [loop for loop in guarded if not loop.is_closed()]
+    selectors = [_selector(loop) for loop in loops]
+    # First all are told: what has lost its descriptor cannot tell it.
+    _take([each for descriptors in guarded.values() for each in descriptors()])
+    for selector in selectors:
         with suppress(OSError):
-            _take_descriptors(loop, descriptors)
+            _take_selector(selector)
+    for loop in loops:
         with suppress(RuntimeError):
             _end_in_loop(loop, forking)
 
 
-def _take_descriptors(loop: AbstractEventLoop, descriptors: Descriptors) -> None:
-    """Put others in the place of the worker's descriptors; the worker notices nothing.
+def _take_selector(selector: int) -> None:
+    """Put an empty epoll(7) instance in the place of a loop's, and take what that watches.
+
+    The kernel's list of what is watched is one for both processes: what the child did to it would
+    be done to the worker.
+    """
+    _take(list(_watched(selector)))
+    with select.epoll() as fresh:
+        os.dup2(fresh.fileno(), selector, inheritable=False)
+
+
+def _take(descriptors: Iterable[int]) -> None:
+    """Put the null device in the place of *descriptors*; the worker notices nothing.
 
     Closed, their numbers could become those of the child's own files, and the worker's objects
     that the child has copies of would close these.
     """
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    selector = _selector(loop)
-    for descriptor in {*descriptors(), *_watched(selector)}:
-        if descriptor > 2:
-            os.dup2(null, descriptor, inheritable=False)
-    os.close(null)
-    # The kernel's list of what is watched is one for both processes (epoll(7)): what the child did
-    # to it would be done to the worker.
-    with select.epoll() as fresh:
-        os.dup2(fresh.fileno(), selector, inheritable=False)
+    with suppress(OSError), Path(os.devnull).open("r+b", buffering=0) as null:
+        for descriptor in descriptors:
+            if descriptor > 2:
+                os.dup2(null.fileno(), descriptor, inheritable=False)
 
 
 def _selector(loop: Any) -> int:

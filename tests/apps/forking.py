@@ -65,6 +65,8 @@ def forks(path: str) -> str:
         return _multiprocessing()
     if path == "/subprocess":
         return str(subprocess.run(["true"], preexec_fn=lambda: None, check=False).returncode)
+    if path == "/lives-on":
+        return str(_lives_on())
     action = HONEST.get(path) or COMES_BACK.get(path)
     if action is None:
         return "none"
@@ -73,6 +75,15 @@ def forks(path: str) -> str:
         return ends(child)
     action()
     return ""
+
+
+def _lives_on() -> int:
+    """A child that holds what it has inherited until it is killed."""
+    child = os.fork()
+    if not child:
+        signal.pause()
+        os._exit(0)
+    return child
 
 
 def _multiprocessing() -> str:

@@ -1,6 +1,8 @@
 """A child that the application forks answers nobody and ends; an honest one notices nothing."""
 
+import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,3 +125,36 @@ def test_at_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -
     flags = (*ONE_WORKER, "--worker-mode", mode)
     with serving(tmp_path, *flags, app="it:app", apps=tmp_path) as service:
         check(service, {"/returns": "70"})
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_while_content_waits_to_be_read(tmp_path: Path, loop: str) -> None:
+    head = b"POST /returns HTTP/1.1\r\nhost: a.example\r\ncontent-length: 1000000\r\n\r\n"
+    with forking(tmp_path, "--loop", loop) as service, service.connect() as wire:
+        wire.sock.sendall(head + bytes(500_000))
+        wire.sock.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := wire.sock.recv(65536):
+            received += data
+        assert received.count(b"HTTP/1.1 ") == 1
+        assert received.endswith(b" 70")
+
+
+@both_modes
+def test_a_child_that_lives_on_holds_nobody_up(tmp_path: Path, mode: str) -> None:
+    with (
+        forking(tmp_path, "--worker-mode", mode) as service,
+        service.connect() as idle,
+        service.connect() as wire,
+    ):
+        _ask(idle, "/")
+        child = int(_ask(wire, "/lives-on").split()[1])
+        service.reload(2)
+        service.expect("generation 1 is retired", timeout=5)
+        assert _ask(idle, "/").endswith(" none")
+        child, last = int(_ask(idle, "/lives-on").split()[1]), child
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert idle.sock.recv(1) == wire.sock.recv(1) == b""
+        for each in (child, last):
+            os.kill(each, signal.SIGKILL)

@@ -53,7 +53,7 @@ class ServingWorker(LoopWorker):
         """What a child that the application forks must not keep, besides what the loop watches."""
         # The loop does not watch a connection that sends more than is taken.
         connections = list(self.context.connections) if self.context is not None else []
-        return [*super().descriptors(), *(getattr(each, "descriptor", -1) for each in connections)]
+        return [*super().descriptors(), *map(_descriptor, connections)]
 
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""
@@ -195,3 +195,11 @@ class ServingWorker(LoopWorker):
             logger.warning("time is up, and unfinished work is dropped: %s", told)
         context.abort()
         self.end()
+
+
+def _descriptor(connection: Any) -> int:
+    """The descriptor that *connection* alone has; -1 where it is closed, or has none (HTTP/3)."""
+    try:
+        return int(connection.descriptor)
+    except (AttributeError, OSError):
+        return -1
