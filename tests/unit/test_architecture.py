@@ -49,6 +49,7 @@ MAY_KNOW = {
         "launch",
         "options",
         "server",
+        "systemd",
         "varlink",
         "workers",
     },
@@ -161,6 +162,7 @@ MAY_KNOW = {
 DOORS = {
     ("supervisor", "workers"): {"pounce.workers"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
+    ("cli", "systemd"): {"pounce.systemd.moments", "pounce.systemd.reader"},
     ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
     ("server", "supervisor"): {"pounce.supervisor"},

@@ -13,7 +13,7 @@ import click
 from pounce import __version__
 from pounce.errors import PounceError
 
-COMMANDS = ("check", "config", "init", "reload", "scale", "serve", "status", "stop-draining")
+COMMANDS = ("check", "config", "init", "log", "reload", "scale", "serve", "status", "stop-draining")
 
 
 class Subcommands(click.Group):

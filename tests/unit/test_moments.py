@@ -1,0 +1,40 @@
+"""Moments as people write them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pounce.systemd.moments import parse
+
+NOW = datetime(2026, 11, 30, 12, 34, 56, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC)
+
+MOMENTS = {
+    "now": NOW,
+    "today": MIDNIGHT,
+    "Yesterday": MIDNIGHT - timedelta(days=1),
+    "10 min ago": NOW - timedelta(minutes=10),
+    "2h 5 minutes ago": NOW - timedelta(hours=2, minutes=5),
+    "-1.5h": NOW - timedelta(minutes=90),
+    "-30s": NOW - timedelta(seconds=30),
+    "1 week ago": NOW - timedelta(days=7),
+    "09:15": MIDNIGHT + timedelta(hours=9, minutes=15),
+    "09:15:30": MIDNIGHT + timedelta(hours=9, minutes=15, seconds=30),
+    "2026-11-29": MIDNIGHT - timedelta(days=1),
+    "2026-11-29 10:00": MIDNIGHT - timedelta(hours=14),
+    " 2026-11-29T10:00:01 ": MIDNIGHT - timedelta(hours=14) + timedelta(seconds=1),
+    "2026-11-30 14:00+02:00": NOW.replace(minute=0, second=0),
+}
+
+
+@pytest.mark.parametrize("text", MOMENTS)
+def test_a_moment(text: str) -> None:
+    assert parse(text, NOW) == MOMENTS[text]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "10", "ago", "-", "5 parsecs ago", "10 min", "3 x 4 min ago", "25:00"]
+)
+def test_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no span|[Ii]nvalid isoformat|hour must"):
+        parse(text, NOW)
