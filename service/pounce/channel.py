@@ -70,10 +70,15 @@ class Failed:
     exit_code: int
 
 
-Message = Serve | Drain | Stop | Reopen | Ready | Failed
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Up: the worker drains because somebody else than the supervisor has told it to."""
+
+
+Message = Serve | Drain | Stop | Reopen | Ready | Failed | Leaving
 
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed)
+    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed, Leaving)
 }
 
 

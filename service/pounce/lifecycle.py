@@ -164,7 +164,8 @@ class HealthChecked(LifecycleEvent):
     clients have open, *draining_connections* those of them that older generations (or, in a
     stop, all) hold. *phase_elapsed* and
     *phase_timeout* are seconds (a timeout of 0: the phase has none). *can_serve* is true
-    while at least one worker of the current generation is ready and its loop turns.
+    while at least one worker of the current generation is ready. *silent_for* is for how many
+    seconds none of those has turned its loop.
     """
 
     phase: Phase
@@ -176,6 +177,7 @@ class HealthChecked(LifecycleEvent):
     can_serve: bool
     phase_elapsed: float
     phase_timeout: float
+    silent_for: float = 0.0
 
 
 class LifecycleCollector(Protocol):

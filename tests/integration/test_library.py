@@ -17,11 +17,14 @@ import pytest
 import pounce
 from pounce.lifecycle import (
     GenerationReady,
+    HealthChecked,
     LifecycleEvent,
     WorkerCrashed,
     WorkerReady,
+    WorkerStopped,
 )
 from pounce.net.address import Address
+from pounce.supervisor import _WorkerHandle
 from tests.apps.load import app
 from tests.certificates import Authority
 from tests.modes import both_modes
@@ -211,3 +214,60 @@ def test_a_restart_keeps_the_old_code_when_the_new_cannot_be_imported(
         supervisor.restart_workers()
         # The connection is handed over: it stays open.
         wait_until(lambda: wire.get("/").body == b"edition 2", "the new code")
+
+
+# Workers that are told to drain by hand
+
+
+@both_modes
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_drained_by_hand_is_no_crash(mode: Any, workers: int) -> None:
+    listener = listening()
+    with (
+        running(pounce.ServerConfig(workers=workers), listener, mode=mode) as (supervisor, events),
+        wire_to(listener) as wire,
+    ):
+        slot = int(wire.slot())
+        assert supervisor._service is not None
+        [generation] = supervisor._service._generations.all
+        handle = generation.workers[slot]
+        assert isinstance(handle, _WorkerHandle)
+        assert (handle.worker_id, handle.generation) == (slot, generation)
+        if handle.worker is None:
+            os.kill(handle.target.id, signal.SIGTERM)
+        else:
+            handle.worker.start_draining()
+        stopped = events.wait_for(WorkerStopped)
+        assert (stopped.slot, stopped.forced) == (slot, False)
+        # The connection is handed over: it stays open.
+        assert wire.get("/").status == 200
+        wait_until(lambda: supervisor.worker_count == workers, "the next one")
+        assert not events.of(WorkerCrashed)
+
+
+@pytest.mark.parametrize("execution", ["async", "sync"])
+def test_a_thread_has_its_worker(execution: Any) -> None:
+    config = pounce.ServerConfig(execution=execution)
+    with running(config, listening(), mode="thread") as (supervisor, _):
+        assert supervisor._service is not None
+        [generation] = supervisor._service._generations.all
+        [handle] = generation.all_workers
+        assert isinstance(handle.worker, pounce.TCPWorker)
+        assert handle.worker.is_idle()
+
+
+# Health
+
+
+def test_the_health_check_says_for_how_long_no_worker_has_beaten() -> None:
+    config = pounce.ServerConfig(workers=2)
+    with running(config, listening(), mode="process") as (_, events):
+        victims = [event.target_id for event in events.of(WorkerReady)]
+        os.kill(victims[0], signal.SIGSTOP)
+        later = len(events.of(HealthChecked)) + 5
+        assert events.wait_for(HealthChecked, later).silent_for < 1.5
+        os.kill(victims[1], signal.SIGSTOP)
+        wait_until(lambda: events.of(HealthChecked)[-1].silent_for > 1.5, "both to be silent")
+        for victim in victims:
+            os.kill(victim, signal.SIGCONT)
+        wait_until(lambda: events.of(HealthChecked)[-1].silent_for < 1.5, "them to beat again")

@@ -39,6 +39,7 @@ def health(
     draining: int = 0,
     elapsed: float = 0,
     timeout: float = 0,
+    silent: float = 0,
 ) -> HealthChecked:
     return HealthChecked(
         phase=phase,
@@ -50,6 +51,7 @@ def health(
         can_serve=ready > 0,
         phase_elapsed=elapsed,
         phase_timeout=timeout,
+        silent_for=silent,
     )
 
 
@@ -102,6 +104,21 @@ def test_the_watchdog_is_fed_only_while_requests_can_be_served(tell: Tell) -> No
     assert tell(health(ready=4)) == ["WATCHDOG=1"]
     assert tell(health(ready=0)) == ["STATUS=Cannot serve: no worker of generation 1 is ready"]
     assert tell(health(ready=0)) == []
+
+
+@pytest.mark.parametrize(("silent", "fed"), [(0.9, True), (1.1, False)])
+def test_the_watchdog_is_not_fed_when_no_worker_has_beaten_for_half_its_time(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch, silent: float, fed: bool
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+    notifier = SystemdNotifier()
+    notifier.collect(health(silent=silent))
+    notifier.close()
+    sent = b""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += manager.recv(4096)
+    assert (b"WATCHDOG=1" in sent) == fed
 
 
 @pytest.mark.parametrize(

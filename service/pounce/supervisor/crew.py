@@ -1,12 +1,11 @@
 """Starting, watching and ending workers."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Message, Ready, Stop
+from pounce.channel import Channel, ChannelClosed, Drain, Failed, Leaving, Message, Ready, Stop
 from pounce.config import ServerConfig
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
@@ -22,6 +21,7 @@ from pounce.loggers import get_logger
 from pounce.scoreboard import Scoreboard
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
+from pounce.supervisor.lookout import Lookout
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import Started, Starter, WorkerMode
@@ -39,8 +39,6 @@ _KILL_GRACE = 1.0
 _STACKS_GRACE = 0.3
 # Until a message is sent again for which a channel had no room.
 _RESEND = 0.1
-# A look at the workers this long after the last one, twice the usual interval, comes late.
-_LATE = 1.0
 # 1,024 workers of two generations, and rows that abandoned threads keep.
 _ROWS = 4096
 
@@ -50,6 +48,9 @@ class Owner(Protocol):
 
     def worker_ready(self, worker: _WorkerHandle) -> None:
         """It reports ready."""
+
+    def worker_leaves(self, worker: _WorkerHandle) -> None:
+        """It drains because somebody else has told it to."""
 
     def worker_lost(self, worker: _WorkerHandle) -> None:
         """It ended unasked, and is already forgotten here."""
@@ -89,8 +90,7 @@ class Crew:
         self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
         self._channels: set[Channel] = set()
-        self._last_look = loop.now
-        self._woken = 0.0
+        self.lookout = Lookout()
         self._actions: dict[WorkerAction, Callable[[_WorkerHandle], None]] = {
             WorkerAction.NOTHING: lambda _: None,
             WorkerAction.WELCOME: self._welcome,
@@ -160,15 +160,8 @@ class Crew:
 
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
-        now = time.monotonic()
-        # A supervisor that did not run itself (a suspended machine, a frozen cgroup, SIGSTOP)
-        # cannot hold the workers' silence against them.
-        if now - self._last_look > max(timeout / 2, _LATE):
-            self._woken = now
-        self._last_look = now
-        for worker in list(workers):
-            if self._silence(worker, now) > timeout:
-                self.feed(worker, WorkerInput.SILENT)
+        for worker in self.lookout.silent(workers, timeout):
+            self.feed(worker, WorkerInput.SILENT)
 
     def stuck_threads(self) -> int:
         """How many workers that were abandoned still run.
@@ -209,11 +202,6 @@ class Crew:
             return
         if worker.channel.waiting:
             self._loop.call_later(_RESEND, partial(self._resend, worker))
-
-    def _silence(self, worker: _WorkerHandle, now: float) -> float:
-        if worker.ready_at is None:
-            return 0.0
-        return now - max(worker.row.heartbeat, worker.ready_at, self._woken)
 
     # Starting
 
@@ -306,6 +294,8 @@ class Crew:
                 elif isinstance(message, Failed):
                     worker.failure = message
                     self.feed(worker, WorkerInput.FAILED)
+                elif isinstance(message, Leaving):
+                    self.owner.worker_leaves(worker)
         except ChannelClosed:
             self._unwatch_channel(worker)
 
@@ -336,7 +326,9 @@ class Crew:
 
     def _condemn(self, worker: _WorkerHandle) -> None:
         now = self._loop.now
-        worker.condemned = self._silence(worker, now) or worker.generation.config.startup_timeout
+        worker.condemned = (
+            self.lookout.silence(worker, now) or worker.generation.config.startup_timeout
+        )
         worker.target.request_stacks()
         self.set_deadline(worker, _STACKS_GRACE)
 

@@ -16,7 +16,9 @@ from pounce.lifecycle import (
     LifecycleEvent,
     WorkerCrashed,
     WorkerFailed,
+    worker_name,
 )
+from pounce.loggers import get_logger
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.crew import SHORT_GRACE, Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
@@ -32,6 +34,8 @@ from pounce.supervisor.states import (
     WorkerInput,
     WorkerState,
 )
+
+logger = get_logger("pounce.supervisor")
 
 Outcome = Literal[
     ServiceInput.GENERATION_READY,
@@ -166,6 +170,19 @@ class Generations:
             self._crew.send(worker, Serve())
         if len(generation.ready) == len(generation.slots):
             self._feed(generation, GenerationInput.COMPLETE)
+
+    def worker_leaves(self, worker: _WorkerHandle) -> None:
+        """Let it drain, as if it had been replaced, and fill its slot."""
+        generation, slot = worker.generation, worker.slot
+        if generation.state is GenerationState.SERVING and worker in generation.ready:
+            logger.info(
+                "worker %s was told by a signal or a call to drain; another takes its place",
+                worker_name(slot),
+            )
+            del generation.workers[slot]
+            self.renewal.let_go(worker)
+            if slot not in generation.replacements:
+                self._respawn_worker(generation, slot, 0.0)
 
     def worker_lost(self, worker: _WorkerHandle) -> None:
         """It ended unasked: what follows is its generation's matter."""

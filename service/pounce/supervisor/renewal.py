@@ -62,7 +62,7 @@ class Renewal:
         old = generation.workers.get(slot)
         generation.workers[slot] = replacement
         if old is not None:
-            self._let_go(old)
+            self.let_go(old)
 
     def resize(self, generation: _Generation, size: int) -> None:
         """Give *generation* *size* workers: the highest slots drain, or new ones are filled."""
@@ -74,9 +74,10 @@ class Renewal:
             for holders in (generation.workers, generation.replacements):
                 worker = holders.pop(slot, None)
                 if worker is not None:
-                    self._let_go(worker)
+                    self.let_go(worker)
 
-    def _let_go(self, worker: _WorkerHandle) -> None:
+    def let_go(self, worker: _WorkerHandle) -> None:
+        """Drain *worker*, which holds no slot any more, beside those that serve."""
         generation = worker.generation
         generation.leaving.add(worker)
         generation.drained_by = time.monotonic() + generation.config.reload_timeout

@@ -15,8 +15,9 @@ def health(
     config: ServerConfig,
     phase: Phase,
     phase_elapsed: float,
+    silent_for: float,
 ) -> HealthChecked:
-    """The state of the whole service; *phase_elapsed* in seconds."""
+    """The state of the whole service; *phase_elapsed* and *silent_for* are seconds."""
     ready = len(current.ready)
     timeouts = {
         Phase.STARTING: config.startup_timeout,
@@ -35,6 +36,7 @@ def health(
         can_serve=ready > 0 and phase is not Phase.STOPPING,
         phase_elapsed=phase_elapsed,
         phase_timeout=timeouts[phase],
+        silent_for=silent_for,
     )
 
 

@@ -311,4 +311,7 @@ class Service:
             self._told(ServiceInput.EXHAUSTED, PounceError(reason))
         elapsed = self._loop.now - self._phase_began
         newest = generations.newest
-        self._emit(report.health(generations.all, newest, self.config, self._phase, elapsed))
+        silence = self.crew.lookout.least(newest.ready)
+        self._emit(
+            report.health(generations.all, newest, self.config, self._phase, elapsed, silence)
+        )

@@ -144,7 +144,9 @@ class SystemdNotifier:
 
     def _on_health_checked(self, event: HealthChecked) -> None:
         self._generation, self._workers = event.generation, event.workers
-        states = ["WATCHDOG=1"] if event.can_serve and self._is_ping_due() else []
+        # Half of it, since a worker that comes back may do so at the last moment.
+        alive = self._watchdog is not None and event.silent_for < self._watchdog / 2
+        states = ["WATCHDOG=1"] if event.can_serve and alive and self._is_ping_due() else []
         # The unit's own timeout is unknown here, and an extension never shortens it
         # (sd_notify(3)): so it is sent from the beginning, until pounce's own deadline.
         if event.phase is not Phase.SERVING and event.phase_elapsed < event.phase_timeout:

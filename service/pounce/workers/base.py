@@ -17,7 +17,17 @@ from ssl import SSLContext
 from typing import Any
 
 from pounce import forks, log
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Ready, Reopen, Serve, Stop
+from pounce.channel import (
+    Channel,
+    ChannelClosed,
+    Drain,
+    Failed,
+    Leaving,
+    Ready,
+    Reopen,
+    Serve,
+    Stop,
+)
 from pounce.config import Listen, ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.flight import FlightRecord
@@ -32,6 +42,9 @@ TICK = 0.5
 
 # What handlers get to clean up where nobody says how long: a second signal to a worker.
 _GRACE = 1.0
+
+# How long, in seconds, a worker that was told to drain waits for what the supervisor says to that.
+_ANSWER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,8 @@ class LoopWorker(ABC):
         self.loop = new_event_loop(self.config.loop)
         self._channel = assignment.channel
         self._ended = asyncio.Event()
+        self._serving = False
+        self._alone: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
         """Live; returns the exit status."""
@@ -109,8 +124,11 @@ class LoopWorker(ABC):
                 asyncio.set_event_loop(None)
 
     def start_draining(self) -> None:
-        """Accept nothing new, finish what is here, end. Callable from any thread."""
-        self._call(self._drain)
+        """Accept nothing new, finish what is here, end. Callable from any thread.
+
+        The supervisor fills the place.
+        """
+        self._call(self._leave)
 
     def terminate(self) -> None:
         """Drain; when already draining, stop at once. Callable from any thread."""
@@ -199,6 +217,7 @@ class LoopWorker(ABC):
         try:
             for message in self._channel.receive():
                 if isinstance(message, Serve):
+                    self._serving = True
                     self.serve()
                 elif isinstance(message, Drain):
                     self.stopping = message.stopping
@@ -215,11 +234,32 @@ class LoopWorker(ABC):
 
     def _drain(self, *, hand_over: bool = False) -> None:
         self.draining = True
+        if self._alone is not None:
+            self._alone.cancel()
         self.drain(hand_over=hand_over)
 
     def _terminate(self) -> None:
         if self.draining:
             self.stop(_GRACE)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Drain, though the supervisor has not asked for it: tell it, so that it fills the place.
+
+        Its own command to drain follows. That says whether another worker goes on with the
+        connections, so it is waited for, but not for long.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        try:
+            if self._serving:
+                self._channel.send(Leaving())
+        except ChannelClosed:
+            self._serving = False
+        if self._serving:
+            self._alone = self.loop.call_later(_ANSWER, self._drain)
         else:
             self._drain()
 

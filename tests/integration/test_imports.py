@@ -1,0 +1,61 @@
+"""What the supervisor's process imports: all of it at its start.
+
+An import later on may find files of another version, after an upgrade or behind a changed link, or
+none; and it takes a lock that a fork copies as it is.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from pounce.net.address import Address
+from tests.certificates import Authority
+from tests.service import APPS, PYTHON, Service, free_port, running
+
+# A hook is called for each module that is not loaded yet, and by forked workers, too.
+PROGRAM = """
+import os, sys
+
+process, log = os.getpid(), open(sys.argv.pop(1), "a", buffering=1)
+
+def note(event, arguments):
+    if event == "import" and os.getpid() == process:
+        print(arguments[0], file=log)
+
+sys.addaudithook(note)
+from pounce.cli import main
+main()
+"""
+
+
+def test_nothing_is_imported_in_the_supervisor_after_the_start(tmp_path: Path) -> None:
+    certificate, key = Authority().issue("127.0.0.1").write(tmp_path, "site")
+    imports, log = tmp_path / "imports", tmp_path / "log"
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["serve", "load:app", "--directory", str(APPS), "--bind", address]
+    flags = ["--worker-mode", "process", "--worker-timeout", "1", "--access-log", "on"]
+    tls = ["--certificate", str(certificate), "--key", str(key)]
+    command = [str(PYTHON), "-c", PROGRAM, str(imports), *arguments, *flags, *tls]
+    with running(command, log) as process:
+        service = Service(process, Address.parse(address), log)
+        service.expect("generation 1 serves")
+        before = imports.read_text()
+        assert "pounce.supervisor" in before, "the hook works"
+        service.reload(2)
+        service.expect("generation 1 is retired")
+        certificate.write_text("broken")
+        service.send_signal(signal.SIGHUP)
+        service.expect("reload failed")
+        service.send_signal(signal.SIGTTIN)
+        service.expect("from 1 to 2 workers")
+        service.send_signal(signal.SIGTTOU)
+        service.expect("from 2 to 1 workers")
+        for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
+            victim = service.workers["0"]
+            os.kill(victim, number)
+            service.expect_worker("0", victim)
+        service.send_signal(signal.SIGUSR1)
+        service.expect("opened anew")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert imports.read_text() == before
