@@ -1,6 +1,7 @@
 """The choice of a worker's event loop."""
 
 import asyncio
+import logging
 
 import pytest
 import uvloop
@@ -25,3 +26,22 @@ def test_a_loop_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch
     check(ServerConfig(loop="auto"))
     with pytest.raises(ConfigError, match="loop: uvloop is not installed"):
         check(ServerConfig(loop="uvloop"))
+
+
+@pytest.mark.parametrize("name", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("disabled", [False, True])
+def test_an_error_in_a_callback_is_told(
+    name: LoopName, *, disabled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = loops.new_event_loop(name)
+    public = logging.getLogger("asyncio")
+    public.disabled = disabled
+    loop.call_soon(lambda: 1 / 0)
+    try:
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        public.disabled = False
+        loop.close()
+    [record] = caplog.records
+    assert record.name == ("pounce.worker" if disabled else "asyncio")
+    assert "ZeroDivisionError" in caplog.text
