@@ -151,18 +151,24 @@ def test_a_service_finishes_it(
         assert [work.read_text() for work in works] == ["finished", "finished"]
 
 
+@pytest.mark.parametrize(
+    ("app", "where"),
+    [("it:app", "works on after its response"), ("it:wsgi", r"in thread pounce-1-0-\d")],
+)
 def test_what_takes_too_long_is_named_in_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, app: str, where: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     (tmp_path / "it.py").write_text(MODULE)
     flags = ("--workers", "1", "--shutdown-timeout", "1")
-    with serving(tmp_path, *flags, app="it:app", apps=tmp_path) as service:
+    with serving(tmp_path, *flags, app=app, apps=tmp_path) as service:
         _ask(service, "work", 60, "close")
+        wait_until((tmp_path / "work").exists, "the beginning of the work")
         service.send_signal(signal.SIGTERM)
         service.wait()
-        service.expect(
-            r"time is up, and unfinished work is dropped: "
-            r"GET /work from 127\.0\.0\.1:\d+, for \d\.\d s <- works on after its response$"
+        told = service.expect(
+            "time is up, and unfinished work is dropped: "
+            rf"GET /work from 127\.0\.0\.1:\d+, for (\d\.\d) s <- {where}$"
         )
+        assert float(told[1]) > 0.4  # all but what passed before the next sweep
     assert (tmp_path / "work").read_text() == "begun"

@@ -181,6 +181,17 @@ async def test_who_never_stops_is_dropped(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @live
+@pytest.mark.usefixtures("hasty")
+async def test_a_stop_does_not_wait_for_who_never_stops() -> None:
+    async with serve(refuse) as server, await server.connect() as client:
+        await client.send(post(100_000_000))
+        server.context.stopping = True
+        with pytest.raises(ConnectionError):
+            await _upload(client, 8.0)
+        await server.departures()
+
+
+@live
 async def test_those_that_linger_longest_give_way() -> None:
     async with serve(refuse, max_connections=2) as server:
         clients = []

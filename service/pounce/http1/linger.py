@@ -91,7 +91,8 @@ class LingeringClose(asyncio.Protocol):
         if unsent != self._unsent:
             self._unsent = unsent
             self._output_moved(now)
-        elif self._heard and not unsent:
+        # At a stop, somebody waits: input gives no more time.
+        elif self._heard and not (unsent or self._context.stopping):
             self._pause = INPUT_PAUSE
             self._deadline = min(now + INPUT_PAUSE, self._end)
         if now >= self._deadline:

@@ -91,6 +91,9 @@ class AcceptDistributor:
 
     def tick(self, now: float) -> None:
         """Replace threads that are stuck; *now* is the loop's time."""
+        for current in [worker.current for worker in self._everyone()]:
+            if current is not None:
+                current.seen(now)
         for worker in list(self._workers):
             if worker.stuck_for(now) > self._patience:
                 self._give_up(worker, now)
