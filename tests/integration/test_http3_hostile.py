@@ -14,7 +14,7 @@ from pounce.http3.errors import Code
 from pounce.http3.frames import Type, encode_frame
 from pounce.http3.quic import MAX_REQUESTS
 from tests.http3 import Server, connected, on_uvloop, serve
-from tests.live import hello, until
+from tests.live import hello, read_body, respond, until
 
 
 async def others_are_served(server: Server) -> None:
@@ -70,6 +70,28 @@ async def test_requests_that_are_given_up_at_once(tmp_path: Path) -> None:
             await until(lambda: not connection.busy)
         await until(lambda: not server.workers[0].context.tasks)
         assert len(connection._quic._streams) < MAX_REQUESTS + 20
+
+
+@on_uvloop
+async def test_requests_that_have_ended_leave_nothing_behind(tmp_path: Path) -> None:
+    """A connection may last for days."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await respond(send, await read_body(receive) or b"")
+
+    async with serve(app, tmp_path) as server, connected(server.address) as client:
+        [connection] = server.workers[0].connections
+        for _ in range(30):
+            exchange = client.start(method="POST", ended=False)
+            exchange.send(b"begin")
+            await client.ping()  # it has been read, and its stream goes on
+            exchange.send(b"end", ended=True)
+            await exchange.result()
+        await until(lambda: not connection.busy)
+        await client.ping()
+        assert len(connection._quic._consumed) < 10
+        assert len(connection._quic._streams) < 10
 
 
 BOMBS = {

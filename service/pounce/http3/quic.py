@@ -82,6 +82,22 @@ class _Finished(set[int]):
         return stream_id < self._all_below[stream_id & 3] or super().__contains__(stream_id)
 
 
+class _Streams(dict[int, QuicStream]):
+    """A connection's streams; *on_end* is called with the id of each that has ended both ways.
+
+    Since 1.7 aioquic keeps no set of those that have.
+    """
+
+    def __init__(self, on_end: Callable[[int], None]) -> None:
+        super().__init__()
+        self._on_end = on_end
+
+    def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override] # no default is given
+        """Forget a stream that has ended."""
+        self._on_end(stream_id)
+        return super().pop(stream_id)
+
+
 class _Pacer(QuicPacketPacer):
     """Spreads what is sent over time (RFC 9002 section 7.7).
 
@@ -130,6 +146,7 @@ class ServerConnection(QuicConnection):
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = MAX_REQUESTS
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _MAX_UNIDIRECTIONAL
         self._streams_finished = _Finished(self._stream_ended)
+        self._streams = _Streams(self._forget)
         self._consumed: dict[int, int] = {}
         self._has_buffers = True
         self._unsaid = 0  # bytes of the connection's window that the client was not told of
@@ -318,9 +335,14 @@ class ServerConnection(QuicConnection):
 
     # Bounds.
 
-    def _stream_ended(self, stream_id: int) -> None:
-        """Let the client open another; told only now and then, for each telling is a frame."""
+    def _forget(self, stream_id: int) -> None:
         self._consumed.pop(stream_id, None)
+
+    def _stream_ended(self, stream_id: int) -> None:
+        """Let the client open another; told only now and then, for each telling is a frame.
+
+        1.7 does so itself, and does not call this.
+        """
         if stream_id & 3 == 0:
             self._ended_requests += 1
             if self._ended_requests >= MAX_REQUESTS // 2:
