@@ -373,6 +373,25 @@ async def test_a_client_that_gives_up(way: str, tmp_path: Path) -> None:
 
 
 @on_uvloop
+async def test_a_client_that_closes_its_connection_is_gone_at_once(tmp_path: Path) -> None:
+    """On a slow path the connection itself stays for long, to ignore what still comes."""
+    told: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        told.append((await receive())["type"])
+
+    async with serve(app, tmp_path) as server, connected(server.address) as client:
+        client.start()
+        [connection] = server.workers[0].connections
+        await until(lambda: connection.busy)
+        connection._quic._loss._rtt_smoothed = 60.0
+        client.close()
+        await until(lambda: server.workers[0].context.idle)
+        assert told == ["http.disconnect"]
+
+
+@on_uvloop
 async def test_a_response_before_the_request_is_whole(tmp_path: Path) -> None:
     async with serve(hello, tmp_path) as server, connected(server.address) as client:
         exchange = client.start(method="POST", ended=False)

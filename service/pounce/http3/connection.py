@@ -161,6 +161,10 @@ class HTTP3Connection:
             self._vanish()
         if not self._quic.begun:
             self._vanish()  # it was no first packet after all
+        elif self._quic.closing:
+            # aioquic tells only after three probe timeouts (RFC 9000 section 10.2), but neither the
+            # application nor a stop has anything to wait for.
+            self._retire()
 
     def flush(self, now: float) -> None:
         """Handle what has come, and send what there is to send."""
@@ -295,7 +299,7 @@ class HTTP3Connection:
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.receive(data, ended)
-        elif self._quic.can_send(stream_id):
+        elif self._quic.can_send(stream_id) and not self._quic.closing:
             self._count()
             stream = RequestStream(self, stream_id, self.engine.request_reader())
             self._streams[stream_id] = stream
