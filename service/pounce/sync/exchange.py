@@ -19,7 +19,7 @@ from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
 from pounce.asgi.departure import is_departure
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.scope import renew_scope
-from pounce.asgi.types import ClientDisconnected, MessageError, Scope
+from pounce.asgi.types import ClientDisconnected, Scope
 from pounce.sync.content import collect, refuse
 from pounce.sync.outbox import Call
 from pounce.sync.replay import Replay
@@ -178,10 +178,8 @@ class Exchange(Cycle):
         self._send(data)
 
     def write(self, data: bytes) -> None:
-        """Send more content; nothing, after all that was promised."""
+        """Send more content of a response that is not finished."""
         self.check_client()
-        if self.finished:
-            raise MessageError("the body is longer than its content-length")
         self.steps += 1
         self._send(data)
 
