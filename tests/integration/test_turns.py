@@ -23,7 +23,6 @@ from tests.certificates import Authority
 from tests.live import (
     Client,
     LiveServer,
-    hello,
     live,
     read_body,
     respond,
@@ -281,17 +280,24 @@ async def test_others_are_answered_between_chunks(threads: bool) -> None:
 
 
 @live
-async def test_chunks_that_nobody_wanted_wait_in_the_kernel() -> None:
-    most = 0
-
-    async with serve(hello) as server, await server.connect() as flooder:
-        await flooder.send(CHUNKED)
-        await flooder.response()
-        connection = await server.connection()
-        sending = asyncio.create_task(flooder.send(b"1\r\nx\r\n" * 400_000))
-        while not connection.gone:
-            most = max(most, len(connection._reader.buffer))
+async def test_what_comes_after_the_last_response_is_dropped_in_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting: list[Callable[[], None]] = []
+    async with (
+        serve(app) as server,
+        await server.connect() as flooder,
+        await server.connect() as other,
+    ):
+        await flooder.get("/", "connection: close")
+        monkeypatch.setattr("pounce.net.turns.Turns.later", lambda _, each: waiting.append(each))
+        sending = asyncio.create_task(flooder.send(bytes(40_000_000)))
+        await until(lambda: bool(waiting))
+        for _ in range(20):
+            await other.get()
+        assert not sending.done()  # nobody reads: it is not its turn yet
+        assert len(waiting) == 1
+        while not sending.done():
+            while waiting:
+                waiting.pop()()
             await asyncio.sleep(0)
-        sending.cancel()
-        await asyncio.wait([sending])
-    assert 0 < most < 600_000

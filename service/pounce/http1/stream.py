@@ -351,7 +351,7 @@ class RequestStream(BaseConnection):
 
     def _throttle(self) -> None:
         """Read from the client only while there is room for it."""
-        held_up = self._cycle is not None or self.write_paused or self._reader.in_body
+        held_up = self._cycle is not None or self.write_paused
         self._pause_reading(held_up and len(self._reader.buffer) > RECEIVE_BUFFER)
 
     def _fail(self, error: BadRequest) -> None:
