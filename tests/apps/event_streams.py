@@ -15,7 +15,7 @@ from pounce.asgi.types import Receive, Scope, Send
 EVENTS = "text/event-stream; charset=utf-8"
 TICK = b"data: tick\n\n"
 GOODBYE = b"data: goodbye\n\n"
-PIECES = 150
+PIECES = 100
 """So many pieces a download has, one every 20 ms."""
 
 

@@ -12,6 +12,7 @@ import pytest
 from pounce.asgi import departure
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Receive, Scope, Send
+from pounce.http1 import stream
 from tests.apps.event_streams import GOODBYE, TICK, app
 from tests.carriers import carried, every_carrier
 from tests.live import live, serve, until
@@ -162,6 +163,47 @@ async def test_a_generator_is_closed_at_its_next_piece(caplog: pytest.LogCapture
     assert not caplog.records
 
 
+async def floods(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+    while True:
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+
+
+@live
+async def test_nobody_waits_for_a_client_that_reads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "LINGER", 0.2)
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    async with serve(floods) as server, await server.connect(receive_buffer=4096) as client:
+        await client.ask()
+        connection = await server.connection()
+        await until(lambda: connection.write_paused)
+        end_streams(server.context)
+        await server.departures()
+
+
+@live
+async def test_nobody_waits_for_a_client_of_http3_that_reads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http3 = pytest.importorskip("tests.http3")
+    monkeypatch.setattr("pounce.http3.stream._STALL", 0.2)
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    window = {"max_stream_data": 65_536, "max_data": 65_536}
+    async with (
+        http3.serve(floods, tmp_path) as server,
+        http3.connected(server.address, **window) as client,
+    ):
+        client.holds_back = True
+        exchange = client.start()
+        await exchange.head()
+        [connection] = server.workers[0].connections
+        await until(lambda: any(each.write_paused for each in connection._streams.values()))
+        end_streams(server.workers[0].context)
+        await until(lambda: not connection.busy)
+
+
 # The service
 
 
@@ -240,9 +282,9 @@ def test_an_application_that_ignores_all_is_ended(mode: str, tmp_path: Path) -> 
         serving(tmp_path, *times, app="deaf:app", apps=tmp_path) as service,
         ExitStack() as stack,
     ):
-        [stream] = begin(service, stack, "/")
+        [deaf] = begin(service, stack, "/")
         service.send_signal(signal.SIGTERM)
-        assert stream.rest().endswith(b"tick\n\n\r\n")
+        assert deaf.rest().endswith(b"tick\n\n\r\n")
         assert service.wait() == 0
 
 

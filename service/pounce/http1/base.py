@@ -255,16 +255,13 @@ class BaseConnection(asyncio.Protocol, ABC):
         else:
             self._context.hand_over(self)
 
-    def _linger(self, *, more: bool = False) -> None:
-        """Close the write side, and let the client read what it was sent.
-
-        With *more* it has not sent all of its request.
-        """
+    def _linger(self, *, more: bool = False, stall: float | None = None) -> None:
+        """Close the write side, and let the client read what it was sent; see LingeringClose."""
         if self._eof:
             self._close()
         else:
             # In this order, so that a draining worker does not think that nobody is left.
-            LingeringClose(self._context, self._transport, more=more)
+            LingeringClose(self._context, self._transport, more=more, stall=stall)
             self._leave()
 
     def _close(self) -> None:

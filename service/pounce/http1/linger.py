@@ -50,21 +50,37 @@ def spare(transport: asyncio.Transport) -> None:
 class LingeringClose(asyncio.Protocol):
     """Takes over a transport whose last bytes were written.
 
-    With *more* the client has not sent all of its request.
+    With *more* the client has not sent all of its request. *stall* is how long it may read nothing
+    of what has yet to be sent, if that is not *write_timeout*.
     """
 
-    __slots__ = ("_context", "_deadline", "_end", "_heard", "_pause", "_transport", "_unsent")
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_end",
+        "_heard",
+        "_pause",
+        "_stall",
+        "_transport",
+        "_unsent",
+    )
 
     _deadline: float
     _end: float
 
     def __init__(
-        self, context: ServerContext, transport: asyncio.Transport, *, more: bool = False
+        self,
+        context: ServerContext,
+        transport: asyncio.Transport,
+        *,
+        more: bool = False,
+        stall: float | None = None,
     ) -> None:
         self._context = context
         self._transport = transport
         self._unsent = transport.get_write_buffer_size()
         self._pause = INPUT_PAUSE if more else LINGER
+        self._stall = context.config.write_timeout if stall is None else stall
         self._heard = False
         self._output_moved(context.loop.time())
         self._take_place()
@@ -111,7 +127,7 @@ class LingeringClose(asyncio.Protocol):
         reset(self._transport)
 
     def _output_moved(self, now: float) -> None:
-        self._deadline = now + (self._context.config.write_timeout if self._unsent else self._pause)
+        self._deadline = now + (self._stall if self._unsent else self._pause)
         self._end = now + LONGEST
 
     def _take_place(self) -> None:

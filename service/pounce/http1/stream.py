@@ -14,7 +14,7 @@ from pounce.asgi.response_head import ResponseHead
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
-from pounce.http1.linger import reset, spare
+from pounce.http1.linger import LINGER, reset, spare
 from pounce.http1.plain_head import PlainHead, plain_head
 from pounce.http1.response import MUCH, ResponseWriter, chunk, error_response
 from pounce.http1.writing import write_all
@@ -151,7 +151,7 @@ class RequestStream(BaseConnection):
         if not response.head_sent:
             self.send_body(b"", True)
         self._flush()
-        self._linger()
+        self._linger(stall=LINGER)  # nobody waits for long for a client that reads nothing
 
     @property
     def input_ended(self) -> bool:

@@ -242,7 +242,7 @@ class HTTP3Connection:
         """The stream has ended."""
         self._paused.discard(stream)
         if self._streams.pop(stream.id, None) is not None:
-            self._deliveries.add(stream.id)
+            self._deliveries.add(stream.id, stream.patience)
             if not self.busy:
                 self._idle_since = self.context.loop.time()
 

@@ -17,16 +17,21 @@ class Deliveries:
     def __init__(self, undelivered: Callable[[int], int], patience: float) -> None:
         self._undelivered = undelivered
         self._patience = patience
-        # By stream: the undelivered bytes at the last sweep, and when they must have become less.
-        self._left: dict[int, tuple[float, float]] = {}
+        # By stream: the undelivered bytes at the last sweep, when they must have become less, and
+        # how long that may take.
+        self._left: dict[int, tuple[float, float, float]] = {}
 
     def __len__(self) -> int:
         return len(self._left)
 
-    def add(self, stream_id: int) -> None:
-        """The response on this stream is complete; nothing is kept if it has arrived already."""
+    def add(self, stream_id: int, patience: float | None) -> None:
+        """The response on this stream is complete; nothing is kept if it has arrived already.
+
+        *patience* is there where it is not that of other streams.
+        """
         if self._undelivered(stream_id):
-            self._left[stream_id] = (inf, inf)
+            own = self._patience if patience is None else patience
+            self._left[stream_id] = (inf, inf, own)
 
     def confirm(self) -> None:
         """Forget the responses that the client has acknowledged, or that either side gave up."""
@@ -36,10 +41,10 @@ class Deliveries:
     def stalled(self, now: float) -> list[int]:
         """The streams that no acknowledgement has moved for too long; *now* is the loop's time."""
         stalled = []
-        for stream_id, (before, deadline) in self._left.items():
+        for stream_id, (before, deadline, patience) in self._left.items():
             left = self._undelivered(stream_id)
             if left < before:
-                self._left[stream_id] = (left, now + self._patience)
+                self._left[stream_id] = (left, now + patience, patience)
             elif now >= deadline:
                 stalled.append(stream_id)
         return stalled

@@ -21,6 +21,11 @@ _HIGH = 131_072
 _LOW = 65_536
 
 
+# How long, in seconds, a client may acknowledge nothing of an event stream that was broken off:
+# nobody waits for long for a client that reads nothing.
+_STALL = 2.0
+
+
 class Carrier(Protocol):
     """The connection, as its streams see it."""
 
@@ -80,6 +85,7 @@ class RequestStream:
         "_written",
         "gone",
         "id",
+        "patience",
         "write_paused",
     )
 
@@ -91,6 +97,7 @@ class RequestStream:
     def __init__(self, carrier: Carrier, stream_id: int, reader: RequestReader) -> None:
         self.id = stream_id
         self.gone = self.write_paused = False
+        self.patience: float | None = None
         self._carrier = carrier
         self._reader = reader
         self._cycle: Cycle | None = None
@@ -201,6 +208,7 @@ class RequestStream:
         self._carrier.send(self.id, b"", True)
         if not self._ended:
             self._carrier.stop(self.id, Code.NO_ERROR)
+        self.patience = _STALL
         self._retire()
 
     def cancel(self) -> None:
