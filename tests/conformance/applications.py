@@ -74,8 +74,9 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         while True:
             await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
-    except OSError:
+    except asyncio.CancelledError:
         events.append("client left")
+        raise
 
 
 async def digest(request: Request) -> JSONResponse:

@@ -113,6 +113,25 @@ async def test_what_has_an_end_comes_to_it(
         assert await response.end() == "whole"
 
 
+@every_carrier
+@live
+async def test_who_has_heard_may_take_its_time(name: str, tmp_path: Path) -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await asyncio.sleep(0.8)
+        await send({"type": "http.response.body", "body": GOODBYE})
+
+    async with carried(name, slow, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(TICK)
+        end_streams(carrier.context)
+        await response.until(GOODBYE)
+        assert await response.end() == "whole"
+
+
 @live
 async def test_a_stream_that_ends_in_time_is_whole() -> None:
     async def brief(scope: Scope, receive: Receive, send: Send) -> None:

@@ -55,6 +55,9 @@ class Wire:
         self.log.append("reset")
         self.gone = True
 
+    def disconnect(self) -> None:
+        self.input_ended = True
+
     def break_off(self) -> None:
         self.log.append("broken off")
         self.gone = True

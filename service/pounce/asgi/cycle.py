@@ -50,6 +50,9 @@ class Stream(Protocol):
     def reset(self) -> None:
         """End the stream so that the client cannot take what it has for a whole response."""
 
+    def disconnect(self) -> None:
+        """Have `input_ended` say that the application is to end its response."""
+
     @property
     def event_stream(self) -> bool:
         """Whether the head that was taken says that the content is server-sent events."""
@@ -128,6 +131,20 @@ class Cycle(ABC):
         """Whether the response has no end of its own; see pounce.asgi.farewell."""
         return self._stream.event_stream and self._scope["method"] == "GET"
 
+    @property
+    @abstractmethod
+    def listens(self) -> bool:
+        """Whether the application has heard that it is to end, or waits to hear it."""
+
+    def end_stream(self, *, cut: bool) -> None:
+        """Have an endless response end; see pounce.asgi.farewell."""
+        stream = self._stream
+        # One that began late is told first, all the same.
+        if not (cut and stream.input_ended):
+            stream.disconnect()
+        elif not self.listens:
+            stream.break_off()
+
     def answered(self, status: int) -> None:
         """The stream has answered *status* in the application's place."""
         self._status = status
@@ -187,6 +204,11 @@ class RequestCycle(Cycle):
     __slots__ = ("_burst", "_input", "_overrun", "_task")
 
     _overrun: Overrun  # not there until the client has left and content still comes
+
+    @property
+    def listens(self) -> bool:
+        """Whether the application has heard that it is to end."""
+        return self._input == ENDED
 
     def start(self) -> asyncio.Task[None]:
         """Start `run`; the task may be done when this returns."""

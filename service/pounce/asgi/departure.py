@@ -11,9 +11,11 @@ from pounce.asgi.types import ClientDisconnected
 _PATIENCE = 2.0
 
 
-# After so many messages that nobody waited for, others have their turn. Not after each: what is
-# cancelled while it sends, and not in its generator, leaves that to the garbage collector.
+# After so many messages that nobody waited for, others have their turn, for so many seconds at
+# least: who comes and goes must not keep the processor busy. Not after each: what is cancelled
+# while it sends, and not in its generator, leaves that to the garbage collector.
 _TURN = 16
+_PAUSE = 0.005
 
 
 class Overrun:
@@ -37,7 +39,7 @@ class Overrun:
             cancel()
             await asyncio.sleep(0)
         elif self._dropped % _TURN == 0:
-            await asyncio.sleep(0)
+            await asyncio.sleep(_PAUSE)
 
 
 def is_departure(error: BaseException | None) -> bool:

@@ -9,25 +9,18 @@ from collections.abc import Iterable
 from math import inf
 from typing import Protocol
 
-# How long, in seconds, an application has for its last words once it is told.
-_LAST_WORDS = 1.0
+# How long, in seconds, an application may take to hear that it is to end.
+_HEARING = 1.0
 
 
 class EventStream(Protocol):
-    """A stream whose response has no end; see pounce.asgi.cycle.Stream."""
+    """A request whose response has no end; see pounce.asgi.cycle.Cycle."""
 
-    @property
-    def input_ended(self) -> bool:
-        """Whether the application was told to end its response."""
-
-    def disconnect(self) -> None:
-        """Tell the application."""
-
-    def break_off(self) -> None:
-        """End the response without an error."""
+    def end_stream(self, *, cut: bool) -> None:
+        """Tell the application; or *cut* the response, where it was told and does not listen."""
 
 
-class Listener(Protocol):
+class Carrier(Protocol):
     """A connection that may carry event streams."""
 
     def event_streams(self) -> Iterable[EventStream]:
@@ -35,9 +28,10 @@ class Listener(Protocol):
 
 
 class Farewell:
-    """Ends event streams from some time on: first their applications are told, then they are cut.
+    """Ends event streams from some time on: first their applications are told.
 
-    An application that does not listen, and a thread that waits, have nothing but the client's end.
+    Those that do not listen, as WSGI has no way to, learn it from the end of their clients: their
+    streams are cut soon after. Those that have heard it take their time.
     """
 
     __slots__ = ("_cut_at", "_tell_at")
@@ -49,16 +43,12 @@ class Farewell:
         """Tell applications at *tell_at*, and cut streams well before *deadline*."""
         self._tell_at = min(self._tell_at, tell_at)
         half = (self._tell_at + max(deadline, self._tell_at)) / 2
-        self._cut_at = min(self._cut_at, self._tell_at + _LAST_WORDS, half)
+        self._cut_at = min(self._cut_at, self._tell_at + _HEARING, half)
 
-    def sweep(self, now: float, connections: Iterable[Listener]) -> None:
+    def sweep(self, now: float, connections: Iterable[Carrier]) -> None:
         """Do what is due at *now*. Called about twice a second."""
         if now < self._tell_at:
             return
         for connection in list(connections):
-            for stream in list(connection.event_streams()):
-                # One that began late is told first, all the same.
-                if now >= self._cut_at and stream.input_ended:
-                    stream.break_off()
-                else:
-                    stream.disconnect()
+            for stream in connection.event_streams():
+                stream.end_stream(cut=now >= self._cut_at)

@@ -119,9 +119,9 @@ class RequestStream(BaseConnection):
         else:
             self._input.wake()
 
-    def event_streams(self) -> Iterable["RequestStream"]:
-        """Itself, if its response has no end of its own; see pounce.asgi.farewell."""
-        return (self,) if self._cycle is not None and self._cycle.endless else ()
+    def event_streams(self) -> Iterable[Cycle]:
+        """The request, if its response has no end of its own; see pounce.asgi.farewell."""
+        return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""

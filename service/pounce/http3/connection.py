@@ -18,6 +18,7 @@ from aioquic.quic.events import (
 )
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.cycle import Cycle
 from pounce.asgi.room import ASKED, BEGUN, SILENT
 from pounce.asgi.types import Scope
 from pounce.http3.deliveries import Deliveries
@@ -135,9 +136,9 @@ class HTTP3Connection:
         if not self.busy:
             self.expire()
 
-    def event_streams(self) -> Iterable[RequestStream]:
+    def event_streams(self) -> Iterable[Cycle]:
         """Responses that have no end of their own; see pounce.asgi.farewell."""
-        return [each for each in self._streams.values() if each.endless]
+        return [each for stream in self._streams.values() for each in stream.event_streams()]
 
     def abort(self) -> None:
         """Drop the connection and cancel the applications' tasks."""

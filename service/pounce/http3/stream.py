@@ -1,6 +1,7 @@
 """One request and its response on a stream of their own."""
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
 from math import inf
 from typing import Any, Protocol
@@ -186,10 +187,9 @@ class RequestStream:
         """The connection has ended."""
         self._retire()
 
-    @property
-    def endless(self) -> bool:
-        """Whether its response has no end of its own; see pounce.asgi.farewell."""
-        return self._cycle is not None and self._cycle.endless
+    def event_streams(self) -> Iterable[Cycle]:
+        """The request, if its response has no end of its own; see pounce.asgi.farewell."""
+        return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
     @property
     def event_stream(self) -> bool:

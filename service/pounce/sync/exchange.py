@@ -46,6 +46,7 @@ class Exchange(Cycle):
         "_ahead",
         "_body",
         "_head",
+        "_listens",
         "_threads",
         "content",
         "content_size",
@@ -77,11 +78,16 @@ class Exchange(Cycle):
 
     # On the loop: the way in.
 
+    @property
+    def listens(self) -> bool:
+        """Whether the application waits to hear that it is to end."""
+        return self._listens
+
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
         self._threads = threads = self._context.threads
         self.steps = 0
-        self.finished = False
+        self.finished = self._listens = False
         self.content = self.runner = None
         piece = self._stream.read_body()
         if piece is None or piece[1]:
@@ -344,6 +350,7 @@ class Exchange(Cycle):
 
     def _await_end(self, call: Callable[[], None]) -> None:
         stream = self._stream
+        self._listens = True
 
         async def wait() -> None:
             try:

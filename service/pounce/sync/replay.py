@@ -14,6 +14,7 @@ class Replay:
         self.send_body = stream.send_body
         self.reset = stream.reset
         self.break_off = stream.break_off
+        self.disconnect = stream.disconnect
         self._stream = stream
 
     @property
