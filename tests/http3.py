@@ -464,7 +464,7 @@ async def serve(app: ASGIApp, directory: Path, **options: Any) -> AsyncIterator[
     async def sweep() -> None:
         while True:
             for worker in server.workers:
-                worker.switchboard.sweep(loop.time())
+                worker.switchboard.sweep()
                 worker.context.sweep(loop.time())
             await asyncio.sleep(SWEEP)
 

@@ -80,6 +80,13 @@ def test_who_has_asked_for_nothing_makes_room(tmp_path: Path, kind: str, loop: s
         service.expect(r"max_connections \(20\) .*: \d+ closed without a request")
 
 
+def test_who_has_asked_for_nothing_after_the_handshake_makes_room(tmp_path: Path) -> None:
+    with full(tmp_path, "TLS") as (service, ask), ExitStack() as stack:
+        for _ in range(2 * MOST):
+            stack.enter_context(service.connect())
+        assert [ask(service) for _ in range(4)] == [200] * 4
+
+
 @pytest.mark.parametrize("kind", ["plain", "TLS", "proxied"])
 def test_a_flood_does_not_keep_others_out(tmp_path: Path, kind: str) -> None:
     with full(tmp_path, kind) as (service, ask), ExitStack() as stack:

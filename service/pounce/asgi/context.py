@@ -192,7 +192,7 @@ class ServerContext:
         self.swept = now
         for defaults in self._all_defaults:
             defaults.refresh()
-        self.room.sweep(now)
+        self.room.sweep()
         busy = 0
         lines: list[str] = []
         for connection in list(self.connections):

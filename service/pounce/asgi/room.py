@@ -21,6 +21,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from pounce.loggers import get_logger
+from pounce.seldom import Seldom
 
 logger = get_logger("pounce.worker")
 
@@ -42,9 +43,6 @@ _FLOOD = 16
 # at all connections: at most so many, and about this share of all.
 _IDLE = 32
 _IDLE_SHARE = 8
-
-# Seconds between two lines about a full worker.
-_SELDOM = 60.0
 
 
 class Idle(Protocol):
@@ -97,7 +95,7 @@ class Room:
         # newcomer: no request pays for this.
         self._arrivals: OrderedDict[Newcomer, _Arrival] = OrderedDict()
         self._all_in_use = False
-        self._told_at = float("-inf")
+        self._seldom = Seldom(clock=clock)
         self._untold: Counter[str] = Counter()
 
     def admit(self, connection: Newcomer, peer: tuple[str, int] | None) -> bool:
@@ -142,11 +140,10 @@ class Room:
         """Count *what* happened for want of room; the log says so now and then."""
         self._untold[what] += 1
 
-    def sweep(self, now: float) -> None:
+    def sweep(self) -> None:
         """Begin a new half second; tell what happened, at most once a minute."""
         self._all_in_use = False
-        if self._untold and now >= self._told_at + _SELDOM:
-            self._told_at = now
+        if self._untold and self._seldom.is_due():
             told = ", ".join(f"{count} {what}" for what, count in self._untold.items())
             self._untold.clear()
             logger.warning("more %s: %s", self._excess, told)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from pounce.loggers import get_logger
+from pounce.seldom import Seldom
 
 logger = get_logger("pounce.worker")
 
@@ -39,9 +40,6 @@ _FREED = 16
 # once would only burn the CPU.
 _SOON = 0.005
 _PAUSE = 0.5
-
-# Seconds between two warnings of one listener.
-_SELDOM = 60.0
 
 # Long enough for a sibling whose loop turns, and short beside any request.
 _STEP_BACK = 0.002
@@ -174,7 +172,7 @@ class Acceptor(Source):
         self._listener = listener
         self._take = take
         self._free = free
-        self._told_at = float("-inf")
+        self._seldom = Seldom()
         self._closes = closes
         self._emptying = False
 
@@ -227,7 +225,5 @@ class Acceptor(Source):
             self.pause(_SOON if self._free(_FREED) else _PAUSE)
 
     def _tell(self, why: str) -> None:
-        now = self._loop.time()
-        if now >= self._told_at + _SELDOM:
-            self._told_at = now
+        if self._seldom.is_due():
             logger.warning("a connection cannot be accepted: %s", why)

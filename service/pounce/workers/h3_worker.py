@@ -71,7 +71,7 @@ class H3Worker(ServingWorker):
     def tick(self, now: float) -> None:
         """Sweep the connections' timeouts and publish the counters."""
         if self._switchboard is not None:
-            self._switchboard.sweep(now)
+            self._switchboard.sweep()
         super().tick(now)
 
     def _look(self) -> None:

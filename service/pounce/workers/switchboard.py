@@ -106,10 +106,10 @@ class Switchboard:
         self.close()
         self._loop.remove_reader(self._mailboxes.fileno(self._mailbox))
 
-    def sweep(self, now: float) -> None:
+    def sweep(self) -> None:
         """Begin a new half second."""
         self._answers = _MAX_ANSWERS
-        self._entrance.sweep(now)
+        self._entrance.sweep()
 
     # What a connection asks for; see pounce.http3.connection.Outlet.
 
