@@ -62,6 +62,32 @@ def hand_out(schedule: Schedule, takers: int, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(taken) == list(range(takers))
 
 
+def leave(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Lock", schedule.lock)
+        requests: queue.RequestQueue[int] = queue.RequestQueue()
+    seat = Bed(schedule)
+    ended: list[bool] = []
+
+    def take() -> None:
+        with pytest.raises(queue.Left):
+            requests.take(seat)
+        ended.append(True)
+
+    schedule.run(take, partial(requests.leave, seat))
+    assert ended == [True]
+
+
+def test_no_order_leaves_a_thread_asleep_that_has_to_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = 0
+    for schedule in schedules(queue, 2):
+        leave(schedule, monkeypatch)
+        tried += 1
+    assert tried > 50
+
+
 @pytest.mark.parametrize(("takers", "preemptions"), [(1, 2), (2, 1)])
 def test_no_order_leaves_a_request_behind(
     takers: int, preemptions: int, monkeypatch: pytest.MonkeyPatch

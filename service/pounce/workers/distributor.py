@@ -48,7 +48,7 @@ class AcceptDistributor:
         self._patience = patience
         self._name = name
         self._started = 0
-        self._queue: RequestQueue[Exchange | None] = RequestQueue()
+        self._queue: RequestQueue[Exchange] = RequestQueue()
         self._arrived: list[Exchange] = []
         self._workers: list[SyncWorker] = []
         self._aside: list[SyncWorker] = []
@@ -66,9 +66,8 @@ class AcceptDistributor:
 
     def close(self) -> None:
         """Let the threads end that are not stuck."""
-        self._queue.put([None] * len(self._workers))
-        while self._queue.wake():
-            pass
+        for worker in self._everyone():
+            worker.start_draining()
 
     def put(self, exchange: Exchange) -> None:
         """Have the first free thread run *exchange*."""
@@ -133,7 +132,7 @@ class AcceptDistributor:
         except (RuntimeError, OSError) as error:
             logger.warning("no thread can take the place of one that waits: %s", error)
             return False
-        worker.retired = True
+        worker.start_draining()
         self._workers.remove(worker)
         others.append(worker)
         return True

@@ -3,11 +3,12 @@
 import sys
 import threading
 import traceback
-from typing import Protocol
+from contextlib import suppress
+from typing import Any, Protocol
 
 from pounce.loggers import identity
 from pounce.sync.exchange import Exchange, Handler
-from pounce.sync.queue import RequestQueue, Seat
+from pounce.sync.queue import Left, RequestQueue, Seat
 
 
 class Owner(Protocol):
@@ -22,11 +23,13 @@ class SyncWorker:
 
     `current` is the one it is on, and `done` how many it has done. With `retired` the current
     one is its last: another thread has taken its place.
+
+    It is a pounce.workers.TCPWorker whose connections are kept by the loop of its owner.
     """
 
     def __init__(
         self,
-        queue: RequestQueue[Exchange | None],
+        queue: RequestQueue[Exchange],
         handler: Handler,
         name: str,
         owner: Owner,
@@ -42,7 +45,7 @@ class SyncWorker:
         self._seat = Seat()
         self._identity = identity.get()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
@@ -76,16 +79,29 @@ class SyncWorker:
         if not self.retired:
             self._owner.step_aside(self)
 
-    def _run(self) -> None:
+    def set_lifespan_state(self, state: dict[str, Any]) -> None:
+        """Nothing to keep: each request brings the state with it."""
+
+    def start_draining(self) -> None:
+        """Finish the current request, take no other, end. Callable from any thread."""
+        self.retired = True
+        self._queue.leave(self._seat)
+
+    def is_idle(self) -> bool:
+        """Whether it is on no request."""
+        return self.current is None
+
+    def run(self) -> int:
+        """Answer requests until it drains; what its thread does."""
         identity.set(self._identity)
-        while not self.retired:
-            exchange = self._queue.take(self._seat)
-            if exchange is None:
-                break
-            self.current = exchange
-            exchange.run(self._handler, self)
-            self.current = None
-            self.done += 1
-            del exchange  # it keeps a connection, and what the application made
+        with suppress(Left):
+            while not self.retired:
+                exchange = self._queue.take(self._seat)
+                self.current = exchange
+                exchange.run(self._handler, self)
+                self.current = None
+                self.done += 1
+                del exchange  # it keeps a connection, and what the application made
         self._seat.close()
         self._handler.leave()
+        return 0
