@@ -121,6 +121,7 @@ class Spool:
     def close(self) -> None:
         """Close the outlet; a thread that is about to write loses its record."""
         with self._lock:
+            self._write()
             self._closed = True
             self.outlet.close()
 

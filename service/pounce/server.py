@@ -82,6 +82,8 @@ class Server:
         except PounceError as error:
             logger.critical("%s", error)
             return error.exit_code
+        finally:
+            log.finish()
         return 0
 
     def serve(self) -> None:
