@@ -75,6 +75,7 @@ MAY_KNOW = {
         "cpus",
         "errors",
         "handover",
+        "interpreter",
         "kinds",
         "lifecycle",
         "loggers",

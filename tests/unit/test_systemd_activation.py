@@ -1,5 +1,6 @@
 """Inherited sockets, in a real process that starts as systemd starts a service."""
 
+import importlib.util
 import json
 import os
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pounce.interpreter import has_global_lock
 
 # What systemd does between fork and exec: descriptors from 3 on, LISTEN_PID is one's own.
 LAUNCHER = """
@@ -41,14 +44,27 @@ print(json.dumps({"sockets": described, "second call": len(inherited_descriptors
                   "variables": variables}))
 """
 
+# Both ways of reading the variables, which systemd-python removes.
+BOTH = """
+import json, os
+from pounce.errors import ListenError
+from pounce.systemd import activation
+environment = {name: os.environ.get(name, "") for name in activation._VARIABLES}
+try:
+    ours = activation.by_variables(environment)
+except ListenError as error:
+    ours = str(error)
+print(json.dumps([ours, activation.by_systemd_python()]))
+"""
+
 
 def start(
-    descriptors: list[int], *variables: str, count: int | None = None
+    descriptors: list[int], *variables: str, count: int | None = None, child: str = SERVICE
 ) -> subprocess.CompletedProcess[str]:
     announced = str(len(descriptors) if count is None else count)
     given = " ".join(map(str, descriptors))
     return subprocess.run(
-        [sys.executable, "-c", LAUNCHER, announced, given, *variables, SERVICE],
+        [sys.executable, "-c", LAUNCHER, announced, given, *variables, child],
         pass_fds=descriptors,
         capture_output=True,
         text=True,
@@ -155,3 +171,37 @@ def test_a_descriptor_that_is_announced_but_closed_is_named(stack: ExitStack) ->
 def test_a_count_that_is_no_number_is_an_error(count: str) -> None:
     finished = start([], f"LISTEN_FDS={count}")
     assert "LISTEN_FDS should be a number of descriptors" in finished.stderr
+
+
+# What systemd writes, and what it never would. Where libsystemd gives no answer, it refuses the
+# variables, and ours is for a person; or there is nothing to be told.
+VARIABLES = [
+    ([], True),
+    (["LISTEN_FDNAMES=web:unknown"], True),
+    (["LISTEN_FDNAMES=web:stored"], True),
+    (["LISTEN_FDNAMES=pounce-store-note:\u00e4 b"], True),
+    (["LISTEN_FDNAMES=web:"], True),
+    (["LISTEN_PID=1"], True),
+    (["LISTEN_PID=9999999", "LISTEN_FDNAMES=a:b"], True),
+    (["LISTEN_FDNAMES=only-one"], False),
+    (["LISTEN_FDNAMES=a:b:c"], False),
+    (["LISTEN_PID=me"], False),
+    (["LISTEN_FDS=0"], False),
+    (["LISTEN_FDS=-1"], False),
+    (["LISTEN_FDS=many"], False),
+    (["LISTEN_FDS=7"], False),
+]
+
+
+# Not pytest.importorskip: that would switch the lock of a free-threaded interpreter on.
+@pytest.mark.skipif(not importlib.util.find_spec("systemd"), reason="there is no systemd-python")
+@pytest.mark.parametrize(("variables", "is_answered"), VARIABLES)
+def test_systemd_python_reads_the_same(
+    variables: list[str], is_answered: bool, stack: ExitStack
+) -> None:
+    two = [listener(stack, socket.AF_INET, ("127.0.0.1", 0)) for _ in range(2)]
+    finished = start(two, *variables, child=BOTH)
+    assert finished.returncode == 0, finished.stderr
+    ours, theirs = json.loads(finished.stdout)
+    assert (theirs is not None) == (is_answered and has_global_lock())
+    assert theirs is None or ours == theirs

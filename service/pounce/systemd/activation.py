@@ -3,10 +3,13 @@
 import os
 import socket
 import stat
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pounce.errors import ListenError
+from pounce.interpreter import has_global_lock
 from pounce.net.listeners import InheritedSocket, unusable, why_unusable
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
@@ -26,6 +29,10 @@ _FILE_KINDS = {
 }
 
 
+Passed = tuple[int, str]
+"""A descriptor and its name, which may be empty."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inherited:
     """What systemd passed: listeners, and what an earlier run put into the descriptor store."""
@@ -41,13 +48,14 @@ def inherited_descriptors() -> Inherited:
     for its own: a second call returns nothing. Every descriptor becomes close-on-exec.
     Raises ListenError for a listener that is not open, is no socket, or cannot be served.
     """
-    environment = {name: os.environ.pop(name, "") for name in _VARIABLES}
+    environment = {name: os.environ.get(name, "") for name in _VARIABLES}
+    try:
+        passed = by_systemd_python() if environment["LISTEN_PID"] else []
+    finally:
+        for name in _VARIABLES:
+            os.environ.pop(name, None)
     inherited = Inherited([], [])
-    if environment["LISTEN_PID"] != str(os.getpid()):
-        return inherited
-    descriptors = _descriptors(environment["LISTEN_FDS"])
-    names = _names(environment["LISTEN_FDNAMES"], len(descriptors))
-    for descriptor, name in zip(descriptors, names, strict=True):
+    for descriptor, name in by_variables(environment) if passed is None else passed:
         if name.startswith(STORED) or (name == _NAMELESS and not _is_servable(descriptor)):
             with suppress(OSError):  # it may not be open; whoever uses it judges it
                 os.set_inheritable(descriptor, False)
@@ -58,6 +66,34 @@ def inherited_descriptors() -> Inherited:
     return inherited
 
 
+def by_systemd_python() -> list[Passed] | None:
+    """What sd_listen_fds_with_names(3) says; None where it says nothing.
+
+    That is where systemd-python is not installed; where libsystemd refuses the variables, of which
+    it does not tell what is wrong; and on an interpreter whose global lock is off, since importing
+    systemd-python switches it on for the whole process, unless the interpreter was told to leave
+    it off (-X gil=0).
+    """
+    if not has_global_lock() and getattr(sys.flags, "gil", None) != 0:
+        return None
+    try:
+        from systemd import daemon
+
+        found = daemon.listen_fds_with_names()
+    except (ImportError, OSError):
+        return None
+    return [(descriptor, _known(name)) for descriptor, name in sorted(found.items())]
+
+
+def by_variables(environment: Mapping[str, str]) -> list[Passed]:
+    """The same, as the LISTEN_* variables say. Raises ListenError where they make no sense."""
+    if environment["LISTEN_PID"] != str(os.getpid()):
+        return []
+    descriptors = _descriptors(environment["LISTEN_FDS"])
+    names = _names(environment["LISTEN_FDNAMES"], len(descriptors))
+    return list(zip(descriptors, names, strict=True))
+
+
 def _descriptors(count: str) -> range:
     if not (count.isascii() and count.isdigit()):
         raise ListenError(f"LISTEN_FDS should be a number of descriptors, but is {count!r}")
@@ -65,9 +101,14 @@ def _descriptors(count: str) -> range:
 
 
 def _names(names: str, count: int) -> list[str]:
-    """One name a descriptor; "unknown" is what systemd writes where the unit names none."""
-    given = ["" if name == "unknown" else name for name in names.split(":")] if names else []
+    """One name for each descriptor."""
+    given = [_known(name) for name in names.split(":")] if names else []
     return (given + [""] * count)[:count]
+
+
+def _known(name: str) -> str:
+    """*name*, unless it is what systemd writes where the unit gives no name."""
+    return "" if name == "unknown" else name
 
 
 def _is_servable(descriptor: int) -> bool:

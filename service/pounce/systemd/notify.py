@@ -1,12 +1,20 @@
-"""Telling systemd how the service fares: sd_notify(3), from lifecycle events."""
+"""Telling systemd how the service fares: sd_notify(3), from lifecycle events.
+
+The messages go through sdnotify's socket. With debug=True it raises what it hides otherwise; its
+text is sent as Latin-1, so UTF-8 is passed in bytes that look like that; its socket does not block
+here, and has descriptors sent on it.
+"""
 
 import errno
 import os
 import select
 import socket
 import time
+import warnings
 from collections import deque
 from collections.abc import Sequence
+
+import sdnotify
 
 from pounce.lifecycle import (
     BudgetSpent,
@@ -46,7 +54,7 @@ class SystemdNotifier:
     """
 
     def __init__(self) -> None:
-        self._socket = _notify_socket()
+        self._transport = _notify_transport()
         self._watchdog = _watchdog_interval()
         self._next_ping = 0.0
         self._ready = False
@@ -91,18 +99,18 @@ class SystemdNotifier:
     def finish(self, timeout: float) -> None:
         """Wait for at most *timeout* seconds until systemd's queue has taken every message."""
         deadline = time.monotonic() + timeout
-        while self._socket and self._unsent and (left := deadline - time.monotonic()) > 0:
+        while self._transport and self._unsent and (left := deadline - time.monotonic()) > 0:
             poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
+            poll.register(self._transport.socket, select.POLLOUT)
             poll.poll(left * 1000)
             self._flush()
 
     def close(self) -> None:
         """Close the socket, once the last messages are sent; nothing is sent afterwards."""
         self.finish(_LAST_WORDS)
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._transport is not None:
+            self._transport.socket.close()
+            self._transport = None
 
     def _flush(self) -> None:
         while self._unsent and self._is_sent(*self._unsent[0]):
@@ -112,9 +120,12 @@ class SystemdNotifier:
 
     def _is_sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
         """Send *data*; false if it has to wait. A message that nobody will take is not kept."""
-        if self._socket is not None:
+        if self._transport is not None:
             try:
-                socket.send_fds(self._socket, [data], descriptors)
+                if descriptors:
+                    socket.send_fds(self._transport.socket, [data], descriptors)
+                else:
+                    self._transport.notify(data.decode("latin-1"))
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -227,25 +238,30 @@ class SystemdNotifier:
         self._heard = False
 
 
-def _notify_socket() -> socket.socket | None:
-    address = os.environ.pop("NOTIFY_SOCKET", "")
-    if not address:
-        return None
-    if not address.startswith(("/", "@")):
+def _notify_transport() -> sdnotify.SystemdNotifier | None:
+    """sdnotify's side of NOTIFY_SOCKET, which no child gets to see; None without one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address and not address.startswith(("/", "@")):
         logger.warning(
             "NOTIFY_SOCKET=%s is no unix socket: the service manager hears nothing", address
         )
-        return None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    sock.setblocking(False)
+        address = ""
     try:
-        # "@" stands for the NUL byte that begins an abstract address (unix(7)).
-        sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+        return _connected() if address else None
     except OSError as error:
         logger.warning("NOTIFY_SOCKET=%s: the service manager hears nothing: %s", address, error)
-        sock.close()
         return None
-    return sock
+    finally:
+        os.environ.pop("NOTIFY_SOCKET", None)
+
+
+def _connected() -> sdnotify.SystemdNotifier:
+    with warnings.catch_warnings():
+        # It leaves a socket that it cannot connect to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        transport = sdnotify.SystemdNotifier(debug=True)
+    transport.socket.setblocking(False)
+    return transport
 
 
 def _watchdog_interval() -> float | None:
