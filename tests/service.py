@@ -231,11 +231,15 @@ def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
 
 @contextmanager
 def binding(
-    directory: Path, *flags: str, app: str = "load:app", authority: Path | None = None
+    directory: Path,
+    *flags: str,
+    app: str = "load:app",
+    apps: Path = APPS,
+    authority: Path | None = None,
 ) -> Iterator[Service]:
     """As `serving`, on a port that the service opens itself, for whatever protocols."""
     address = f"127.0.0.1:{free_port()}"
-    arguments = ["serve", app, "--directory", str(APPS), "--bind", address, *flags]
+    arguments = ["serve", app, "--directory", str(apps), "--bind", address, *flags]
     log = directory / "log"
     with running([str(PYTHON), "-m", "pounce", *arguments], log) as process:
         service = Service(process, Address.parse(address), log, authority)

@@ -6,6 +6,8 @@ Every response carries only what its own request brought, its token (`x-token`, 
     /large?size=10000000        one piece
     /flood?size=65536           an endless response, sent as fast as the client reads and no slower
     /token/TOKEN/KIND           the token, and nothing else; KIND is one of `KINDS`
+
+A WebSocket takes whatever comes.
 """
 
 import asyncio
@@ -134,7 +136,18 @@ VICTIMS = {"/large": large, "/flood": flood}
 _load = Load()
 
 
+async def websocket(receive: Receive, send: Send) -> None:
+    """Take whatever comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await websocket(receive, send)
+        return
     path = scope.get("path", "")
     if path in VICTIMS:
         await VICTIMS[path](Request(scope, receive, send, _load.version))
