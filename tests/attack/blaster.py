@@ -335,6 +335,7 @@ _ON_DATAGRAMS: dict[str, Callable[[Blast], None]] = {
 
 
 def main(name: str, way: str, address: str, seconds: str) -> None:
+    os.nice(10)  # others on this core are asked how long the server takes
     blast = Blast(FLOODS[name], Address.parse(address), float(seconds))
     if way in _ON_DATAGRAMS:
         _ON_DATAGRAMS[way](blast)
