@@ -1,7 +1,8 @@
 """Applications that configure logging, each in its way, before they serve.
 
-`/fail` raises, `/long` at length, `/tell` logs to the application's own logger, and `/again`
-configures once more, as what is imported late may; `/storm` has a thread do so all the time.
+`/fail` raises, `/long` at length, `/tell` and `/warn` log to the application's own logger, and
+`/again` configures once more, as what is imported late may; `/storm` has a thread do so all the
+time.
 """
 
 import logging
@@ -119,6 +120,8 @@ def _answer(path: str, way: str) -> None:
         raise LookupError("\n".join("nothing is there either" for _ in range(500)))
     if path == "/tell":
         logging.getLogger("logs").info(OWN)
+    if path == "/warn":
+        logging.getLogger("logs").warning(OWN)
     if path == "/again":
         WAYS[way]()
     if path == "/storm":

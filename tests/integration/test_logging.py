@@ -78,3 +78,18 @@ def test_logging_is_configured_while_requests_run(way: str, mode: str, tmp_path:
         wait_until(lambda: service.log.count('"GET /fail HTTP/1.1"') >= 200, "every request")
         assert service.log.count("LookupError: nothing is there") == 200
         assert "Logging error" not in service.log
+
+
+@both_modes
+@pytest.mark.parametrize("interface", ["asgi", "sync", "wsgi"])
+def test_an_application_that_configures_no_logging(
+    interface: str, mode: str, tmp_path: Path
+) -> None:
+    """What it logs nevertheless is in the service's log."""
+    flags = ("--worker-mode", mode, "--workers", "1")
+    flags = (*flags, *(SYNC if interface == "sync" else ()))
+    app = f"logs:{interface.replace('sync', 'asgi')}_none"
+    with serving(tmp_path, *flags, app=app) as service:
+        with service.connect() as wire:
+            assert wire.get("/warn").status == 200
+        service.expect(rf"WARNING \[1\.0\] {OWN}")

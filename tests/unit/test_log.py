@@ -186,6 +186,22 @@ def test_what_an_application_sets_for_all_formatters(
     assert not line.startswith("1970")
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_child_does_not_write_what_waits_in_its_parent(reader: Reader) -> None:
+    reader.configure("info")
+    for _ in range(2000):
+        emit("x" * 100)
+    pid = os.fork()
+    if pid == 0:
+        while reader.read():
+            pass
+        log.flush()
+        os._exit(bool(reader.read()))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    log.flush()
+    assert reader.read()
+
+
 def test_the_level(reader: Reader) -> None:
     reader.configure("warning")
     emit("quiet", logging.INFO)
