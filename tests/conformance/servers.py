@@ -116,9 +116,13 @@ def serve_in_thread(
 def serve_in_process(
     app: str, *options: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[LiveServer]:
-    """The whole program: ``pounce serve`` with a worker of its own."""
+    """The whole program: ``pounce serve`` with a worker of its own.
+
+    It has no more connections than any machine's limit of descriptors allows without a warning.
+    """
+    flags = ("--bind", "127.0.0.1:0", "--max-connections", "100", *options)
     process = subprocess.Popen(
-        [sys.executable, "-m", "pounce", "serve", app, "--bind", "127.0.0.1:0", *options],
+        [sys.executable, "-m", "pounce", "serve", app, *flags],
         cwd=REPOSITORY,
         env={**os.environ, **(environment or {})},
         stderr=subprocess.PIPE,

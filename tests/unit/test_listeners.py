@@ -2,7 +2,7 @@
 
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,18 @@ def answers(stack: ExitStack, listener: socket.socket, address: tuple[str, int] 
     return True
 
 
+def port_free_in_both_families() -> int:
+    """A port that no other program listens on, in either family, when this returns."""
+    while True:
+        with socket.socket(socket.AF_INET6) as six, socket.socket(socket.AF_INET) as four:
+            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            six.bind(("::", 0))
+            with suppress(OSError):  # a listener on the loopback has it
+                four.bind(("0.0.0.0", six.getsockname()[1]))
+                port: int = four.getsockname()[1]
+                return port
+
+
 # TCP
 
 
@@ -64,8 +76,8 @@ def test_every_interface_in_both_families(stack: ExitStack) -> None:
 
 
 def test_every_interface_of_one_family(stack: ExitStack) -> None:
-    [six] = opened(stack, tcp("::"))
-    port = six.getsockname()[1]
+    port = port_free_in_both_families()
+    opened(stack, tcp("::", port))
     [four] = opened(stack, tcp("0.0.0.0", port))
     assert four.getsockname() == ("0.0.0.0", port)
 

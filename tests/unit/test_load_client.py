@@ -362,7 +362,7 @@ def test_an_announced_close_is_polite() -> None:
 
 
 def test_connections_that_sit_answer_at_both_ends() -> None:
-    result = against(good, connections=200, requests=0, duration=1.0, think=math.inf)
+    result = against(good, connections=200, requests=0, duration=3.0, think=math.inf)
     result.assert_nothing_lost()
     assert result.answered == 400
     assert result.connections == 200
