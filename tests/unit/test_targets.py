@@ -18,6 +18,7 @@ from pounce.supervisor.targets import (
     ProcessTarget,
     Target,
     ThreadTarget,
+    _force_stop,
     _parallel_join_targets,
     _target_id,
 )
@@ -441,6 +442,40 @@ def test_which_requests_a_thread_is_on(thread: Threads, gate: threading.Event) -
     assert target.stacks().endswith("\nRequests in flight:\nGET /\n")
     gate.set()
     target.join(PATIENCE)
+
+
+# Stopping by force
+
+
+def test_a_process_that_heeds_sigterm_is_not_killed(fork: Start) -> None:
+    target = fork(lambda: signal.pause() or 0)  # type: ignore[func-returns-value]
+    assert _force_stop(target, PATIENCE)
+    assert target.outcome() == "was killed by SIGTERM"
+
+
+def test_a_process_that_ignores_sigterm_is_killed(fork: Start, stack: ExitStack) -> None:
+    signpost = Signpost(stack)
+
+    def is_deaf() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signpost.reach()
+        while True:
+            signal.pause()
+
+    target = fork(is_deaf)
+    signpost.wait()
+    assert _force_stop(target, 0.2)
+    assert target.outcome() == "was killed by SIGKILL"
+
+
+def test_a_thread_is_asked_to_stop_and_no_more(thread: Threads, gate: threading.Event) -> None:
+    heeds = thread(lambda: int(gate.wait(PATIENCE)), stop=gate.set)
+    assert _force_stop(heeds, PATIENCE)
+    gate.clear()
+    is_deaf = thread(lambda: int(gate.wait(PATIENCE)))
+    assert not _force_stop(is_deaf, 0.1)
+    gate.set()
+    is_deaf.join(PATIENCE)
 
 
 # Joining

@@ -2,7 +2,7 @@
 
 from pounce.supervisor.handle import _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.supervisor import Supervisor
-from pounce.supervisor.targets import _parallel_join_targets, _target_id
+from pounce.supervisor.targets import _force_stop, _parallel_join_targets, _target_id
 from pounce.workers import App, TCPWorker
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "TCPWorker",
     "_H3WorkerHandle",
     "_WorkerHandle",
+    "_force_stop",
     "_parallel_join_targets",
     "_target_id",
 ]

@@ -348,3 +348,15 @@ def _parallel_join_targets(targets: Sequence[Target], timeout_per: float) -> lis
     for target in targets:
         target.join(max(0.0, deadline - time.monotonic()))
     return [target for target in targets if target.is_alive()]
+
+
+def _force_stop(target: Target, grace: float = 1.0) -> bool:
+    """End *target*: by SIGTERM, and after *grace* seconds by SIGKILL; false if it still runs.
+
+    A thread is asked to stop, and cannot be killed.
+    """
+    target.terminate()
+    target.join(grace)
+    if target.is_alive() and target.kill():
+        target.join(grace)
+    return not target.is_alive()
