@@ -28,13 +28,14 @@ from aioquic.tls import Group
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp
 from pounce.config import ServerConfig
-from pounce.http3.certificates import Certificates, quic_configuration
+from pounce.http3.certificates import QuicCertificates, quic_configuration
 from pounce.http3.connection import HTTP3Connection
 from pounce.http3.frames import FrameReader, Type, decode_varint
 from pounce.http3.qpack import Fields
 from pounce.http3.quic import ServerConnection
 from pounce.http3.tokens import SECRET_SIZE
 from pounce.mailboxes import Mailboxes
+from pounce.net.tls import Certificates, TLSFiles
 from pounce.workers.base import Mail
 from pounce.workers.switchboard import Listener, Switchboard
 from tests.certificates import Authority
@@ -387,7 +388,8 @@ class Server:
         self.secret = os.urandom(SECRET_SIZE)
         self.mailboxes = CountingMailboxes(8)
         certificate, key = Authority().issue("a.example").write(directory, "a.example")
-        self.certificates = Certificates([str(certificate)], [str(key)])
+        files = TLSFiles([(str(certificate), str(key))])
+        self.certificates = QuicCertificates(Certificates(files))
         self.address = ("127.0.0.1", 0)
         self.workers: list[Worker] = []
 

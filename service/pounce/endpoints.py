@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from ssl import SSLContext
 from typing import Literal, NamedTuple
@@ -16,6 +17,9 @@ from pounce.net.certificate import ADVICE, Certificate
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 
 _EXPIRES_SOON = timedelta(days=14)
+
+# Hosts that a warning names; some certificates are for a hundred.
+_FEW = 3
 
 
 class Endpoints:
@@ -51,10 +55,13 @@ class Endpoints:
                 self.contexts[descriptor] = context
 
     def doubts(self) -> Iterator[str]:
-        """What will keep clients from trusting the certificates in use, now or soon."""
-        for entry in dict.fromkeys(self.entries.values()):
-            if entry.address in self._tls:
-                yield from doubts(entry, self._tls[entry.address].certificates)
+        """What will keep clients from trusting the certificates in use, now or soon.
+
+        Each text comes once, however many sockets of TLS and QUIC show the certificate.
+        """
+        entries = [each for each in self.entries.values() if each.address in self._tls]
+        texts = (doubts(each, self._tls[each.address].certificates) for each in entries)
+        yield from dict.fromkeys(chain.from_iterable(texts))
 
     def _secure(self, address: Address, certificates: Certificates | None) -> None:
         if certificates is None:
@@ -69,10 +76,8 @@ def load_certificates(entry: Listen) -> Certificates | None:
     """The certificates of *entry*, if it has any; raises ConfigError, which names the address."""
     if not entry.certificate:
         return None
-    keys = entry.key or entry.certificate
-    pairs = list(zip(entry.certificate, keys, strict=True))
     try:
-        return Certificates(TLSFiles(pairs, entry.client_certificates, entry.client_ca))
+        return Certificates(TLSFiles(entry.pairs, entry.client_certificates, entry.client_ca))
     except ConfigError as error:
         raise ConfigError(f"listen {entry.address}: {error.message}", hint=error.hint) from None
 
@@ -129,15 +134,29 @@ def _is_roots_alone(path: str) -> bool:
 
 
 def _doubt(certificate: Certificate, now: datetime) -> str:
+    doubt = _doubt_about_time(certificate, now)
+    if doubt:
+        return f"{doubt}; it is for {_some_hosts(certificate)}"
+    if not certificate.names:
+        return "names no host (subjectAltName), so that no client accepts it"
+    return ""
+
+
+def _doubt_about_time(certificate: Certificate, now: datetime) -> str:
     if now > certificate.not_after:
         return f"has expired on {_moment(certificate.not_after)}"
     if now < certificate.not_before:
         return f"is valid only from {_moment(certificate.not_before)} on"
     if now > certificate.not_after - _EXPIRES_SOON:
         return f"expires soon, on {_moment(certificate.not_after)}"
-    if not certificate.names:
-        return "names no host (subjectAltName), so that no client accepts it"
     return ""
+
+
+def _some_hosts(certificate: Certificate) -> str:
+    hosts = list(certificate.names[:_FEW]) or ["no host"]
+    if len(certificate.names) > _FEW:
+        hosts.append("others")
+    return ", ".join(hosts)
 
 
 def _moment(moment: datetime) -> str:

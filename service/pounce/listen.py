@@ -87,6 +87,11 @@ class Listen:
         if problem := self._problem():
             raise ConfigError(problem)
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The paths of each certificate and its key."""
+        return tuple(zip(self.certificate, self.key or self.certificate, strict=True))
+
     def _problem(self) -> str:
         """Which options do not go together; "" if all do."""
         keys, certificates = len(self.key), len(self.certificate)

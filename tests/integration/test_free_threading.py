@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
 from tests.service import serving
 from tests.tools import install
 
@@ -48,6 +49,17 @@ def test_threads_run_without_the_lock(directory: Path) -> None:
         serving(directory, "--workers", "2", app="shop:app", apps=directory) as service,
         service.connect() as wire,
     ):
+        assert wire.get("/").body == b"free"
+    assert "workers take turns" not in service.log
+
+
+def test_reading_a_certificate_leaves_the_lock_off(directory: Path) -> None:
+    (directory / "shop.py").write_text(APP.format(first=""))
+    authority = Authority()
+    certificate, key = authority.issue("127.0.0.1").write(directory, "site")
+    flags = ("--workers", "2", "--certificate", str(certificate), "--key", str(key))
+    shop = {"app": "shop:app", "apps": directory, "authority": authority.write(directory)}
+    with serving(directory, *flags, **shop) as service, service.connect() as wire:
         assert wire.get("/").body == b"free"
     assert "workers take turns" not in service.log
 

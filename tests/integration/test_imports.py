@@ -28,6 +28,16 @@ main()
 """
 
 
+def test_a_service_without_a_certificate_is_spared_what_reads_them(tmp_path: Path) -> None:
+    imports, log = tmp_path / "imports", tmp_path / "log"
+    address = f"127.0.0.1:{free_port()}"
+    arguments = ["serve", "load:app", "--directory", str(APPS), "--bind", address]
+    with running([str(PYTHON), "-c", PROGRAM, str(imports), *arguments], log) as process:
+        Service(process, Address.parse(address), log).expect("generation 1 serves")
+    assert "pounce.net.certificate" in imports.read_text(), "the hook works"
+    assert "cryptography" not in imports.read_text()
+
+
 def test_nothing_is_imported_in_the_supervisor_after_the_start(tmp_path: Path) -> None:
     certificate, key = Authority().issue("127.0.0.1").write(tmp_path, "site")
     imports, log = tmp_path / "imports", tmp_path / "log"

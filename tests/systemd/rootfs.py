@@ -38,8 +38,8 @@ PACKAGES = (
     "python3-aioquic",
     "python3-sdnotify",
     "python3-systemd",
-    # The project's own tests run in there, too.
     "python3-cryptography",
+    # The project's own tests run in there, too.
     "python3-hypothesis",
     "python3-pytest",
     "python3-pytest-timeout",

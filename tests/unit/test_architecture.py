@@ -170,11 +170,17 @@ DOORS = {
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
-    ("http3", "net"): {"pounce.net.forwarded", "pounce.net.host"},
+    ("http3", "net"): {
+        "pounce.net.certificate",
+        "pounce.net.forwarded",
+        "pounce.net.host",
+        "pounce.net.tls",
+    },
     ("workers", "net"): {
         "pounce.net.forwarded",
         "pounce.net.host",
         "pounce.net.proxy_protocol",
+        "pounce.net.tls",
         "pounce.net.tls_transport",
         "pounce.net.udp",
     },

@@ -29,18 +29,37 @@ def test_what_a_certificate_says(tmp_path: Path, days: int) -> None:
     assert certificate.names == (hosts[0], "*.b.example", *hosts[2:])
     assert certificate.not_before == issued.certificate.not_valid_before_utc.astimezone(UTC)
     assert certificate.not_after == issued.certificate.not_valid_after_utc
+    assert certificate.chain == (issued.certificate, AUTHORITY.certificate)
 
 
 def test_a_certificate_that_names_no_host(tmp_path: Path) -> None:
     assert read(tmp_path, AUTHORITY.issue().pem).names == ()
 
 
-def test_a_certificate_with_a_malformed_name(tmp_path: Path) -> None:
-    """OpenSSL does not mind that an address has five bytes."""
+def with_name(tag: int, name: bytes) -> bytes:
+    """A certificate whose one name has this *tag* and these five bytes."""
     der = ssl.PEM_cert_to_DER_cert(AUTHORITY.issue("abcde").pem.decode())
-    pem = ssl.DER_cert_to_PEM_cert(der.replace(b"\x82\x05abcde", b"\x87\x05abcde"))
+    der = der.replace(b"\x82\x05abcde", bytes((tag, 5)) + name)
+    return ssl.DER_cert_to_PEM_cert(der).encode()
+
+
+@pytest.mark.parametrize(("tag", "name"), [(0x87, b"abcde"), (0xA3, b"\x30\x03abc")])
+def test_a_certificate_with_a_malformed_name(tmp_path: Path, tag: int, name: bytes) -> None:
+    """OpenSSL does not mind that an address has five bytes, or a name of no use to servers."""
     with pytest.raises(ConfigError, match=r"some\.pem: the certificate does not say its names"):
-        read(tmp_path, pem.encode())
+        read(tmp_path, with_name(tag, name))
+
+
+def test_a_certificate_with_an_international_name(tmp_path: Path) -> None:
+    """Clients ask for the A-label (RFC 9525 section 6.3); what is none is for no client."""
+    assert read(tmp_path, AUTHORITY.issue("XN--Mnchen-3ya.example").pem).names == (
+        "xn--mnchen-3ya.example",
+    )
+    assert not read(tmp_path, with_name(0x82, "abüc".encode())).covers("xn--abc-hoa")
+
+
+def test_names_that_are_no_hosts_are_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path, with_name(0x81, b"a@b.c")).names == ()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +120,13 @@ def test_a_file_that_only_looks_like_a_certificate(tmp_path: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with pytest.raises(ConfigError, match="OpenSSL cannot load it"):
             load_chain(context, str(broken), str(key))
+
+
+def test_a_certificate_of_another_label(tmp_path: Path) -> None:
+    """OpenSSL takes its own form of a certificate, with what it is trusted for; others do not."""
+    pem = AUTHORITY.issue("a.example").pem.replace(b" CERTIFICATE-", b" TRUSTED CERTIFICATE-")
+    with pytest.raises(ConfigError, match=r"some\.pem has no certificate that can be read"):
+        read(tmp_path, pem)
 
 
 def test_key_and_certificate_in_one_file(tmp_path: Path) -> None:

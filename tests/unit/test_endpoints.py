@@ -149,6 +149,15 @@ def test_doubts(
     assert bool(doubt) == bool(found)
 
 
+def test_a_certificate_of_several_listeners_is_doubted_once(tmp_path: Path) -> None:
+    hosts = [f"{letter}.example" for letter in "abcd"]
+    files = AUTHORITY.issue(*hosts, days=3, starts_in=-4).write(tmp_path, "a")
+    other = entry(files, address=Address.parse("127.0.0.2:443"))
+    [doubt] = Endpoints({7: entry(files), 8: entry(files), 9: other}).doubts()
+    assert doubt.startswith(f"the certificate {files[0]} has expired on 20")
+    assert doubt.endswith(" UTC; it is for a.example, b.example, c.example, others")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can have a file that is root's")
 def test_files_that_others_cannot_read(tmp_path: Path) -> None:
     certificate, key = AUTHORITY.issue("a.example").write(tmp_path, "a")

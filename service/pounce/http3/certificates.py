@@ -1,18 +1,19 @@
 """The certificates of a listener, as aioquic wants them, and its QUIC configuration."""
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from aioquic.quic.configuration import QuicConfiguration
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from pounce.config import ServerConfig
 from pounce.errors import ConfigError
 from pounce.http3.packets import VERSIONS
 from pounce.http3.tokens import CONNECTION_ID_SIZE
+from pounce.net.certificate import KEY_VALUES_MISMATCH, ByName, read_pem, unusable
+from pounce.net.tls import CertificateContext, Certificates
 
 # What a client may send before the application has taken any of it: of one request, and of all
 # requests of its connection.
@@ -26,38 +27,21 @@ _DATAGRAM_SIZE = 1350
 # How long a client may be silent when it should have been gone: a polite end comes first. Seconds.
 _SILENCE = 5.0
 
-_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+
+# A certificate, those of its issuers, and its key, as aioquic takes them.
+Identity: TypeAlias = tuple[x509.Certificate, list[x509.Certificate], Any]
 
 
-class _Pair(NamedTuple):
-    certificate: x509.Certificate
-    chain: list[x509.Certificate]
-    key: Any
+class QuicCertificates:
+    """A listener's *certificates*, which TLS has loaded, for QUIC. Raises ConfigError."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        each = [(context.certificate, _identity(context)) for context in certificates.contexts]
+        self.choose = ByName(each).find
 
 
-class Certificates:
-    """Certificates and keys, read from PEM files; raises ConfigError.
-
-    Each of *keys* is for one of *certificates*; with none, it is in the certificate's file.
-    """
-
-    def __init__(self, certificates: Sequence[str], keys: Sequence[str]) -> None:
-        self._pairs = [
-            _load(*paths) for paths in zip(certificates, keys or certificates, strict=True)
-        ]
-        self._by_name: dict[str, _Pair] = {}
-        for pair in self._pairs:
-            for name in _names(pair.certificate):
-                self._by_name.setdefault(name, pair)
-
-    def choose(self, host: str | None) -> tuple[Any, list[Any], Any]:
-        """The certificate for *host*, its chain and its key; the first where none is for it."""
-        name = (host or "").lower()
-        wildcard = f"*.{name.partition('.')[2]}"
-        return self._by_name.get(name) or self._by_name.get(wildcard) or self._pairs[0]
-
-
-def quic_configuration(config: ServerConfig, certificates: Certificates) -> QuicConfiguration:
+def quic_configuration(config: ServerConfig, certificates: QuicCertificates) -> QuicConfiguration:
     """What all connections of a listener begin with."""
     certificate, chain, key = certificates.choose(None)
     return QuicConfiguration(
@@ -75,44 +59,22 @@ def quic_configuration(config: ServerConfig, certificates: Certificates) -> Quic
     )
 
 
-def _load(certificate: str, key: str) -> _Pair:
-    first, *chain = _certificates(certificate)
-    private = _key(key)
-    # As OpenSSL does for TLS over TCP: files may be read while they are being renewed.
-    if private.public_key() != first.public_key():
-        reason = "the key is not this certificate's"
-        raise ConfigError(f"certificate {certificate}, key {key}: {reason}")
-    return _Pair(first, chain, private)
-
-
-def _certificates(path: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(_read(path))
-    except ValueError as error:
-        raise ConfigError(f"{path} has no certificate that can be read: {error}") from None
+def _identity(context: CertificateContext) -> Identity:
+    own, *issuers = context.certificate.chain
+    key = _key(context.files[1])
+    # OpenSSL has compared them, but the files may have been renewed since.
+    if key.public_key() != own.public_key():
+        raise unusable(*context.files, KEY_VALUES_MISMATCH)
+    return own, issuers, key
 
 
 def _key(path: str) -> Any:
     # A file may have the certificates before or after the key.
-    found = _PRIVATE_KEY.search(_read(path))
-    if found is None:
-        raise ConfigError(f"{path} has no private key")
+    block = _PRIVATE_KEY.search(read_pem(path, "PRIVATE KEY"))
     try:
-        return load_pem_private_key(found[0], password=None)
-    except (TypeError, ValueError) as error:  # a password is wanted; it is malformed
-        raise ConfigError(f"the private key in {path} cannot be read: {error}") from None
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return [name.lower() for name in names.value.get_values_for_type(x509.DNSName)]
+        return load_pem_private_key(block[0].encode() if block else b"", password=None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"the key {path} cannot be used for HTTP/3: {error}",
+            hint="have a certificate issued for an ECDSA (P-256) or RSA key",
+        ) from None

@@ -1,34 +1,36 @@
 """Certificate files: what a certificate says about itself, and what is wrong with its files.
 
-OpenSSL reads and judges the files when a context loads them. What the standard library does not
-tell of a server's own certificate, its names and its time, is read from its DER here; so that
-serving TLS needs no other library.
+OpenSSL reads and judges the files when a context loads them; TLS and QUIC both rely on its verdict.
+The names and the validity of a server's own certificate, which the standard library does not tell,
+are read by cryptography. Importing cryptography takes some 80 ms and 13 MB (4 to 6 MB of them not
+shared with other programs), so a service without a certificate never imports it.
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from ipaddress import ip_address
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pounce.errors import ConfigError
 
-# Tags of DER (X.690) and of a certificate's fields (RFC 5280 section 4.1).
-_VERSION, _EXTENSIONS = 0xA0, 0xA3
-_OCTET_STRING, _UTC_TIME = 0x04, 0x17
-_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
-_SUBJECT_ALT_NAME = b"\x55\x1d\x11"  # 2.5.29.17
+if TYPE_CHECKING:
+    from cryptography import x509
+
+T = TypeVar("T")
+
+KEY_VALUES_MISMATCH = "KEY_VALUES_MISMATCH"
 
 _REASONS = {
-    "KEY_VALUES_MISMATCH": "the key is not this certificate's",
+    KEY_VALUES_MISMATCH: "the key is not this certificate's",
     "EE_KEY_TOO_SMALL": "its key is too short to be safe",
     "CA_KEY_TOO_SMALL": "an issuer's key is too short to be safe",
     "CA_MD_TOO_WEAK": "it is signed with a hash that is not safe any more",
 }
 _WEAK = "have a new one issued: RSA of 2048 bits or more, or ECDSA, and SHA-256"
 _ADVICE = {
-    "KEY_VALUES_MISMATCH": "key and certificate of one pair are needed, in the same order",
+    KEY_VALUES_MISMATCH: "key and certificate of one pair are needed, in the same order",
     "EE_KEY_TOO_SMALL": _WEAK,
     "CA_KEY_TOO_SMALL": _WEAK,
     "CA_MD_TOO_WEAK": _WEAK,
@@ -42,40 +44,66 @@ ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A server's certificate: its *pem*, the hosts it is for, and when it is valid."""
+    """A server's certificate: its *pem*, the hosts it is for, and when it is valid.
+
+    *chain* is the certificate itself and the issuers' certificates that follow it in the file.
+    """
 
     pem: str
     names: tuple[str, ...]
     not_before: datetime
     not_after: datetime
+    chain: "tuple[x509.Certificate, ...]"
 
     @classmethod
     def read(cls, path: str) -> "Certificate":
-        """Read the first certificate of a PEM file; raises ConfigError."""
-        pem = _first_certificate(path, read_pem(path, "CERTIFICATE"))
+        """Read a PEM file; raises ConfigError."""
+        text = read_pem(path, "CERTIFICATE")
         try:
-            return cls._parse(pem)
-        except (IndexError, ValueError) as error:
+            from cryptography.x509 import load_pem_x509_certificates
+        except ImportError as error:
             raise ConfigError(
-                f"{path}: the certificate does not say its names and its time as RFC 5280 has it: "
-                f"{error}",
-                hint="have a new one issued",
+                f"{path} cannot be read without cryptography, which cannot be imported: {error}",
+                hint="install python3-cryptography, or cryptography in the application's "
+                "environment",
             ) from None
+        try:
+            chain = load_pem_x509_certificates(text.encode())
+        except ValueError as error:
+            raise ConfigError(
+                f"{path} has no certificate that can be read: {error}",
+                hint="it takes PEM blocks '-----BEGIN CERTIFICATE-----', the server's own first",
+            ) from None
+        return cls._of(path, tuple(chain))
 
     @classmethod
-    def _parse(cls, pem: str) -> "Certificate":
-        tbs = _items(_items(_items(ssl.PEM_cert_to_DER_cert(pem))[0][1])[0][1])
-        if tbs[0][0] == _VERSION:
-            tbs = tbs[1:]
-        _, _, _, (_, validity), *rest = tbs
-        not_before, not_after = (_time(*each) for each in _items(validity))
-        extensions = [_items(value)[0][1] for tag, value in rest if tag == _EXTENSIONS]
-        names = tuple(_names(extensions[0])) if extensions else ()
-        return cls(pem, names, not_before, not_after)
+    def _of(cls, path: str, chain: "tuple[x509.Certificate, ...]") -> "Certificate":
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        own = chain[0]
+        names = _names(path, own)
+        pem = own.public_bytes(Encoding.PEM).decode()
+        return cls(pem, names, own.not_valid_before_utc, own.not_valid_after_utc, chain)
 
     def covers(self, host: str) -> bool:
         """Whether it is for *host*: a wildcard stands for one label (RFC 9525 section 6.3)."""
         return bool({host, wildcard(host)} & set(self.names))
+
+
+class ByName(Generic[T]):
+    """One of several things for each host, by the names of the certificate that each belongs to."""
+
+    def __init__(self, things: Sequence[tuple[Certificate, T]]) -> None:
+        self._first = things[0][1]
+        self._by_name: dict[str, T] = {}
+        for certificate, thing in things:
+            for name in certificate.names:
+                self._by_name.setdefault(name, thing)
+
+    def find(self, host: str | None) -> T:
+        """Choose for *host*, a client's server_name; the first where no certificate is for it."""
+        name = (host or "").lower()
+        return self._by_name.get(name) or self._by_name.get(wildcard(name)) or self._first
 
 
 def wildcard(host: str) -> str:
@@ -104,15 +132,20 @@ def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
     except ssl.SSLError as error:
-        reason = _REASONS.get(error.reason, f"OpenSSL cannot load it ({error.reason or error})")
-        raise ConfigError(
-            f"certificate {certificate}, key {key}: {reason}", hint=_ADVICE.get(error.reason, "")
-        ) from None
+        raise unusable(certificate, key, error.reason, error) from None
     except _PasswordWantedError:
         raise ConfigError(
             f"the key {key} is protected by a password, which nobody is there to type",
             hint="store it without one (openssl pkey), readable for the service alone",
         ) from None
+
+
+def unusable(certificate: str, key: str, reason: str, error: object = "") -> ConfigError:
+    """Say why a pair of files cannot be used; *reason* is OpenSSL's name for that."""
+    text = _REASONS.get(reason, f"OpenSSL cannot load it ({reason or error})")
+    return ConfigError(
+        f"certificate {certificate}, key {key}: {text}", hint=_ADVICE.get(reason, "")
+    )
 
 
 class _PasswordWantedError(Exception):
@@ -123,45 +156,19 @@ def _refuse_password() -> str:
     raise _PasswordWantedError
 
 
-def _first_certificate(path: str, text: str) -> str:
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    _, found, rest = text.partition(begin)
-    content, ended, _ = rest.partition(end)
-    if not (found and ended):
-        raise ConfigError(f"{path} has no whole PEM block '{begin}'")
-    return f"{begin}{content}{end}\n"
-
-
-def _names(extensions: bytes) -> Iterator[str]:
+def _names(path: str, certificate: "x509.Certificate") -> tuple[str, ...]:
     """The hosts among the subject's alternative names (RFC 5280 section 4.2.1.6)."""
-    for _, extension in _items(extensions):
-        (_, identifier), *_, (_, value) = _items(extension)
-        if identifier == _SUBJECT_ALT_NAME:
-            for tag, name in _items(_items(value)[0][1]):
-                if tag == _DNS_NAME:
-                    yield name.decode("ascii", "replace").lower()
-                elif tag == _IP_ADDRESS:
-                    yield str(ip_address(name))
+    from cryptography import x509
 
-
-def _time(tag: int, value: bytes) -> datetime:
-    """A moment, in UTC (RFC 5280 section 4.1.2.5)."""
-    text = value.decode("ascii")
-    if tag == _UTC_TIME:
-        text = ("19" if text >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
-
-
-def _items(data: bytes) -> list[tuple[int, bytes]]:
-    """The elements that follow each other in DER, as tag and content."""
-    items, at = [], 0
-    while at < len(data):
-        tag, length = data[at], data[at + 1]
-        at += 2
-        if length > 127:  # the length's own length
-            size = length - 128
-            length = int.from_bytes(data[at : at + size])
-            at += size
-        items.append((tag, data[at : at + length]))
-        at += length
-    return items
+    try:
+        extensions = certificate.extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ConfigError(
+            f"{path}: the certificate does not say its names as RFC 5280 has it: {error}",
+            hint="have a new one issued",
+        ) from None
+    kinds = (x509.DNSName, x509.IPAddress)
+    return tuple(str(name.value).lower() for name in names if isinstance(name, kinds))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from pounce.errors import ConfigError
-from pounce.net.certificate import Certificate, load_chain, read_pem, wildcard
+from pounce.net.certificate import ByName, Certificate, load_chain, read_pem
 from pounce.net.tls_groups import choose_groups
 
 # TLS 1.2 with forward secrecy and authenticated encryption, as Mozilla's intermediate profile
@@ -45,9 +45,10 @@ class TLSFiles:
 
 
 class CertificateContext(ssl.SSLContext):
-    """A context with a certificate."""
+    """A context with a certificate; *files* are its path and that of its key."""
 
     certificate: Certificate
+    files: tuple[str, str]
 
 
 class Certificates:
@@ -57,21 +58,13 @@ class Certificates:
         self.client_certificates = files.client_certificates
         self.client_ca = read_pem(files.client_ca, "CERTIFICATE") if files.client_ca else ""
         self._files = files
-        self._contexts = [self._load(*pair) for pair in files.pairs]
-        self._by_name: dict[str, CertificateContext] = {}
-        for context in self._contexts:
-            for name in context.certificate.names:
-                self._by_name.setdefault(name, context)
+        self.contexts = [self._load(*pair) for pair in files.pairs]
+        self.find = ByName([(each.certificate, each) for each in self.contexts]).find
 
     @property
     def all(self) -> list[Certificate]:
         """Each certificate."""
-        return [context.certificate for context in self._contexts]
-
-    def find(self, host: str | None) -> CertificateContext:
-        """The context for *host*, a client's server_name; the first one where none is for it."""
-        name = (host or "").lower()
-        return self._by_name.get(name) or self._by_name.get(wildcard(name)) or self._contexts[0]
+        return [context.certificate for context in self.contexts]
 
     def asks_as(self, other: "Certificates") -> bool:
         """Whether clients have to show the same as with *other*."""
@@ -85,7 +78,7 @@ class Certificates:
     def _load(self, certificate: str, key: str) -> CertificateContext:
         context = self._prepare(CertificateContext(ssl.PROTOCOL_TLS_SERVER))
         load_chain(context, certificate, key)
-        context.certificate = Certificate.read(certificate)
+        context.certificate, context.files = Certificate.read(certificate), (certificate, key)
         return context
 
     def _prepare(self, context: Context) -> Context:

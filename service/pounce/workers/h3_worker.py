@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from pounce.application import Served
 from pounce.asgi.context import ServerContext
-from pounce.http3.certificates import Certificates, quic_configuration
+from pounce.http3.certificates import QuicCertificates, quic_configuration
+from pounce.net.tls import Certificates, TLSFiles
 from pounce.workers.base import Assignment
 from pounce.workers.serving import ServingWorker
 from pounce.workers.switchboard import Listener, Switchboard
@@ -81,6 +82,6 @@ class H3Worker(ServingWorker):
 
     def _listener(self, sock: socket.socket) -> Listener:
         endpoint = self.assignment.endpoints[sock.fileno()]
-        certificates = Certificates(endpoint.entry.certificate, endpoint.entry.key)
+        certificates = QuicCertificates(Certificates(TLSFiles(endpoint.entry.pairs)))
         configuration = quic_configuration(self.config, certificates)
         return Listener(sock, configuration, certificates.choose, endpoint.closes)
