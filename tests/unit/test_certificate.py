@@ -1,6 +1,7 @@
 """What is read from a certificate, and what is said of files that cannot be used."""
 
 import ssl
+import sys
 from datetime import UTC
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def with_name(tag: int, name: bytes) -> bytes:
 @pytest.mark.parametrize(("tag", "name"), [(0x87, b"abcde"), (0xA3, b"\x30\x03abc")])
 def test_a_certificate_with_a_malformed_name(tmp_path: Path, tag: int, name: bytes) -> None:
     """OpenSSL does not mind that an address has five bytes, or a name of no use to servers."""
-    with pytest.raises(ConfigError, match=r"some\.pem: the certificate does not say its names"):
+    with pytest.raises(ConfigError, match=r"some\.pem: the certificate's extensions, which say"):
         read(tmp_path, with_name(tag, name))
 
 
@@ -127,6 +128,19 @@ def test_a_certificate_of_another_label(tmp_path: Path) -> None:
     pem = AUTHORITY.issue("a.example").pem.replace(b" CERTIFICATE-", b" TRUSTED CERTIFICATE-")
     with pytest.raises(ConfigError, match=r"some\.pem has no certificate that can be read"):
         read(tmp_path, pem)
+
+
+@pytest.mark.parametrize("found", ["", "x509 = type('x509', (), {'Certificate': object})"])
+def test_cryptography_is_missing_or_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str
+) -> None:
+    (tmp_path / "cryptography.py").write_text(found)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="without cryptography 42 or later: ") as caught:
+        read(tmp_path, AUTHORITY.pem)
+    assert "install python3-cryptography" in caught.value.hint
 
 
 def test_key_and_certificate_in_one_file(tmp_path: Path) -> None:

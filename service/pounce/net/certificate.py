@@ -2,8 +2,8 @@
 
 OpenSSL reads and judges the files when a context loads them; TLS and QUIC both rely on its verdict.
 The names and the validity of a server's own certificate, which the standard library does not tell,
-are read by cryptography. Importing cryptography takes some 80 ms and 13 MB (4 to 6 MB of them not
-shared with other programs), so a service without a certificate never imports it.
+are read by cryptography. Importing cryptography takes some 80 ms and 10 MB of the supervisor's
+memory, so a service does so with its first certificate, at its start or in a reload.
 """
 
 import ssl
@@ -59,14 +59,9 @@ class Certificate:
     def read(cls, path: str) -> "Certificate":
         """Read a PEM file; raises ConfigError."""
         text = read_pem(path, "CERTIFICATE")
-        try:
-            from cryptography.x509 import load_pem_x509_certificates
-        except ImportError as error:
-            raise ConfigError(
-                f"{path} cannot be read without cryptography, which cannot be imported: {error}",
-                hint="install python3-cryptography, or cryptography in the application's "
-                "environment",
-            ) from None
+        _find_cryptography(path)
+        from cryptography.x509 import load_pem_x509_certificates
+
         try:
             chain = load_pem_x509_certificates(text.encode())
         except ValueError as error:
@@ -156,6 +151,19 @@ def _refuse_password() -> str:
     raise _PasswordWantedError
 
 
+def _find_cryptography(path: str) -> None:
+    """Import it; raises ConfigError where the application's environment has none, or an old one."""
+    try:
+        from cryptography import x509
+
+        _ = x509.Certificate.not_valid_before_utc
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read without cryptography 42 or later: {error}",
+            hint="install python3-cryptography, or cryptography in the application's environment",
+        ) from None
+
+
 def _names(path: str, certificate: "x509.Certificate") -> tuple[str, ...]:
     """The hosts among the subject's alternative names (RFC 5280 section 4.2.1.6)."""
     from cryptography import x509
@@ -167,7 +175,8 @@ def _names(path: str, certificate: "x509.Certificate") -> tuple[str, ...]:
         return ()
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise ConfigError(
-            f"{path}: the certificate does not say its names as RFC 5280 has it: {error}",
+            f"{path}: the certificate's extensions, which say its names, are not as RFC 5280 has "
+            f"them: {error}",
             hint="have a new one issued",
         ) from None
     kinds = (x509.DNSName, x509.IPAddress)
