@@ -75,10 +75,15 @@ class Leaving:
     """Up: the worker drains because somebody else than the supervisor has told it to."""
 
 
-Message = Serve | Drain | Stop | Reopen | Ready | Failed | Leaving
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Up: the lifespan has ended; the loop turns no more, but the application's threads may run."""
+
+
+Message = Serve | Drain | Stop | Reopen | Ready | Failed | Leaving | Done
 
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed, Leaving)
+    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed, Leaving, Done)
 }
 
 

@@ -19,10 +19,16 @@ def serve(invocation: Invocation) -> None:
     """
     settings = prepare(invocation, sys.argv[1:])
     # Not needed, and not paid for, where another interpreter takes over.
+    from pounce import ending, log
     from pounce.server import Server
 
     server = Server(
         settings.config,
         reload_config=partial(reconfigure, invocation),
     )
-    sys.exit(server.run())
+    status = server.run()
+    # What workers in threads have left; their generations are retired.
+    if not ending.await_threads():
+        log.finish()
+        ending.end_at_once(status, forked=False)
+    sys.exit(status)

@@ -5,7 +5,17 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from pounce.channel import Channel, ChannelClosed, Drain, Failed, Leaving, Message, Ready, Stop
+from pounce.channel import (
+    Channel,
+    ChannelClosed,
+    Done,
+    Drain,
+    Failed,
+    Leaving,
+    Message,
+    Ready,
+    Stop,
+)
 from pounce.config import ServerConfig
 from pounce.flight import FlightRecord
 from pounce.handover import Handover
@@ -35,6 +45,9 @@ logger = get_logger("pounce.supervisor")
 SHORT_GRACE = 1.0
 # Between the end of the handlers and the kill: for the lifespan's shutdown, the last log record.
 _KILL_GRACE = 1.0
+# For a worker that has done its work: it waits for threads of the application, but not for long,
+# and runs atexit callbacks.
+_END_GRACE = 10.0
 # Between asking a stuck worker for its stacks and killing it.
 _STACKS_GRACE = 0.3
 # Until a message is sent again for which a channel had no room.
@@ -96,6 +109,7 @@ class Crew:
             WorkerAction.WELCOME: self._welcome,
             WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
             WorkerAction.AWAIT_END: lambda worker: self.set_deadline(worker, _KILL_GRACE),
+            WorkerAction.AWAIT_THREADS: lambda worker: self.set_deadline(worker, _END_GRACE),
             WorkerAction.DRAIN: self.drain,
             WorkerAction.EXPIRE: lambda worker: self._stop(worker, worker.generation.grace),
             WorkerAction.TERMINATE: lambda worker: self._stop(worker, SHORT_GRACE),
@@ -294,6 +308,8 @@ class Crew:
                 elif isinstance(message, Failed):
                     worker.failure = message
                     self.feed(worker, WorkerInput.FAILED)
+                elif isinstance(message, Done):
+                    self.feed(worker, WorkerInput.DONE)
                 elif isinstance(message, Leaving):
                     self.owner.worker_leaves(worker)
         except ChannelClosed:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from pounce import log
+from pounce import ending, log
 from pounce.descriptors import raise_limit
 from pounce.lifecycle import worker_name
 from pounce.supervisor.handle import HOST_SLOT
@@ -59,9 +59,13 @@ class Starter:
             raise_limit()
             try:
                 worker = self._create_worker(assignment, None)
-                return worker.run()
+                status = worker.run()
+                all_ended = ending.await_threads()
             finally:
                 log.finish()
+            if not all_ended:
+                ending.end_at_once(status, forked=True)
+            return status
 
         target = ProcessTarget(
             main,

@@ -17,6 +17,7 @@ class WorkerState(Enum):
     DRAINING = auto()  # told to finish what it has and end
     EXPIRED = auto()  # its time to drain is over; its handlers were told, and have a while to end
     STOPPING = auto()  # told to end now; its slot stays empty
+    ENDING = auto()  # it has done its work, and only threads of the application may keep it
     CONDEMNED = auto()  # failed, hung or slow to start; it has to end, its slot is filled again
     GONE = auto()  # ended and reaped, or an abandoned thread
 
@@ -26,6 +27,7 @@ class WorkerInput(Enum):
 
     READY = auto()  # it reports ready
     FAILED = auto()  # it reports why it will end
+    DONE = auto()  # it reports that it has done its work, and its loop turns no more
     EXITED = auto()  # its process or thread has ended
     SILENT = auto()  # no heartbeat for worker_timeout
     OVERDUE = auto()  # its deadline has passed (start, drain or kill)
@@ -40,6 +42,7 @@ class WorkerAction(Enum):
     WELCOME = auto()  # count it in; let it serve if its generation does
     NOTE_FAILURE = auto()  # remember the reason it gave
     AWAIT_END = auto()  # it said why it will end: give it a moment
+    AWAIT_THREADS = auto()  # it ends: give it time to wait for the application's threads
     DRAIN = auto()  # send the drain command, set the deadline
     EXPIRE = auto()  # ask it to end, with the time that its generation's handlers get for that
     TERMINATE = auto()  # ask it to end at once, set the short deadline
@@ -56,6 +59,7 @@ WORKER_TABLE: Final = {
     # What it says is final, but threads of the application may keep its process from ending.
     (_W.STARTING, _I.FAILED): (_W.CONDEMNED, _A.AWAIT_END),
     (_W.STARTING, _I.EXITED): (_W.GONE, _A.REPLACE),
+    (_W.STARTING, _I.DONE): (_W.STARTING, _A.NOTHING),
     # An import may block the loop for as long as startup_timeout allows.
     (_W.STARTING, _I.SILENT): (_W.STARTING, _A.NOTHING),
     (_W.STARTING, _I.OVERDUE): (_W.CONDEMNED, _A.CONDEMN),
@@ -65,6 +69,8 @@ WORKER_TABLE: Final = {
     (_W.READY, _I.READY): (_W.READY, _A.NOTHING),
     (_W.READY, _I.FAILED): (_W.READY, _A.NOTE_FAILURE),
     (_W.READY, _I.EXITED): (_W.GONE, _A.REPLACE),
+    # Nobody has told it to end: a respawn follows when it has.
+    (_W.READY, _I.DONE): (_W.READY, _A.NOTHING),
     (_W.READY, _I.SILENT): (_W.CONDEMNED, _A.CONDEMN),
     (_W.READY, _I.OVERDUE): (_W.READY, _A.NOTHING),
     (_W.READY, _I.DRAIN): (_W.DRAINING, _A.DRAIN),
@@ -72,6 +78,7 @@ WORKER_TABLE: Final = {
     (_W.DRAINING, _I.READY): (_W.DRAINING, _A.NOTHING),
     (_W.DRAINING, _I.FAILED): (_W.DRAINING, _A.NOTE_FAILURE),
     (_W.DRAINING, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.DRAINING, _I.DONE): (_W.ENDING, _A.AWAIT_THREADS),
     (_W.DRAINING, _I.SILENT): (_W.STOPPING, _A.CONDEMN),
     (_W.DRAINING, _I.OVERDUE): (_W.EXPIRED, _A.EXPIRE),
     (_W.DRAINING, _I.DRAIN): (_W.DRAINING, _A.NOTHING),
@@ -79,6 +86,7 @@ WORKER_TABLE: Final = {
     (_W.EXPIRED, _I.READY): (_W.EXPIRED, _A.NOTHING),
     (_W.EXPIRED, _I.FAILED): (_W.EXPIRED, _A.NOTE_FAILURE),
     (_W.EXPIRED, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.EXPIRED, _I.DONE): (_W.ENDING, _A.AWAIT_THREADS),
     (_W.EXPIRED, _I.SILENT): (_W.STOPPING, _A.CONDEMN),
     (_W.EXPIRED, _I.OVERDUE): (_W.STOPPING, _A.KILL),
     (_W.EXPIRED, _I.DRAIN): (_W.EXPIRED, _A.NOTHING),
@@ -86,13 +94,21 @@ WORKER_TABLE: Final = {
     (_W.STOPPING, _I.READY): (_W.STOPPING, _A.NOTHING),
     (_W.STOPPING, _I.FAILED): (_W.STOPPING, _A.NOTE_FAILURE),
     (_W.STOPPING, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.STOPPING, _I.DONE): (_W.ENDING, _A.AWAIT_THREADS),
     (_W.STOPPING, _I.SILENT): (_W.STOPPING, _A.NOTHING),
     (_W.STOPPING, _I.OVERDUE): (_W.STOPPING, _A.KILL),
     (_W.STOPPING, _I.DRAIN): (_W.STOPPING, _A.NOTHING),
     (_W.STOPPING, _I.STOP): (_W.STOPPING, _A.KILL),
+    # The loop of a worker that ends has stopped for good.
+    **{(_W.ENDING, each): (_W.ENDING, _A.NOTHING) for each in WorkerInput},
+    (_W.ENDING, _I.FAILED): (_W.ENDING, _A.NOTE_FAILURE),
+    (_W.ENDING, _I.EXITED): (_W.GONE, _A.RETIRE),
+    (_W.ENDING, _I.OVERDUE): (_W.ENDING, _A.KILL),
+    (_W.ENDING, _I.STOP): (_W.ENDING, _A.KILL),
     (_W.CONDEMNED, _I.READY): (_W.CONDEMNED, _A.NOTHING),
     (_W.CONDEMNED, _I.FAILED): (_W.CONDEMNED, _A.NOTE_FAILURE),
     (_W.CONDEMNED, _I.EXITED): (_W.GONE, _A.REPLACE),
+    (_W.CONDEMNED, _I.DONE): (_W.CONDEMNED, _A.NOTHING),
     (_W.CONDEMNED, _I.SILENT): (_W.CONDEMNED, _A.NOTHING),
     (_W.CONDEMNED, _I.OVERDUE): (_W.CONDEMNED, _A.KILL),
     (_W.CONDEMNED, _I.DRAIN): (_W.STOPPING, _A.NOTHING),

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from pounce import forks
+from pounce import ending, forks
 from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.departure import Overrun
 from pounce.asgi.heads import Heads
@@ -42,7 +42,9 @@ class ASGIHandler(Handler):
     def leave(self) -> None:
         """Close the thread's loop."""
         if hasattr(self._of_thread, "runner"):
-            forks.unguard(self._of_thread.runner.get_loop())
+            loop = self._of_thread.runner.get_loop()
+            forks.unguard(loop)
+            ending.leave_threads(loop)
             self._of_thread.runner.close()
 
     async def _call(self, exchange: Exchange) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from pounce import forks
+from pounce import ending, forks
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import LoopName
 from pounce.loggers import identity
@@ -49,7 +49,8 @@ class AsyncPool:
         """For how many seconds the loop has not turned; ask regularly, for asking makes it tell."""
         if self._turned >= self._asked:
             self._asked = now
-            self._loop.call_soon_threadsafe(self._turn, now)
+            with suppress(RuntimeError):  # it has ended, as `alive` will tell
+                self._loop.call_soon_threadsafe(self._turn, now)
             return 0.0
         return now - self._asked
 
@@ -71,7 +72,7 @@ class AsyncPool:
 
     def _run(self) -> None:
         identity.set(self._identity)
-        with forks.guarding(self._loop), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+        with forks.guarding(self._loop), ending.running(self._loop) as runner:
             runner.run(self._live())
 
     async def _live(self) -> None:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from pounce import forks, log
+from pounce import ending, forks, log
 from pounce.channel import (
     Channel,
     ChannelClosed,
+    Done,
     Drain,
     Failed,
     Leaving,
@@ -108,7 +109,7 @@ class LoopWorker(ABC):
         log.identify(self.assignment.generation, self.assignment.slot)
         with (
             forks.guarding(self.loop, self.descriptors),
-            asyncio.Runner(loop_factory=lambda: self.loop) as runner,
+            ending.running(self.loop) as runner,
         ):
             # Modules may ask for the loop while they are imported, which happens before it runs.
             asyncio.set_event_loop(runner.get_loop())
@@ -198,6 +199,8 @@ class LoopWorker(ABC):
                 self.tick(self.loop.time())
         finally:
             self.loop.remove_reader(self._channel.fileno())
+        with contextlib.suppress(ChannelClosed):
+            self._channel.send(Done())
         return 0
 
     async def _completes(self, step: Coroutine[Any, Any, None]) -> bool:

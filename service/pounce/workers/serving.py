@@ -110,6 +110,7 @@ class ServingWorker(LoopWorker):
     def _stop_pool(self) -> None:
         if self._pool is not None:
             self._pool.stop()
+            self._pool = None
 
     @abstractmethod
     def attach(self, context: ServerContext) -> None:
