@@ -18,7 +18,6 @@ from pounce.cli import COMMANDS, pounce
 from pounce.cli.arguments import ConfiguredCommand
 from pounce.cli.serve import serve
 from pounce.config import SECTIONS, ServerConfig
-from pounce.kinds import toml
 from pounce.options import Option, Records, options
 
 MANUAL = Path(__file__).parent / "man"
@@ -144,7 +143,7 @@ def default(option: Option) -> str:
     if option.required:
         return "It has no default."
     empty = option.default in ("", ()) or option.default == {}
-    return "" if empty else f"Default: {escape(toml(option.default))}."
+    return "" if empty else f"Default: {escape(option.kind.write(option.default))}."
 
 
 def sections() -> Iterator[tuple[str, list[Option]]]:

@@ -6,12 +6,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from pounce.cpus import available_cpus
+from pounce.durations import Duration
 from pounce.kinds import (
     Boolean,
     Choice,
     FilePath,
     Integer,
-    Seconds,
     Text,
     Texts,
     TrustedPeer,
@@ -161,7 +161,7 @@ class ServerConfig:
         "crashed workers replaced within restart_window before the service gives up",
     )
     restart_window: float = option(
-        "workers", Seconds(), 60.0, "the time in which max_restarts are counted"
+        "workers", Duration(), 60.0, "the time in which max_restarts are counted"
     )
     max_requests: int = option(
         "workers",
@@ -192,23 +192,23 @@ class ServerConfig:
     )
 
     keep_alive_timeout: float = option(
-        "timeouts", Seconds(), 75.0, "how long an idle connection is kept open"
+        "timeouts", Duration(), 75.0, "how long an idle connection is kept open"
     )
     header_timeout: float = option(
-        "timeouts", Seconds(), 30.0, "how long a client may take to send a request's head"
+        "timeouts", Duration(), 30.0, "how long a client may take to send a request's head"
     )
     body_timeout: float = option(
-        "timeouts", Seconds(), 30.0, "how long a client may pause within a request's body"
+        "timeouts", Duration(), 30.0, "how long a client may pause within a request's body"
     )
     write_timeout: float = option(
-        "timeouts", Seconds(), 60.0, "how long a client may pause in reading a response"
+        "timeouts", Duration(), 60.0, "how long a client may pause in reading a response"
     )
     startup_timeout: float = option(
-        "timeouts", Seconds(), 60.0, "how long a worker may take until it is ready"
+        "timeouts", Duration(), 60.0, "how long a worker may take until it is ready"
     )
     shutdown_timeout: float = option(
         "timeouts",
-        Seconds(),
+        Duration(),
         30.0,
         "how long each worker may finish requests at a stop",
         details="It is also what handlers get to end after a reload, once reload_timeout is over "
@@ -216,18 +216,18 @@ class ServerConfig:
     )
     event_stream_timeout: float = option(
         "timeouts",
-        Seconds(),
+        Duration(),
         2.0,
         "how long event streams (text/event-stream) that GET has asked for may go on at a stop",
         details="Then they end as if their clients had left, who open them again by themselves. "
         "Others are finished like any response, within shutdown_timeout.",
     )
     reload_timeout: float = option(
-        "timeouts", Seconds(), 60.0, "how long old workers may finish requests after a reload"
+        "timeouts", Duration(), 60.0, "how long old workers may finish requests after a reload"
     )
     worker_timeout: float = option(
         "timeouts",
-        Seconds(1.0),  # a worker's heart beats twice a second
+        Duration(1.0),  # a worker's heart beats twice a second
         30.0,
         "how long a worker's event loop may be stuck before it is replaced",
         details="Where execution is sync, also how long a thread may be on one request: then "
@@ -325,10 +325,10 @@ class ServerConfig:
         "websocket_max_size bytes may always be held.",
     )
     websocket_ping_interval: float = option(
-        "websocket", Seconds(), 20.0, "how long a client may be silent until it is sent a ping"
+        "websocket", Duration(), 20.0, "how long a client may be silent until it is sent a ping"
     )
     websocket_ping_timeout: float = option(
-        "websocket", Seconds(), 20.0, "how long a client may then be silent until it is given up"
+        "websocket", Duration(), 20.0, "how long a client may then be silent until it is given up"
     )
     websocket_compression: bool = option(
         "websocket",

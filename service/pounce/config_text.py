@@ -1,5 +1,6 @@
 """The configuration as text for people: a commented template, and the effective values."""
 
+import re
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from types import MappingProxyType
@@ -44,13 +45,15 @@ def _comment(option: Option) -> Iterator[str]:
     summary = option.summary[0].upper() + option.summary[1:]
     allowed = option.kind.allowed
     text = f"{summary}: {allowed}. {option.details}".rstrip()
-    yield from wrap(text, width=88, initial_indent="# ", subsequent_indent="# ")
+    text = re.sub(r'(?<=")(\d+) ', "\\1\N{NO-BREAK SPACE}", text)  # "30 s" stays on one line
+    for line in wrap(text, width=88, initial_indent="# ", subsequent_indent="# "):
+        yield line.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _assignment(option: Option, chosen: Mapping[str, Any]) -> str:
     if option.key in chosen:
-        return f"{option.key} = {toml(chosen[option.key])}"
-    return f"#{option.key} = {toml(option.default)}"
+        return f"{option.key} = {option.kind.write(chosen[option.key])}"
+    return f"#{option.key} = {option.kind.write(option.default)}"
 
 
 def _tables(option: Option, chosen: Any) -> Iterator[str]:
@@ -60,8 +63,9 @@ def _tables(option: Option, chosen: Any) -> Iterator[str]:
             yield f"{mark}[[{option.key}]]"
             for each in options(option.kind.owner):
                 value = getattr(record, each.key)
+                written = each.kind.write(value)
                 yield from _comment(each)
-                yield f"{'#' if value == each.default else mark}{each.key} = {toml(value)}"
+                yield f"{'#' if value == each.default else mark}{each.key} = {written}"
     else:
         yield f"{mark}[{option.key}]"
         for name, value in (chosen or {}).items():
@@ -90,14 +94,14 @@ def rows(settings: Settings) -> Iterator[Row]:
             yield from _record_rows(settings, option, value)
         else:
             source = settings.source(option.key)
-            yield Row(option.key, toml(value), option.kind.unit, source)
+            yield Row(option.key, option.kind.write(value), option.kind.unit, source)
 
 
 def _record_rows(settings: Settings, option: Option, records: tuple[object, ...]) -> Iterator[Row]:
     for index, record in enumerate(records):
         for each in options(type(record)):
             steps = (option.key, index, each.key)
-            value = toml(getattr(record, each.key))
+            value = each.kind.write(getattr(record, each.key))
             yield Row(dotted(steps), value, each.kind.unit, settings.source(*steps))
 
 

@@ -76,6 +76,10 @@ class Kind(ABC, Generic[T]):
         """Combine a file's value with the command line's, which has precedence."""
         return above
 
+    def write(self, value: T) -> str:
+        """Write *value* as TOML that `check` takes."""
+        return toml(value)
+
     def refuse(self, value: object) -> Invalid:
         """Say that *value* is not allowed."""
         return Invalid(Problem(f"found {found(value)}, expected {self.allowed}"))
@@ -102,33 +106,6 @@ class Integer(Kind[int]):
 
     def _read(self, words: tuple[str, ...]) -> object:
         return int(words[-1])
-
-
-class Seconds(Kind[float]):
-    """A duration.
-
-    The least, unless an option says more, is what epoll_wait(2) can wait; the most, a week, is
-    below what it can.
-    """
-
-    metavar = "SECONDS"
-    unit = "seconds"
-    maximum = 604_800
-
-    def __init__(self, minimum: float = 0.001) -> None:
-        self.minimum = minimum
-        self.allowed = f"a number from {minimum} to {self.maximum} {self.unit}"
-
-    def check(self, value: object) -> float:
-        """Accept int and float, but not bool, infinity or nan (which no comparison is true of)."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.refuse(value)
-        if not self.minimum <= value <= self.maximum:
-            raise self.refuse(value)
-        return float(value)
-
-    def _read(self, words: tuple[str, ...]) -> object:
-        return float(words[-1])
 
 
 class Boolean(Kind[bool]):

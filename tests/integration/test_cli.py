@@ -164,7 +164,7 @@ def test_config_shows_values_and_sources(tmp_path: Path) -> None:
         ["listen[0].address", '":80"', "command line --bind"],
         ["environment.A", '"1"', "command line --env"],
         ["directory", f'"{tmp_path}/code"', "command line --directory"],
-        ["body_timeout", "30", "seconds", "default"],
+        ["body_timeout", '"30 s"', "default"],
     ):
         assert row in shown
 

@@ -136,7 +136,10 @@ REFUSED = [
     (
         "body_timeout",
         math.nan,
-        "body_timeout: found nan, expected a number from 0.001 to 604800 seconds",
+        (
+            "body_timeout: found nan, expected seconds or "
+            'a duration such as "500 ms", "30 s", "5 min" or "2 h", from 1 ms to 7 d'
+        ),
     ),
     ("body_timeout", math.inf, None),
     ("body_timeout", 0, None),
@@ -218,6 +221,8 @@ def test_a_refused_long_value_is_shortened() -> None:
 PARSED = [
     ("workers", ("3", "4"), 4),
     ("keep_alive_timeout", ("1e2",), 100.0),
+    ("keep_alive_timeout", ("75",), 75.0),
+    ("keep_alive_timeout", ("5 min",), 300.0),
     ("server_header", ("false",), False),
     ("forwarded_allow", ("unix", "::1"), ("unix", "::1")),
     ("environment", ("A=1", "B=x=y", "C="), {"A": "1", "B": "x=y", "C": ""}),
@@ -240,6 +245,7 @@ REFUSED_WORDS = [
     ("workers", "1.5"),
     ("body_timeout", "nan"),
     ("body_timeout", "soon"),
+    ("body_timeout", "0"),
     ("server_header", "maybe"),
     ("environment", "=1"),
     ("environment", "A"),

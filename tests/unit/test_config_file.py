@@ -68,6 +68,8 @@ def test_a_complete_file(tmp_path: Path) -> None:
     )
 
 
+DURATION = 'seconds or a duration such as "500 ms", "30 s", "5 min" or "2 h", from 1 ms to 7 d'
+
 PROBLEMS = [
     ("wrokers = 1", "1: wrokers: unknown key; did you mean workers?"),
     ("\nlog-level = 1", "2: log-level: unknown key; did you mean log_level?"),
@@ -77,14 +79,15 @@ PROBLEMS = [
     ),
     (
         'app = "a:b"\nstartup_timeout = 0 # no',
-        "2: startup_timeout: found 0, expected a number from 0.001 to 604800 seconds",
+        f"2: startup_timeout: found 0 (this cannot be off), expected {DURATION}",
     ),
     (
         "startup_timeout = 1979-05-27",
-        (
-            "1: startup_timeout: found 1979-05-27 (a date or time), "
-            "expected a number from 0.001 to 604800 seconds"
-        ),
+        f"1: startup_timeout: found 1979-05-27 (a date or time), expected {DURATION}",
+    ),
+    (
+        'keep_alive_timeout = "5 min"\nreload_timeout = "30 parsecs"',
+        f'2: reload_timeout: found "30 parsecs", expected {DURATION}',
     ),
     (
         'app = """\na:\n"""\nworkers = 1',

@@ -52,7 +52,7 @@ def test_rows_tell_value_unit_and_source(tmp_path: Path) -> None:
         ('environment."A.B"', '"1"', "", f"{path}:2"),
         ("listen[0].address", '":80"', "", f"{path}:4"),
         ("listen[0].name", '""', "", "default"),
-        ("body_timeout", "2.5", "seconds", "command line --body-timeout"),
+        ("body_timeout", '"2.5 s"', "", "command line --body-timeout"),
         ("max_header_size", "65536", "bytes", "default"),
         ("server_header", "true", "", "default"),
     }

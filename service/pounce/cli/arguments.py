@@ -102,7 +102,7 @@ def _completer(
 
 def _help(option: Option) -> str:
     again = " May be repeated." if option.kind.repeatable else ""
-    default = f" [default: {toml(option.default)}]" if option.default else ""
+    default = f" [default: {option.kind.write(option.default)}]" if option.default else ""
     return f"{option.summary[0].upper()}{option.summary[1:]}.{again}{default}"
 
 
