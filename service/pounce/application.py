@@ -23,13 +23,15 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Served:
     """An application by the interfaces that it is called by; *asgi* may stand beside *sync*.
 
-    *in_threads* is whether requests are answered by threads that run blocking code.
+    *in_threads* is whether requests are answered by threads that run blocking code. *apart*
+    stands for *asgi* on every loop but its own, where it has one loop for all workers.
     """
 
     asgi: ASGIApp | None = None
     wsgi: WSGIApplication | None = None
     sync: SyncApp | None = None
     in_threads: bool = False
+    apart: ASGIApp | None = None
 
     @property
     def kind(self) -> str:

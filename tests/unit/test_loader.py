@@ -10,13 +10,14 @@ import pytest
 
 LOAD = """
 import json, os, sys
-from pounce.asgi.loader import load_application
+from pounce.asgi.loader import find_application
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
 
 def load(app, directory, afresh=False, **more):
     try:
-        return load_application(ServerConfig(app=app, directory=directory, **more), afresh=afresh)
+        config = ServerConfig(app=app, directory=directory, **more)
+        return find_application(config, afresh=afresh)()
     except PounceError as error:
         answer = {"error": error.message, "hint": error.hint, "status": error.exit_code}
         print(json.dumps(answer))

@@ -43,7 +43,7 @@ def assignment() -> Iterator[Assignment]:
 def test_the_heart_goes_on_beating_after_an_error(
     assignment: Assignment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker = Stumbling(assignment, Served)
+    worker = Stumbling(assignment, lambda: Served)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:

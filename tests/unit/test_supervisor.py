@@ -72,6 +72,14 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class WithoutLifespan(Application):
+    """One whose requests are answered in the loops of their workers."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await super().__call__(scope, receive, send)
+
+
 @contextmanager
 def running(
     application: Application, listener: socket.socket | None = None
@@ -349,7 +357,7 @@ def test_it_runs_only_once() -> None:
 
 
 def test_a_thread_that_hung_gives_back_what_it_had_when_it_ends_after_all() -> None:
-    application = Application()
+    application = WithoutLifespan()
     listener = socket.create_server(("127.0.0.1", 0))
     with running(application, listener) as (supervisor, story), ExitStack() as stack:
         story.wait_for(ready(1))

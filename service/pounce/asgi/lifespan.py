@@ -44,6 +44,11 @@ class Lifespan:
         self._failure = ""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the application has a lifespan, and its startup is complete."""
+        return self._phase is _Phase.RUNNING
+
     async def startup(self) -> None:
         """Run the application's startup; raises ApplicationError if it fails."""
         if self._mode == "off":

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, cast
@@ -23,15 +24,23 @@ _entered: list[str] = []
 _found: set[str] = set()
 
 
-def load_application(config: ServerConfig, *, afresh: bool = False) -> object:
+def load_application(config: ServerConfig) -> object:
+    """Import ``config.app`` as `find_application` does; the application."""
+    return find_application(config)()
+
+
+def find_application(config: ServerConfig, *, afresh: bool = False) -> Callable[[], object]:
     """Import ``config.app`` in this process, in its directory and with its environment.
 
     *afresh* imports again what was imported before, from this directory or an earlier one, as
     the next generation of a process that lives on needs it.
 
     The application is "module:attribute", or "module:factory()" where the factory takes no
-    arguments. Raises ConfigError if the directory or the reference is unusable, and
-    ApplicationError, with the traceback, if the import fails.
+    arguments. The result returns it: the same one at each call, or the factory's next one. It
+    raises ApplicationError, with the traceback, if the factory fails.
+
+    Raises ConfigError if the directory or the reference is unusable, and ApplicationError, with
+    the traceback, if the import fails.
     """
     module_name, attribute, is_factory = _parse(config.app)
     if not _entered:
@@ -44,10 +53,8 @@ def load_application(config: ServerConfig, *, afresh: bool = False) -> object:
     # needs importlib.metadata, which is imported above so that no forked worker spends time on it.
     importlib.invalidate_caches()
     module = _import(module_name)
-    application = _resolve(module, attribute, config.app)
-    if is_factory:
-        application = _call(application, config.app)
-    return application
+    found = _resolve(module, attribute, config.app)
+    return partial(_call, found, config.app) if is_factory else lambda: found
 
 
 def enter_directory(directory: str) -> None:

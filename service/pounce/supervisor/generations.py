@@ -192,8 +192,11 @@ class Generations:
             # A replacement that failed, and whose slot is still held, or will be filled again.
             self._emit(WorkerFailed(*worker.identity, failure.reason))
         elif worker.is_host and generation.state is GenerationState.SERVING:
-            # What it loaded is still there; only the lifespan's shutdown will be missed.
+            # What it loaded is still there; often only the lifespan's shutdown will be missed.
             self._emit(WorkerCrashed(*worker.identity, failure.reason, respawn_in=None))
+            if generation.host is not None and generation.host.runs_application:
+                reason = "the application's event loop has ended or hangs; start the service anew"
+                self._tell(ServiceInput.EXHAUSTED, PounceError(reason))
         else:
             was_ready = worker.ready_at is not None
             self._lose(generation, worker.identity, failure, was_ready=was_ready)

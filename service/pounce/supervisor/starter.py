@@ -83,10 +83,8 @@ class Starter:
 
     def _create_worker(self, assignment: Assignment, host: LifespanHost | None) -> ServingWorker:
         """A worker that loads the application, or shares what its generation's *host* loaded."""
-        application = self._application.shared_by(host) if host else self._application
+        worker = self._application.worker(assignment, host)
         state = host.state if host else self._lifespan_state
-        make = application.h3_worker if assignment.mail else application.worker
-        worker = make(assignment)
         if state is not None:
             worker.set_lifespan_state(state)
         return worker

@@ -4,12 +4,13 @@ A worker loads the application itself, where it runs: the supervisor only passes
 load.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from pounce.application import App, Served, as_served
-from pounce.asgi.loader import load_application
+from pounce.asgi.loader import find_application
 from pounce.config import ServerConfig
 from pounce.http3.tokens import SECRET_SIZE
 from pounce.sync_app import SyncApp
@@ -65,40 +66,38 @@ class Application:
     """What is to be served: an object, or the path it is to be imported from.
 
     With a *path*, or with neither and ``config.app``, each process worker and each generation
-    of threads imports it afresh. *sync_app* comes before it. *served* is what was loaded
-    already.
+    of threads imports it afresh. *sync_app* comes before it.
     """
 
     app: App | None
     path: str | None
     sync_app: SyncApp | None = None
-    served: Served | None = None
 
-    def load(self, config: ServerConfig, *, afresh: bool = False) -> Served:
-        """Import it, or take the object; *afresh* forgets what was imported of it before."""
-        if self.served is not None:
-            return self.served
+    def load(self, config: ServerConfig) -> Served:
+        """Import it, or take the object."""
+        return self.find(config)()
+
+    def find(self, config: ServerConfig, *, afresh: bool = False) -> Callable[[], Served]:
+        """Import it, or take the object; *afresh* forgets what was imported of it before.
+
+        The result returns the application: a factory's next one at each call.
+        """
         if self.path is not None:
             config = replace(config, app=self.path)
         loads = self.path is not None or (self.app is None and (config.app or not self.sync_app))
-        app = load_application(config, afresh=afresh) if loads else self.app
-        return as_served(app, self.sync_app, config)
+        make = find_application(config, afresh=afresh) if loads else lambda: self.app
+        return lambda: as_served(make(), self.sync_app, config)
 
-    def worker(self, assignment: Assignment) -> Worker:
-        """A worker that imports the application itself."""
-        return Worker(assignment, partial(self.load, assignment.config))
-
-    def h3_worker(self, assignment: Assignment) -> ServingWorker:
-        """A worker for HTTP/3 that imports the application itself."""
+    def worker(self, assignment: Assignment, host: LifespanHost | None = None) -> ServingWorker:
+        """A worker that imports the application itself, or serves what *host* has loaded."""
+        load = host.give if host else partial(self.load, assignment.config)
+        if not assignment.mail:
+            return Worker(assignment, load)
         # Only here: aioquic, which it needs, is not to be had everywhere.
         from pounce.workers.h3_worker import H3Worker
 
-        return H3Worker(assignment, partial(self.load, assignment.config))
+        return H3Worker(assignment, load)
 
     def lifespan_host(self, assignment: Assignment) -> LifespanHost:
-        """What imports it and runs its lifespan for a generation of threads."""
-        return LifespanHost(assignment, partial(self.load, assignment.config, afresh=True))
-
-    def shared_by(self, host: LifespanHost) -> "Application":
-        """What *host* has loaded, for the workers of its generation."""
-        return replace(self, served=host.served)
+        """What imports it, and runs its lifespan, for a generation of threads."""
+        return LifespanHost(assignment, partial(self.find, assignment.config, afresh=True))

@@ -1,9 +1,4 @@
-"""The event loop of an ASGI application whose worker answers in threads.
-
-It runs what cannot block one of those: WebSockets, and the requests that a SyncApp leaves. The
-worker's own loop could do that as well, and at less cost for each message; but what computes
-there, or blocks, would keep all clients and threads waiting meanwhile.
-"""
+"""ASGI applications that run on another loop than their requests come from."""
 
 import asyncio
 import threading
@@ -18,12 +13,37 @@ from pounce.loggers import identity
 from pounce.workers.loops import new_event_loop
 
 
-class AsyncPool:
-    """Runs *app* on a *loop* in a thread of its own, and stands for it on any other loop."""
+class Apart:
+    """Runs *app* on *loop*, which turns in another thread, and stands for it on any other loop."""
+
+    def __init__(self, app: ASGIApp, loop: asyncio.AbstractEventLoop) -> None:
+        self._app = app
+        self._loop = loop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the application there, with what receives and sends here."""
+        here = asyncio.get_running_loop()
+        await _on(self._loop, self._call(scope, _across(here, receive), _across(here, send)))
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with forks.confined():
+                await self._app(scope, receive, send)
+        except SystemExit as error:
+            # asyncio ends the whole loop when a task raises it: one request must not.
+            raise RuntimeError(f"the application raised {error!r}") from error
+
+
+class AsyncPool(Apart):
+    """The event loop of an ASGI application whose worker answers in threads.
+
+    It runs what cannot block one of those: WebSockets, and the requests that a SyncApp leaves.
+    The worker's own loop could do that as well, and at less cost for each message; but what
+    computes there, or blocks, would keep all clients and threads waiting meanwhile.
+    """
 
     def __init__(self, app: ASGIApp, loop: LoopName, name: str) -> None:
-        self._app = app
-        self._loop = new_event_loop(loop)
+        super().__init__(app, new_event_loop(loop))
         self._ended = asyncio.Event()
         self._turned = 0.0
         self._asked = 0.0
@@ -53,19 +73,6 @@ class AsyncPool:
                 self._loop.call_soon_threadsafe(self._turn, now)
             return 0.0
         return now - self._asked
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application there, with what receives and sends here."""
-        here = asyncio.get_running_loop()
-        await _on(self._loop, self._call(scope, _across(here, receive), _across(here, send)))
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with forks.confined():
-                await self._app(scope, receive, send)
-        except SystemExit as error:
-            # asyncio ends the whole loop when a task raises it: one request must not.
-            raise RuntimeError(f"the application raised {error!r}") from error
 
     def _turn(self, asked: float) -> None:
         self._turned = asked

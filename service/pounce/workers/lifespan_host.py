@@ -1,40 +1,77 @@
-"""The thread in which a generation's lifespan runs when its workers are threads."""
+"""The thread that loads the application for a generation whose workers are threads."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pounce.application import Served
 from pounce.asgi.lifespan import Lifespan
+from pounce.asgi.startup import Startup
+from pounce.asgi.types import ASGIApp
+from pounce.errors import ApplicationError
 from pounce.interpreter import noticing_the_lock
 from pounce.loggers import get_logger
+from pounce.workers.async_pool import Apart
 from pounce.workers.base import Assignment, LoopWorker
 
 logger = get_logger("pounce.worker")
 
+_MOST_TOLD = 3
+
+_ONE_LOOP = (
+    "one event loop runs the application's code for all worker threads: its lifespan %s, and "
+    "what one loop has made does not work in another. For a loop in each worker, keep it in "
+    'scope["state"] alone (Starlette, FastAPI: `yield {"pool": pool}`), or name a factory, '
+    '"module:make()"; or set worker_mode = "process"'
+)
+
 
 class LifespanHost(LoopWorker):
-    """Imports the application and runs its lifespan once for all threads of a generation.
+    """Imports the application once for all threads of a generation.
 
-    When it is ready, `served` and `state` are for the generation's workers. It ends, with the
-    lifespan's shutdown, when it is told to drain: after the last of them.
+    When it is ready, `give` and `state` are for the generation's workers. It ends, with the
+    lifespan's shutdown, when it is told to drain: after the last of them. *find* imports the
+    application, and returns what makes it.
     """
 
-    def __init__(self, assignment: Assignment, load: Callable[[], Served]) -> None:
+    served: Served
+
+    def __init__(self, assignment: Assignment, find: Callable[[], Callable[[], Served]]) -> None:
         super().__init__(assignment)
-        self._load = load
-        self._mode = self.config.lifespan
+        self._find = find
+        self._made: list[Served] = []
+        self._make: Callable[[], Served] | None = None
         self._lifespan: Lifespan | None = None
-        self.state: dict[str, Any] = {}
+        self._given = False
+        self.state: dict[str, Any] | None = None
+        """The lifespan's; None where each worker is to run a lifespan of its own."""
+
+    @property
+    def runs_application(self) -> bool:
+        """Whether the application runs on this loop, for all workers."""
+        return self.served.apart is not None
 
     def set_lifespan_state(self, state: dict[str, Any]) -> None:
         """Use *state*, of a lifespan that runs elsewhere; call it before `run`."""
         self.state = state
-        self._mode = "off"
+        self._given = True
+
+    def give(self) -> Served:
+        """The application for one worker, in whose thread this is called; raises PounceError."""
+        if self._make is None:
+            return self.served
+        with suppress(IndexError):
+            return self._made.pop()
+        return self._make()
 
     def load(self) -> None:
         """Import the application."""
         with noticing_the_lock() as said:
-            self.served = self._load()
+            make = self._find()
+            self.served = make()
+            if self.served.asgi is not None and not self.served.wsgi:
+                self._make_another(make)
         for each in said:
             logger.warning(
                 "workers take turns from now on: %s Or use a version of the module that supports "
@@ -42,11 +79,46 @@ class LifespanHost(LoopWorker):
                 each,
             )
 
+    def _make_another(self, make: Callable[[], Served]) -> None:
+        """See whether *make* is a factory, which makes one for each worker."""
+        try:
+            another = make()
+        except ApplicationError as error:
+            logger.info(
+                "all worker threads share one application, for a second failed: %s", error.message
+            )
+            return
+        if another.asgi is not self.served.asgi:
+            self._make, self._made = make, [another, self.served]
+
     async def start(self) -> None:
-        """Run the lifespan's startup."""
-        if self.served.asgi is not None:
-            self._lifespan = Lifespan(self.served.asgi, self._mode, self.state)
+        """Run the lifespan's startup, unless that is each worker's own matter."""
+        app = self.served.asgi
+        if self._given or self._make is not None:
+            return
+        self.state = {}
+        if app is not None:
+            startup = Startup(app)
+            self._lifespan = Lifespan(startup, self.config.lifespan, self.state)
             await self._lifespan.startup()
+            if self._lifespan.is_running:
+                await self._find_place(app, startup, self._lifespan)
+
+    async def _find_place(self, app: ASGIApp, startup: Startup, lifespan: Lifespan) -> None:
+        """Decide where the application runs, by where its lifespan keeps what it makes."""
+        if startup.kept:
+            more = " and more" if len(startup.kept) > _MOST_TOLD else ""
+            self._run_here(app, f"has set {', '.join(startup.kept[:_MOST_TOLD])}{more}")
+        elif startup.busy and not self.state:
+            self._run_here(app, 'has put nothing into scope["state"]')
+        elif self.state:
+            # This startup has shown that each worker can have its own.
+            self._lifespan, self.state = None, None
+            await lifespan.shutdown()
+
+    def _run_here(self, app: ASGIApp, why: str) -> None:
+        logger.warning(_ONE_LOOP, why)
+        self.served = replace(self.served, apart=Apart(app, self.loop))
 
     def serve(self) -> None:
         """Nothing: it has no listeners."""

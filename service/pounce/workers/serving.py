@@ -66,8 +66,8 @@ class ServingWorker(LoopWorker):
 
     async def start(self) -> None:
         """Run the lifespan's startup and attach the sockets."""
-        app = self.served.asgi
-        if self.served.in_threads and app is not None:
+        app = self.served.apart or self.served.asgi
+        if self.served.in_threads and app is not None and self.served.apart is None:
             app = self._pool = AsyncPool(app, self.config.loop, f"{self._name}-async")
             self._pool.start()
         try:
