@@ -18,7 +18,7 @@ from pounce.cli import COMMANDS, pounce
 from pounce.cli.arguments import ConfiguredCommand
 from pounce.cli.serve import serve
 from pounce.config import SECTIONS, ServerConfig
-from pounce.options import Option, Records, options
+from pounce.options import Option, Records, Table, flagged, members, options
 
 MANUAL = Path(__file__).parent / "man"
 DEVIATIONS = Path(__file__).parents[1] / "tests" / "conformance" / "DEVIATIONS.md"
@@ -82,17 +82,17 @@ def subcommands() -> Iterator[tuple[str, click.Command]]:
 
 def is_derived(command: click.Command, parameter: click.Option) -> bool:
     """Whether the flag is one of a configuration option, which several commands share."""
-    return isinstance(command, ConfiguredCommand) and parameter.name in OPTIONS
+    return isinstance(command, ConfiguredCommand) and parameter.name in FLAGGED
 
 
 def flags() -> Iterator[str]:
     """The flags of all configuration options, by section."""
     parameters = {each.name: each for each in serve.params}
-    for section, members in sections():
+    for section, chosen in sections(FLAGGED):
         yield f"## {section}"
         yield ""
-        for each in members:
-            parameter = parameters[each.key]
+        for each in chosen:
+            parameter = parameters[each.name]
             if isinstance(parameter, click.Option):
                 yield from flag(parameter)
 
@@ -108,23 +108,28 @@ def flag(parameter: click.Option) -> Iterator[str]:
 
 def keys() -> Iterator[str]:
     """The keys of the file, by section."""
-    for section, members in sections():
+    for section, chosen in sections(OPTIONS):
         yield f"## {section}"
         yield ""
-        for each in members:
+        for each in chosen:
             yield from key(each)
 
 
 def key(option: Option) -> Iterator[str]:
     """One key: what may be given, the default, what it means."""
-    records = isinstance(option.kind, Records)
-    yield f"*{escape(f'[[{option.key}]]' if records else option.key)}*"
+    yield f"*{escape(heading(option))}*"
     yield f"\t{escape(sentence(option.summary))}. Allowed: {escape(option.kind.allowed)}."
     yield "\t" + " ".join(filter(None, (default(option), escape(option.details)))).strip()
     yield ""
+    for each in members(option):
+        yield from ("\t" + line if line else line for line in key(each))
+
+
+def heading(option: Option) -> str:
+    """The key as a file has it, with a table's brackets."""
     if isinstance(option.kind, Records):
-        for each in options(option.kind.owner):
-            yield from ("\t" + line if line else line for line in key(each))
+        return f"[[{option.key}]]"
+    return f"[{option.key}]" if isinstance(option.kind, Table) else option.key
 
 
 def deviations() -> Iterator[str]:
@@ -142,14 +147,14 @@ def default(option: Option) -> str:
     """What holds where the key is not given."""
     if option.required:
         return "It has no default."
-    empty = option.default in ("", ()) or option.default == {}
+    empty = option.default in ("", ()) or option.default == {} or isinstance(option.kind, Table)
     return "" if empty else f"Default: {escape(option.kind.write(option.default))}."
 
 
-def sections() -> Iterator[tuple[str, list[Option]]]:
-    """The configuration's sections, each with its options."""
-    for section, heading in SECTIONS.items():
-        yield heading, [each for each in OPTIONS.values() if each.section == section]
+def sections(chosen: dict[str, Option]) -> Iterator[tuple[str, list[Option]]]:
+    """The configuration's sections, each with its *chosen* options."""
+    for section, name in SECTIONS.items():
+        yield name, [each for each in chosen.values() if each.section == section]
 
 
 def sentence(text: str) -> str:
@@ -163,6 +168,7 @@ def escape(text: str) -> str:
 
 
 OPTIONS = {each.key: each for each in options(ServerConfig)}
+FLAGGED = flagged(ServerConfig)
 
 
 if __name__ == "__main__":

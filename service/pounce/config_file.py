@@ -12,18 +12,14 @@ from typing import Any, NamedTuple
 
 import tomli
 
-from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
+from pounce.config import DEFAULT_LISTEN, ServerConfig
 from pounce.errors import ConfigError
 from pounce.kinds import Invalid, Steps
-from pounce.options import dotted, flagged, options, read
+from pounce.options import Option, dotted, flagged, members, options, read, shared_by_records
 
 CONFIG_DIRECTORY = Path("/etc/pounce")
 SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,23}")
 """The names a service may have: with "pounce-" before it, each is that of its user."""
-
-_OPTIONS = {option.key: option for option in options(ServerConfig)}
-_OF_LISTENERS = {option.key: option for option in flagged(Listen)}
-_FLAGGED = {**_OPTIONS, **_OF_LISTENERS}
 
 
 class ConfigFile:
@@ -55,20 +51,21 @@ class ConfigFile:
             first = number + 1
         return lines
 
-    def values(self) -> dict[str, Any]:
-        """The values of the options it sets; raises ConfigError with everything wrong."""
+    def values(self, owner: type[ServerConfig] = ServerConfig) -> dict[str, Any]:
+        """The values it gives to options of *owner*; raises ConfigError with everything wrong."""
+        known = _options(owner)
         try:
-            values = read(ServerConfig, self.data)
+            values = read(owner, self.data)
         except Invalid as invalid:
             problems = [(self._line(steps), steps, text) for text, steps in invalid.problems]
             raise ConfigError(
                 "\n".join(
-                    f"{self.path}:{line}: {dotted(steps)}: {text}{_misplaced(steps)}"
+                    f"{self.path}:{line}: {dotted(steps)}: {text}{_misplaced(steps, known)}"
                     for line, steps, text in sorted(problems, key=lambda problem: problem[0])
                 )
             ) from None
         base = self.path.absolute().parent
-        return {key: _OPTIONS[key].kind.resolve(value, base) for key, value in values.items()}
+        return {key: known[key].kind.resolve(value, base) for key, value in values.items()}
 
     def _line(self, steps: Steps) -> int:
         """The line of the innermost part of *steps* that is written in the file."""
@@ -95,7 +92,9 @@ class Settings:
     def source(self, *steps: str | int) -> str:
         """Say where the value at *steps* is from: a flag, ``file:line`` or ``default``."""
         if self._is_given(steps):
-            return f"command line {self.given[str(steps[0])].label}"
+            name = "_".join(str(step) for step in steps)  # that of a table's option
+            given = self.given.get(name) or self.given[str(steps[0])]
+            return f"command line {given.label}"
         if steps[0] == "listen" and steps[-1] in self.given_values:
             return f"command line {self.given[str(steps[-1])].label}"
         if self.file is not None and steps in self.file.lines:
@@ -113,19 +112,21 @@ class Settings:
 class Invocation:
     """What a command line asks for: a file, if any, options, and where relative paths start.
 
-    Kept for as long as the service runs: a reload loads it again.
+    Options are given by their names; *owner* declares them. Kept for as long as the service runs:
+    a reload loads it again.
     """
 
     path: Path | None
     given: Mapping[str, Given]
     directory: Path
+    owner: type[ServerConfig] = ServerConfig
 
     def load(self) -> Settings:
         """Read, check and merge everything; raises ConfigError with everything wrong."""
         file = ConfigFile(self.path) if self.path else None
         problems, values, given_values = [], {}, {}
         try:
-            values = file.values() if file else {}
+            values = file.values(self.owner) if file else {}
         except ConfigError as error:
             problems.append(error.message)
         try:
@@ -134,15 +135,18 @@ class Invocation:
             problems.append(error.message)
         if problems:
             raise ConfigError("\n".join(problems))
-        config = ServerConfig(**_merge(values, given_values))
+        config = self.owner(**_merge(_options(self.owner), values, given_values))
         return Settings(config, file, self.given, given_values)
 
     def _given_values(self) -> dict[str, Any]:
-        values, problems = {}, []
-        for key, (label, words) in self.given.items():
-            kind = _FLAGGED[key].kind
+        values: dict[str, Any] = {}
+        problems, known = [], flagged(self.owner)
+        for name, (label, words) in self.given.items():
+            option = known[name]
+            table = values.setdefault(option.table, {}) if option.table else values
             try:
-                values[key] = kind.resolve(kind.parse(*words), self.directory)
+                value = option.kind.parse(*words)
+                table[option.key] = option.kind.resolve(value, self.directory)
             except Invalid as invalid:
                 problems += [f"{label}: {problem.text}" for problem in invalid.problems]
         if problems:
@@ -150,13 +154,20 @@ class Invocation:
         return values
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _options(owner: type[ServerConfig]) -> dict[str, Option]:
+    return {option.key: option for option in options(owner)}
+
+
+def _merge(
+    known: Mapping[str, Option], below: Mapping[str, Any], above: Mapping[str, Any]
+) -> dict[str, Any]:
     """The file's values with the command line's, which have precedence."""
     values = dict(below)
-    for key in above.keys() & _OPTIONS.keys():
-        kind = _OPTIONS[key].kind
+    for key in above.keys() & known.keys():
+        kind = known[key].kind
         values[key] = kind.merge(values[key], above[key]) if key in values else above[key]
-    shared = {key: above[key] for key in above.keys() & _OF_LISTENERS.keys()}
+    of_listeners = {option.key for option in shared_by_records(known["listen"])}
+    shared = {key: above[key] for key in above.keys() & of_listeners}
     if shared:
         entries = values.get("listen") or (DEFAULT_LISTEN,)
         values["listen"] = tuple(replace(entry, **shared) for entry in entries)
@@ -222,8 +233,11 @@ def _places(value: object, at: Steps = ()) -> Iterator[Steps]:
             yield from _places(item, (*at, index))
 
 
-def _misplaced(steps: Steps) -> str:
+def _misplaced(steps: Steps, known: Mapping[str, Option]) -> str:
     """Explain a key that TOML has put into the table above it."""
-    if len(steps) > 1 and steps[-1] in _OPTIONS:
+    if len(steps) < 2:
+        return ""
+    own = {option.key for option in members(known[str(steps[0])])}
+    if steps[-1] in known.keys() - own:
         return f"; to set the option {steps[-1]}, write it above the first [table]"
     return ""

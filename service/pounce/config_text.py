@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from pounce.config import DEFAULT_LISTEN, SECTIONS, ServerConfig
 from pounce.config_file import Settings
-from pounce.kinds import Variables, toml
-from pounce.options import Option, Records, dotted, options
+from pounce.kinds import Steps, Variables, toml
+from pounce.options import Option, Records, Table, dotted, members, options
 
 _PREAMBLE = """\
 The configuration of one service. Every option is here with its default; to set one,
@@ -17,13 +17,15 @@ remove the # in front of it. The options of [tables] come last, as TOML wants it
 """
 
 
-def template(chosen: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """Write a TOML file that sets the *chosen* options and has every other one commented out.
+def template(
+    chosen: Mapping[str, Any] = MappingProxyType({}), owner: type[ServerConfig] = ServerConfig
+) -> str:
+    """Write a TOML file that sets the *chosen* options of *owner*; all others are commented out.
 
     A line that starts with ``#`` and no space is an option, so that removing those gives
     the defaults.
     """
-    plain = [each for each in options(ServerConfig) if not _is_table(each)]
+    plain = [each for each in options(owner) if not _is_table(each)]
     lines = [f"# {line}" for line in _PREAMBLE.splitlines()]
     for section, heading in SECTIONS.items():
         members = [each for each in plain if each.section == section]
@@ -31,14 +33,14 @@ def template(chosen: Mapping[str, Any] = MappingProxyType({})) -> str:
             lines += ["", f"# --- {heading} ---"]
         for each in members:
             lines += ["", *_comment(each), _assignment(each, chosen)]
-    for each in options(ServerConfig):
+    for each in options(owner):
         if _is_table(each):
             lines += ["", *_comment(each), *_tables(each, chosen.get(each.key))]
     return "\n".join(lines) + "\n"
 
 
 def _is_table(option: Option) -> bool:
-    return isinstance(option.kind, Variables | Records)
+    return isinstance(option.kind, Variables | Records | Table)
 
 
 def _comment(option: Option) -> Iterator[str]:
@@ -61,16 +63,22 @@ def _tables(option: Option, chosen: Any) -> Iterator[str]:
     if isinstance(option.kind, Records):
         for record in chosen or (DEFAULT_LISTEN,):
             yield f"{mark}[[{option.key}]]"
-            for each in options(option.kind.owner):
-                value = getattr(record, each.key)
-                written = each.kind.write(value)
-                yield from _comment(each)
-                yield f"{'#' if value == each.default else mark}{each.key} = {written}"
+            yield from _members(option, record, mark)
+    elif isinstance(option.kind, Table):
+        yield f"{mark}[{option.key}]"
+        yield from _members(option, option.kind.check(chosen or option.default), mark)
     else:
         yield f"{mark}[{option.key}]"
         for name, value in (chosen or {}).items():
             yield f"{dotted((name,))} = {toml(value)}"
         yield '# NAME = "value"'
+
+
+def _members(option: Option, table: object, mark: str) -> Iterator[str]:
+    for each in members(option):
+        value = getattr(table, each.key)
+        yield from _comment(each)
+        yield f"{'#' if value == each.default else mark}{each.key} = {each.kind.write(value)}"
 
 
 class Row(NamedTuple):
@@ -84,25 +92,27 @@ class Row(NamedTuple):
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Each value of *settings*: its name, the value as TOML, its unit, where it came from."""
-    for option in options(ServerConfig):
+    for option in options(type(settings.config)):
         value = getattr(settings.config, option.key)
         if isinstance(option.kind, Variables) and value:
             for name, text in value.items():
                 steps = (option.key, name)
                 yield Row(dotted(steps), toml(text), "", settings.source(*steps))
         elif isinstance(option.kind, Records) and value:
-            yield from _record_rows(settings, option, value)
+            for index, record in enumerate(value):
+                yield from _member_rows(settings, option, (option.key, index), record)
+        elif isinstance(option.kind, Table):
+            yield from _member_rows(settings, option, (option.key,), value)
         else:
             source = settings.source(option.key)
             yield Row(option.key, option.kind.write(value), option.kind.unit, source)
 
 
-def _record_rows(settings: Settings, option: Option, records: tuple[object, ...]) -> Iterator[Row]:
-    for index, record in enumerate(records):
-        for each in options(type(record)):
-            steps = (option.key, index, each.key)
-            value = each.kind.write(getattr(record, each.key))
-            yield Row(dotted(steps), value, each.kind.unit, settings.source(*steps))
+def _member_rows(settings: Settings, option: Option, at: Steps, table: object) -> Iterator[Row]:
+    for each in members(option):
+        steps = (*at, each.key)
+        value = each.kind.write(getattr(table, each.key))
+        yield Row(dotted(steps), value, each.kind.unit, settings.source(*steps))
 
 
 def table(settings: Settings) -> str:

@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One declared option. `key` is the field's name and the TOML key."""
+    """One declared option. `key` is the field's name and the TOML key; `table`, where it stands.
+
+    An empty `table` is the top of the file, or any table of an array.
+    """
 
     section: str
     kind: Kind[Any]
@@ -28,6 +31,12 @@ class Option:
     details: str
     key: str
     flag: str
+    table: str = ""
+
+    @property
+    def name(self) -> str:
+        """The option's name on the command line, where the key alone could be ambiguous."""
+        return f"{self.table}_{self.key}" if self.table else self.key
 
     @property
     def required(self) -> bool:
@@ -58,19 +67,41 @@ def required(section: str, kind: Kind[T], summary: str, *, details: str = "") ->
     return made
 
 
-def options(owner: type[Any]) -> tuple[Option, ...]:
-    """Every option that the dataclass *owner* declares, in order."""
-    return tuple(_named(each.metadata["option"], each.name) for each in fields(owner))
+def options(owner: type[Any], table: str = "") -> tuple[Option, ...]:
+    """Every option that the dataclass *owner* declares, in order; those of *table*, if given."""
+    return tuple(_named(each.metadata["option"], each.name, table) for each in fields(owner))
 
 
-def flagged(owner: type[Any]) -> tuple[Option, ...]:
-    """Those of a record's options that a flag of their own sets in every record."""
-    own = {each.name for each in fields(owner) if each.metadata["option"].flag}
-    return tuple(each for each in options(owner) if each.key in own)
+def members(option: Option) -> tuple[Option, ...]:
+    """The options of each table that *option* consists of; none where it is a plain option."""
+    if isinstance(option.kind, Table):
+        return options(option.kind.owner, option.key)
+    return options(option.kind.owner) if isinstance(option.kind, Records) else ()
 
 
-def _named(declared: Option, key: str) -> Option:
-    return replace(declared, key=key, flag=declared.flag or "--" + key.replace("_", "-"))
+def flagged(owner: type[Any]) -> dict[str, Option]:
+    """Every option that a flag sets, by its name.
+
+    Each option of a table has a flag. Of an array of tables, those whose declaration names a flag:
+    it sets them in every table.
+    """
+    declared = options(owner)
+    own = [members(each) if isinstance(each.kind, Table) else (each,) for each in declared]
+    shared = [shared_by_records(each) for each in declared]
+    return {each.name: each for group in (*own, *shared) for each in group}
+
+
+def shared_by_records(option: Option) -> list[Option]:
+    """Those options of an array of tables that a flag sets in every table."""
+    if not isinstance(option.kind, Records):
+        return []
+    own = {each.name for each in fields(option.kind.owner) if each.metadata["option"].flag}
+    return [each for each in members(option) if each.key in own]
+
+
+def _named(declared: Option, key: str, table: str) -> Option:
+    named = replace(declared, key=key, table=table)
+    return replace(named, flag=declared.flag or "--" + named.name.replace("_", "-"))
 
 
 def settle(instance: object) -> None:
@@ -120,30 +151,15 @@ def _unknown(key: str, known: list[str]) -> str:
     return f"unknown key; known are {', '.join(known)}"
 
 
-class Records(Kind[tuple[T, ...]], Generic[T]):
-    """An array of tables, each an *owner*; a command-line word gives the first key's value."""
+class Table(Kind[T], Generic[T]):
+    """One table, an *owner*. All its options have defaults, and flags: ``--TABLE-KEY``."""
 
-    repeatable = True
-
-    def __init__(self, owner: type[T], unique: str) -> None:
+    def __init__(self, owner: type[T]) -> None:
         self.owner = owner
-        self.unique = unique
-        self.metavar = options(owner)[0].kind.metavar
-        self.allowed = f"tables with the keys {', '.join(each.key for each in options(owner))}"
+        self.allowed = f"a table with the keys {', '.join(each.key for each in options(owner))}"
 
-    def check(self, value: object) -> tuple[T, ...]:
-        """Accept lists of tables and of the dataclass's instances, without duplicates."""
-        if not isinstance(value, list | tuple):
-            raise self.refuse(value)
-        records = tuple(collect(self._record, value))
-        self._refuse_duplicates(records)
-        return records
-
-    def _read(self, words: tuple[str, ...]) -> object:
-        first = options(self.owner)[0].key
-        return [{first: word} for word in words]
-
-    def _record(self, value: object) -> T:
+    def check(self, value: object) -> T:
+        """Accept a table and an instance of the dataclass."""
         if isinstance(value, self.owner):
             return value
         if not isinstance(value, Mapping):
@@ -154,16 +170,52 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
         except ConfigError as error:  # values that do not go together
             raise Invalid(Problem(error.message)) from None
 
-    def resolve(self, value: tuple[T, ...], base: Path) -> tuple[T, ...]:
-        """Resolve each option of each record."""
-        return tuple(self._resolve_record(record, base) for record in value)
-
-    def _resolve_record(self, record: T, base: Path) -> T:
+    def resolve(self, value: T, base: Path) -> T:
+        """Resolve each option."""
         resolved = {
-            each.key: each.kind.resolve(getattr(record, each.key), base)
+            each.key: each.kind.resolve(getattr(value, each.key), base)
             for each in options(self.owner)
         }
         return self.owner(**resolved)
+
+    def merge(self, below: T, above: Any) -> Any:
+        """Combine option by option; *above* is a mapping of the options that flags set.
+
+        The result is a mapping, which `check` has yet to accept: whether values go together shows
+        when all are known.
+        """
+        values = {each.key: getattr(below, each.key) for each in options(self.owner)}
+        kinds = {each.key: each.kind for each in options(self.owner)}
+        return values | {key: kinds[key].merge(values[key], above[key]) for key in above}
+
+
+class Records(Kind[tuple[T, ...]], Generic[T]):
+    """An array of tables, each an *owner*; a command-line word gives the first key's value."""
+
+    repeatable = True
+
+    def __init__(self, owner: type[T], unique: str) -> None:
+        self.owner = owner
+        self.record = Table(owner)
+        self.unique = unique
+        self.metavar = options(owner)[0].kind.metavar
+        self.allowed = f"tables with the keys {', '.join(each.key for each in options(owner))}"
+
+    def check(self, value: object) -> tuple[T, ...]:
+        """Accept lists of tables and of the dataclass's instances, without duplicates."""
+        if not isinstance(value, list | tuple):
+            raise self.refuse(value)
+        records = tuple(collect(self.record.check, value))
+        self._refuse_duplicates(records)
+        return records
+
+    def _read(self, words: tuple[str, ...]) -> object:
+        first = options(self.owner)[0].key
+        return [{first: word} for word in words]
+
+    def resolve(self, value: tuple[T, ...], base: Path) -> tuple[T, ...]:
+        """Resolve each option of each record."""
+        return tuple(self.record.resolve(record, base) for record in value)
 
     def _refuse_duplicates(self, records: tuple[T, ...]) -> None:
         seen: dict[object, int] = {}

@@ -1,19 +1,17 @@
 """The arguments that several subcommands share, derived from the declared options."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from pounce.cli.completion import complete_name
-from pounce.config import SECTIONS, Listen, ServerConfig
+from pounce.config import SECTIONS, ServerConfig
 from pounce.config_file import Given, Invocation, find
 from pounce.kinds import Boolean, Choice, FilePath, Kind, Texts, toml
-from pounce.options import Option, flagged, options
-
-_OPTIONS = {option.key: option for option in (*options(ServerConfig), *flagged(Listen))}
+from pounce.options import Option, flagged
 
 
 class ConfiguredCommand(click.Command):
@@ -22,20 +20,30 @@ class ConfiguredCommand(click.Command):
     Its function is called with them as one `Invocation`, beside its own parameters.
     """
 
+    owner: ClassVar[type[ServerConfig]] = ServerConfig
+    """What declares the options."""
+
     def __init__(self, name: str, *, params: list[click.Parameter], **attributes: Any) -> None:
-        super().__init__(name, params=[*_shared(), *params, *_flags()], **attributes)
+        self._options = flagged(self.owner)
+        flags = (_flag(option, option.flag) for option in self._options.values())
+        super().__init__(name, params=[*_shared(), *params, *flags], **attributes)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the function."""
         params = ctx.params
         target, path = params.pop("target"), params.pop("config_file")
-        words = {key: params.pop(key) for key in _OPTIONS}
-        params["invocation"] = _invocation(target, path, words)
+        given = {
+            name: _given(option, value)
+            for name, option in self._options.items()
+            if (value := params.pop(name)) not in (None, ())
+        }
+        path = _name_target(target, path, given)
+        params["invocation"] = Invocation(path, given, Path.cwd(), self.owner)
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the flags in the sections of the configuration."""
-        headings = {key: SECTIONS[option.section] for key, option in _OPTIONS.items()}
+        headings = {key: SECTIONS[option.section] for key, option in self._options.items()}
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -59,23 +67,18 @@ def _shared() -> Iterator[click.Parameter]:
     )
 
 
-def _flags() -> Iterator[click.Option]:
-    """One flag an option."""
-    return (_flag(option, option.flag) for option in _OPTIONS.values())
-
-
 def configuration_flag(key: str) -> click.Option:
     """The flag, named for the key itself, that gives the configuration's option *key*."""
-    return _flag(_OPTIONS[key], f"--{key}")
+    return _flag(flagged(ServerConfig)[key], f"--{key}")
 
 
 def _flag(option: Option, name: str) -> click.Option:
     """A flag. All are text to click: what is allowed is declared once, elsewhere."""
     if isinstance(option.kind, Boolean):
         pair = f"{name}/{_negative(option)}"
-        return click.Option([option.key, pair], default=None, help=_help(option))
+        return click.Option([option.name, pair], default=None, help=_help(option))
     return click.Option(
-        [option.key, name],
+        [option.name, name],
         type=str,
         multiple=option.kind.repeatable,
         metavar=option.kind.metavar,
@@ -110,10 +113,8 @@ def _negative(option: Option) -> str:
     return f"--no-{option.flag.removeprefix('--')}"
 
 
-def _invocation(target: str | None, path: Path | None, words: Mapping[str, Any]) -> Invocation:
-    given = {
-        key: _given(_OPTIONS[key], value) for key, value in words.items() if value not in (None, ())
-    }
+def _name_target(target: str | None, path: Path | None, given: dict[str, Given]) -> Path | None:
+    """Put *target* into *given* if it is an application; return the absolute path of the file."""
     if target and ":" in target:
         if "app" in given:
             raise click.UsageError("The application is given twice: as APP and by --app.")
@@ -122,7 +123,7 @@ def _invocation(target: str | None, path: Path | None, words: Mapping[str, Any])
         if path:
             raise click.UsageError("A file is given twice: by NAME and by --config.")
         path = find(target)
-    return Invocation(path and path.absolute(), given, Path.cwd())
+    return path and path.absolute()
 
 
 def _given(option: Option, value: bool | str | tuple[str, ...]) -> Given:

@@ -1,0 +1,196 @@
+"""One table of options, declared once: file, flags, template, manual and origins follow from it."""
+
+import re
+import runpy
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+import tomli
+from click.testing import CliRunner
+
+from pounce.cli.arguments import ConfiguredCommand
+from pounce.config import ServerConfig
+from pounce.config_file import Given, Invocation
+from pounce.config_text import rows, table, template
+from pounce.durations import Duration
+from pounce.errors import ConfigError
+from pounce.kinds import Boolean, FilePath, Text, Texts
+from pounce.options import Table, flagged, option, options, settle
+
+PATHS = Texts(Text(r"/\S*", "a path that begins with /", "PATH"))
+DOCUMENTS = Path(__file__).parents[2] / "packaging" / "documents.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A table of the tests' own."""
+
+    check: tuple[str, ...] = option("workers", PATHS, (), "the paths that have to be answered")
+    listen: str = option("workers", FilePath(), "", "the socket that tells of it")
+    canary: float = option(
+        "workers",
+        Duration(1.0, off=True),
+        0.0,
+        "how long one worker is tried first",
+        details="The others follow.",
+    )
+    rolling: bool = option("workers", Boolean(), False, "whether workers are replaced in turn")
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if self.rolling and self.canary:
+            raise ConfigError("canary: it does not go with rolling")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(ServerConfig):
+    """The configuration, and that table."""
+
+    deploy: Proof = option("workers", Table(Proof), Proof(), "what a new generation has to pass")
+
+
+class Command(ConfiguredCommand):
+    """A subcommand with that table's flags."""
+
+    owner = Config
+
+
+@click.command(cls=Command)
+def show(invocation: Invocation) -> None:
+    """Show the effective configuration."""
+    click.echo(table(invocation.load()), nl=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.toml"
+    path.write_text(
+        'workers = 2\n\n[deploy]\ncheck = ["/health"]\ncanary = "30 s"\nlisten = "shop.sock"\n'
+    )
+    return path
+
+
+def load(path: Path | None, **words: str) -> Config:
+    given = {name: Given(f"--{name}", (word,)) for name, word in words.items()}
+    config = Invocation(path, given, Path("/base"), Config).load().config
+    assert isinstance(config, Config)
+    return config
+
+
+def test_a_file_sets_a_tables_options(path: Path) -> None:
+    assert load(path).deploy == Proof(("/health",), f"{path.parent}/shop.sock", 30.0)
+    assert load(path).listen == ()
+    assert load(None).deploy == Config().deploy == Proof()
+    assert hash(load(path)) != hash(load(None))
+
+
+def test_flags_go_before_the_file_option_by_option(path: Path) -> None:
+    deploy = load(path, deploy_canary="1 min", deploy_listen="own.sock").deploy
+    assert deploy == Proof(("/health",), "/base/own.sock", 60.0)
+    assert load(None, deploy_check="/").deploy == Proof(("/",))
+
+
+PROBLEMS = [
+    ("[deploy]\n\nchek = 1", "3: deploy.chek: unknown key; did you mean check?"),
+    ("[deplyo]", "1: deplyo: unknown key; did you mean deploy?"),
+    (
+        'deploy.canary = "1 ms"',
+        f'1: deploy.canary: found "1 ms", expected {Duration(1.0, off=True).allowed}',
+    ),
+    (
+        '[deploy]\ncheck = [\n"/",\n"x"]',
+        '2: deploy.check[1]: found "x", expected a path that begins with /',
+    ),
+    ("[deploy]\nlisten = 1", "2: deploy.listen: found 1, expected a path"),
+    (
+        "[deploy]\nworkers = 1",
+        (
+            "2: deploy.workers: unknown key; known are check, listen, canary, rolling; "
+            "to set the option workers, write it above the first [table]"
+        ),
+    ),
+    ("[[deploy]]", f"1: deploy: found [{{}}] (a list), expected {Table(Proof).allowed}"),
+    ("\n[deploy]\nrolling = true\ncanary = 1", "2: deploy: canary: it does not go with rolling"),
+]
+
+
+@pytest.mark.parametrize(("text", "problem"), PROBLEMS)
+def test_a_tables_problem_has_its_line(text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.message == f"{path}:{problem}"
+
+
+def test_options_that_do_not_go_together_may_come_from_file_and_flag(path: Path) -> None:
+    with pytest.raises(ConfigError, match="deploy: canary: it does not go with rolling"):
+        load(path, deploy_rolling="true")
+    assert load(path, deploy_rolling="true", deploy_canary="0").deploy.rolling
+
+
+def test_each_option_of_a_table_knows_its_source(path: Path) -> None:
+    given = {"deploy_check": Given("--deploy-check", ("/a", "/b"))}
+    shown = set(rows(Invocation(path, given, Path("/"), Config).load()))
+    assert {
+        ("deploy.check", '["/a", "/b"]', "", "command line --deploy-check"),
+        ("deploy.canary", '"30 s"', "", f"{path}:5"),
+        ("deploy.listen", f'"{path.parent}/shop.sock"', "", f"{path}:6"),
+        ("deploy.rolling", "false", "", "default"),
+        ("listen", "[]", "", "default"),
+    } <= shown
+
+
+def test_a_commands_flags_set_a_tables_options(path: Path) -> None:
+    flags = ("--deploy-check", "/a", "--deploy-check", "/b", "--no-deploy-rolling")
+    outcome = CliRunner().invoke(show, ["--config", str(path), *flags])
+    assert outcome.exit_code == 0, outcome.output
+    shown = [re.split(r"\s+=\s|\s{2,}", line) for line in outcome.output.splitlines()]
+    for row in (
+        ["deploy.check", '["/a", "/b"]', "command line --deploy-check"],
+        ["deploy.rolling", "false", "command line --no-deploy-rolling"],
+        ["deploy.canary", '"30 s"', f"{path}:5"],
+    ):
+        assert row in shown
+    outcome = CliRunner().invoke(show, ["--deploy-check", "x"])
+    assert str(outcome.exception) == '--deploy-check: found "x", expected a path that begins with /'
+    assert "--deploy-canary DURATION" in CliRunner().invoke(show, ["--help"]).output
+
+
+def test_the_template_has_a_tables_options_commented_out(tmp_path: Path) -> None:
+    text = template(owner=Config)
+    assert tomli.loads(text) == {}
+    assert "# How long one worker is tried first: seconds" in text
+    assert "#[deploy]\n" in text
+    path = tmp_path / "all.toml"
+    path.write_text(re.sub(r"^#(?! )(?=.)", "", text, flags=re.MULTILINE))
+    assert tomli.loads(path.read_text())["deploy"] == {
+        "check": [],
+        "listen": "",
+        "canary": 0,
+        "rolling": False,
+    }
+    assert load(path).deploy == Proof()
+
+
+def test_the_template_sets_a_tables_chosen_options() -> None:
+    for chosen in (Proof(canary=90.0), {"canary": 90.0}):
+        text = template({"app": "shop:app", "deploy": chosen}, owner=Config)
+        assert tomli.loads(text) == {"app": "shop:app", "deploy": {"canary": "90 s"}}
+
+
+def test_the_manual_describes_a_table_and_its_options() -> None:
+    documents = runpy.run_path(str(DOCUMENTS))
+    [declared] = (each for each in options(Config) if each.key == "deploy")
+    page = "\n".join(documents["key"](declared)).replace("\\", "")
+    assert page.startswith("*[deploy]*\n\tWhat a new generation has to pass. Allowed: a table with")
+    assert "\n\t*canary*\n\t\tHow long one worker is tried first. Allowed: seconds or" in page
+    assert "\n\t\tDefault: 0. The others follow." in page
+
+
+@pytest.mark.parametrize("owner", [ServerConfig, Config])
+def test_no_two_options_have_the_same_flag(owner: type[ServerConfig]) -> None:
+    flags = [each.flag for each in flagged(owner).values()]
+    assert len(set(flags)) == len(flags)
