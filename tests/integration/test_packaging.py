@@ -156,6 +156,17 @@ def test_every_dependency_is_there_when_packages_are_built() -> None:
         assert f"BuildRequires:  {package}\n" in specification
 
 
+def test_the_packages_bring_what_is_optional_elsewhere() -> None:
+    project = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    _, control = (PROJECT / "debian/control").read_text().split("Package: python3-pounce\n")
+    specification = (PROJECT / "packaging/rpm/pounce.spec").read_text()
+    extras = project["optional-dependencies"]
+    for dependency in (*extras["http3"], *extras["systemd"]):
+        name = re.split(r"[>=<; ]", dependency)[0]
+        assert f" python3-{name.removesuffix('-python')},\n" in control
+        assert f"Requires:       python3dist({name})\n" in specification
+
+
 def test_every_module_is_there_when_the_installed_package_is_tested() -> None:
     control = (PROJECT / "debian/tests/control").read_text()
     [suite] = re.findall(r"Tests: suite\nDepends: (.*)", control)
