@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import sys
+import threading
 import traceback
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator
@@ -197,4 +198,22 @@ def _runs(frame: FrameType) -> bool:
     return current is not None
 
 
-os.register_at_fork(after_in_child=_detach)
+# Around fork(2), in the thread that forks.
+
+_held = threading.local()
+
+
+def _hold_signals() -> None:
+    """Have signals wait: one that comes before `_detach` would be the worker's, and lost."""
+    if _guarded:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _release_signals() -> None:
+    mask = vars(_held).pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_detach)
+os.register_at_fork(after_in_child=_release_signals)

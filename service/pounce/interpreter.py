@@ -1,4 +1,4 @@
-"""The interpreter's global lock: whether there is one, and who has switched it on."""
+"""The interpreter's global lock, and who has switched it on; who has replaced its modules."""
 
 import sys
 import warnings
@@ -8,6 +8,20 @@ from contextlib import contextmanager
 # What the interpreter says when it meets a module that does not declare itself safe
 # (https://docs.python.org/3/howto/free-threading-extensions.html).
 _SWITCHED_ON = "The global interpreter lock"
+
+
+# What a worker waits with. A library that makes one thread of many replaces these.
+_WAITS_WITH = ("socket", "select", "thread")
+
+
+def patched_by() -> str:
+    """Which library has replaced what event loops and threads wait with; "" where none has."""
+    gevent, eventlet = map(sys.modules.get, ("gevent.monkey", "eventlet.patcher"))
+    if gevent is not None and any(map(gevent.is_module_patched, (*_WAITS_WITH, "threading"))):
+        return "gevent"
+    if eventlet is not None and any(map(eventlet.is_monkey_patched, _WAITS_WITH)):
+        return "eventlet"
+    return ""
 
 
 def has_global_lock() -> bool:

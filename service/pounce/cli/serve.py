@@ -1,5 +1,7 @@
 """``pounce serve``: run a service in the foreground."""
 
+import faulthandler
+import io
 import sys
 from functools import partial
 
@@ -18,6 +20,7 @@ def serve(invocation: Invocation) -> None:
     for the file /etc/pounce/NAME.toml. Options given here go before the file's.
     """
     settings = prepare(invocation, sys.argv[1:])
+    _set_up_output()
     # Not needed, and not paid for, where another interpreter takes over.
     from pounce import ending, log
     from pounce.server import Server
@@ -32,3 +35,15 @@ def serve(invocation: Invocation) -> None:
         log.finish()
         ending.end_at_once(status, forked=False)
     sys.exit(status)
+
+
+def _set_up_output() -> None:
+    """Lose nothing that the application prints, nor the stacks of a crash in C.
+
+    Python writes by the block where standard output is no terminal: lines would come to the journal
+    late, and those of a worker that is killed never.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # None, where it was closed
+        sys.stdout.reconfigure(line_buffering=True)
+    if sys.stderr is not None:
+        faulthandler.enable()

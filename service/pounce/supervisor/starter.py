@@ -1,5 +1,6 @@
 """Making workers, and starting them as processes or threads."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -57,6 +58,8 @@ class Starter:
         def main() -> int:
             nonlocal worker
             raise_limit()
+            os.environ["POUNCE_WORKER"] = str(worker_name(assignment.slot))
+            os.environ["POUNCE_GENERATION"] = str(assignment.generation)
             try:
                 worker = self._create_worker(assignment, None)
                 status = worker.run()

@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import IO, Protocol
 
+from pounce import forks
+
 Main = Callable[[], int]
 InFlight = Callable[[], str]
 """Which requests a worker is on, one a line; called while it is stuck."""
@@ -32,9 +34,17 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 # Those with names of their own are sent by people, and used by applications.
 STACKS_SIGNAL = signal.SIGRTMAX
 
-# What is the supervisor's to act upon, though all processes of a service may get it.
-_FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-_FROM_SYSTEMCTL_KILL = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+# The supervisor acts upon these, though all processes of a service may get them: the terminal's
+# Ctrl-C and a session's HUP reach the process group, and systemctl kill the control group.
+_THE_SUPERVISORS = (
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 class Target(Protocol):
@@ -227,19 +237,18 @@ def _die_with(parent: int) -> None:
 
 
 def _take_over_signals(dump: IO[bytes], in_flight: InFlight) -> None:
-    # The terminal's Ctrl-C and a session's HUP reach the whole process group, and what systemctl
-    # sends the whole control group; but stopping and reloading are the supervisor's decisions.
-    for number in _FROM_THE_TERMINAL:
-        signal.signal(number, signal.SIG_IGN)
-    # Unlike an ignored one (execve(2)), a handled one is as ever to what the application executes.
-    for number in _FROM_SYSTEMCTL_KILL:
+    # Programs that the application executes would ignore what is ignored here (execve(2)). They get
+    # the default for what is handled, and so do children that it only forks.
+    for number in _THE_SUPERVISORS:
         signal.signal(number, lambda *_: None)
+        forks.keep_handler(number)
     # Until its loop runs there is nothing to drain.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # First the stacks, which need no interpreter. Then, chained, Python's own handler: it runs
     # when the main thread comes to its next instruction, or is woken from a lock or a sleep.
     signal.signal(STACKS_SIGNAL, lambda *_: dump.write(_requests(in_flight)))
     faulthandler.register(STACKS_SIGNAL, file=dump, all_threads=True, chain=True)
+    forks.keep_handler(STACKS_SIGNAL)
 
 
 def _requests(in_flight: InFlight) -> bytes:

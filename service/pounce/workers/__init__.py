@@ -17,7 +17,7 @@ from pounce.sync_app import SyncApp
 from pounce.workers.base import Assignment, Endpoint, Mail
 from pounce.workers.http3 import check_http3
 from pounce.workers.lifespan_host import LifespanHost
-from pounce.workers.loops import check_event_loop
+from pounce.workers.loops import check_event_loop, check_unpatched
 from pounce.workers.serving import ServingWorker
 from pounce.workers.worker import Worker
 
@@ -39,6 +39,7 @@ __all__ = [
 
 def check(config: ServerConfig) -> None:
     """Raise ConfigError where this interpreter cannot run workers as *config* wants them."""
+    check_unpatched()
     check_event_loop(config.loop)
     if any(entry.http3 for entry in config.listen):
         check_http3()

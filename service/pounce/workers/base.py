@@ -35,7 +35,7 @@ from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
-from pounce.workers.loops import new_event_loop
+from pounce.workers.loops import check_unpatched, new_event_loop
 
 # Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
 # seldom to be seen in a profile.
@@ -114,8 +114,11 @@ class LoopWorker(ABC):
             # Modules may ask for the loop while they are imported, which happens before it runs.
             asyncio.set_event_loop(runner.get_loop())
             try:
-                with forks.confined():
-                    self.load()
+                try:
+                    with forks.confined():
+                        self.load()
+                finally:  # a failed import may well be because of that
+                    check_unpatched()
                 return runner.run(self._live())
             except PounceError as error:
                 return self._fail(str(error), error.exit_code)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pounce.config import LoopName
 from pounce.errors import ConfigError
+from pounce.interpreter import patched_by
 from pounce.loggers import get_logger
 from pounce.workers.executor import Executor
 
@@ -27,6 +28,18 @@ def check_event_loop(name: LoopName) -> None:
         raise ConfigError(
             f"loop: {name} is not installed",
             hint="install it for the interpreter that runs the application, or use auto",
+        )
+
+
+def check_unpatched() -> None:
+    """Raise ConfigError where gevent or eventlet has replaced what a loop waits with."""
+    library = patched_by()
+    if library:
+        raise ConfigError(
+            f"{library} has replaced Python's socket, select and threading modules "
+            "(monkey patching), and event loops and threads do not work with its own",
+            hint="remove the call of gevent.monkey.patch_all() or eventlet.monkey_patch(); pounce "
+            "runs blocking code in threads: see `threads`, and `execution` for ASGI applications",
         )
 
 
