@@ -14,8 +14,6 @@ _UNITS = {
 }
 """The seconds of each unit, the longest first."""
 
-_WRITTEN = re.compile(rf"([0-9]{{0,20}}\.?[0-9]{{1,20}})\s*({'|'.join(_UNITS)})")
-
 
 class Duration(Kind[float]):
     """A duration, in seconds.
@@ -27,6 +25,8 @@ class Duration(Kind[float]):
 
     metavar = "DURATION"
     maximum = 604_800.0
+    pattern = re.compile(rf"([0-9]{{0,20}}\.?[0-9]{{1,20}})\s*({'|'.join(_UNITS)})")
+    """What a string has to match as a whole."""
 
     def __init__(self, minimum: float = 0.001, *, off: bool = False) -> None:
         self.minimum = minimum
@@ -50,7 +50,7 @@ class Duration(Kind[float]):
         return abs(float(seconds))  # -0.0 is 0.0, too
 
     def _seconds(self, value: object) -> float:
-        if isinstance(value, str) and (written := _WRITTEN.fullmatch(value)):
+        if isinstance(value, str) and (written := self.pattern.fullmatch(value)):
             number, unit = written.groups()
             return float(Decimal(number) * _UNITS[unit])
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -143,6 +143,17 @@ def test_each_option_of_a_table_knows_its_source(path: Path) -> None:
     } <= shown
 
 
+def test_values_can_be_read_back_as_they_are_shown(path: Path) -> None:
+    given = {
+        "deploy_canary": Given("--deploy-canary", ("2.5",)),
+        "reload_timeout": Given("--reload-timeout", ("0.25",)),
+        "environment": Given("--env", ("A.B=1",)),
+    }
+    settings = Invocation(path, given, Path("/"), Config).load()
+    path.write_text("".join(f"{row.name} = {row.value}\n" for row in rows(settings)))
+    assert Invocation(path, {}, Path("/"), Config).load().config == settings.config
+
+
 def test_a_commands_flags_set_a_tables_options(path: Path) -> None:
     flags = ("--deploy-check", "/a", "--deploy-check", "/b", "--no-deploy-rolling")
     outcome = CliRunner().invoke(show, ["--config", str(path), *flags])
