@@ -260,8 +260,8 @@ class ServerConfig:
         Integer(0, unit="bytes"),
         1_073_741_824,
         "the most that the stored request bodies of one worker take together",
-        details="It is about execution = sync, and bodies larger than 64 KiB. One body more is "
-        "answered 503. 0 is unlimited, and less than max_body_size is as much as that.",
+        details="Applies where execution is sync, to bodies larger than 64 KiB. A request with "
+        "more is answered 503. 0 is unlimited; a value below max_body_size is raised to it.",
     )
     max_connections: int = option(
         "limits",
@@ -294,8 +294,9 @@ class ServerConfig:
         Texts(TrustedPeer()),
         ("127.0.0.1", "::1", "unix"),
         "the proxies whose X-Forwarded-* and Forwarded fields are believed",
-        details="unix is whoever connects to a unix socket, * is everyone. "
-        "On the command line they replace the file's.",
+        details="unix is whoever connects to a unix socket, * is everyone. On the command line "
+        "they replace the file's. A proxy named here must write or remove X-Forwarded-For, -Proto, "
+        "-Host, -Port and -Prefix: those that it passes on are a client's words.",
     )
     forwarded_fields: ForwardedFields = option(
         "http",

@@ -7,6 +7,7 @@ limit, since Python offers no way to lower it between fork and exec.
 """
 
 import contextlib
+import logging
 import resource
 from dataclasses import replace
 
@@ -47,7 +48,10 @@ def fitted(config: ServerConfig, *, in_threads: bool) -> ServerConfig:
     most = max(1, (limit - others) // (_PER_CONNECTION * workers))
     if config.max_connections <= most:
         return config
-    logger.warning(
+    # Nobody has asked for the default: where it does not fit, nothing is wrong.
+    asked = config.max_connections != ServerConfig().max_connections
+    logger.log(
+        logging.WARNING if asked else logging.INFO,
         "max_connections is lowered from %d to %d: %s may open %d descriptors, and a connection "
         "needs up to %d; raise LimitNOFILE= (ulimit -Hn) or lower max_connections",
         config.max_connections,

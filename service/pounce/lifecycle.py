@@ -17,12 +17,15 @@ logger = get_logger("pounce.supervisor")
 # Seconds between two log records about the same collector: health is checked twice a second.
 _QUIET = 10.0
 
+LIFESPAN_SLOT: Final = -1
 H3_SLOTS: Final = 1024
 """Slots are counted through all kinds of workers; from here on they are those of HTTP/3."""
 
 
 def worker_name(slot: int) -> int | str:
     """What a person calls the worker in *slot* of a generation."""
+    if slot == LIFESPAN_SLOT:
+        return "lifespan"
     return f"h3-{slot - H3_SLOTS}" if slot >= H3_SLOTS else slot
 
 

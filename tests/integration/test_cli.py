@@ -100,7 +100,7 @@ REFUSED = [
         ),
     ),
     (["log"], 2, "Missing argument 'NAME'"),
-    (["log", "shop", "--since", "soon"], 2, "'soon' is no moment; write it as"),
+    (["log", "shop", "--since", "soon"], 2, "'soon' is not a time; write it as"),
     (["log", "shop", "--priority", "loud"], 2, "'loud' is neither one of emerg, alert,"),
     (["log", "shop", "--generation", "0"], 2, "0 is not in the range x>=1"),
     (

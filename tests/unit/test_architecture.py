@@ -133,7 +133,7 @@ MAY_KNOW = {
     },
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
-    "sync": {"asgi", "config", "ending", "forks", "loggers", "sync_app"},
+    "sync": {"asgi", "config", "ending", "forks", "loggers", "seldom", "sync_app"},
     "websocket": {"asgi", "config", "http1", "loggers", "net"},
     "http3": {"asgi", "config", "errors", "loggers", "net"},
     "http1": {"asgi", "config", "handover", "net"},

@@ -281,7 +281,8 @@ def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
     if (generation := getattr(event, "generation", None)) is not None:
         expected["POUNCE_GENERATION"] = generation
     if isinstance(event, WorkerEvent):
-        expected |= {"POUNCE_WORKER": event.slot, "POUNCE_TARGET": 42}
+        name = "lifespan" if event.slot == -1 else event.slot
+        expected |= {"POUNCE_WORKER": name, "POUNCE_TARGET": 42}
     assert vars(record)["pounce"] == expected
 
 

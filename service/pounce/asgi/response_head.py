@@ -1,8 +1,18 @@
 """The head of a response, and what a connection may remember of it."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 
 Fields = Iterable[tuple[bytes, bytes]]
+
+# Before Python 3.13 the module http has those of older specifications.
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+"""Each status's usual reason phrase (RFC 9110 section 15)."""
 
 NO_CONTENT = frozenset((204, 205, 304))
 """Statuses of responses without content: RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5."""

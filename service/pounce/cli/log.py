@@ -17,7 +17,7 @@ def _moment(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     try:
         return None if value is None else parse(value, datetime.now().astimezone())
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no moment; write it as {FORMS}.") from None
+        raise click.BadParameter(f"{value!r} is not a time; write it as {FORMS}.") from None
 
 
 def _level(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:

@@ -5,16 +5,15 @@ has to be decided about it, and no object is needed for the response.
 """
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import TypeAlias
 
 from pounce.asgi.defaults import FieldLines
-from pounce.asgi.response_head import NO_CONTENT
+from pounce.asgi.response_head import NO_CONTENT, PHRASES
 
 STATUS_LINES = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
-    for status in HTTPStatus
-    if status.value >= 200
+    status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode("ascii"))
+    for status, phrase in PHRASES.items()
+    if status >= 200
 }
 
 

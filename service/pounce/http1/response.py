@@ -1,12 +1,11 @@
 """Responses as bytes: the head, its framing, and the content kept to what the head promised."""
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 from pounce.asgi.defaults import DefaultHeaders
 from pounce.asgi.headers import not_bytes
-from pounce.asgi.response_head import NO_CONTENT
+from pounce.asgi.response_head import NO_CONTENT, PHRASES
 from pounce.asgi.types import MessageError
 from pounce.http1.plain_head import PlainHead, status_line
 
@@ -197,6 +196,6 @@ def error_response(
 ) -> bytes:
     """A whole response by pounce itself, after which the connection closes."""
     writer = ResponseWriter(defaults, "GET", "1.1", False)
-    text = f"{status} {HTTPStatus(status).phrase}" + (f": {reason}" if reason else "")
+    text = f"{status} {PHRASES[status]}" + (f": {reason}" if reason else "")
     writer.start(status, [(b"content-type", b"text/plain; charset=utf-8"), *extra])
     return b"".join(writer.body(text.encode("ascii") + b"\n", False))

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
-from http import HTTPStatus
 from math import inf
 from typing import Any, Protocol
 
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import Cycle, RequestCycle
 from pounce.asgi.gate import Gate
-from pounce.asgi.response_head import ResponseHead
+from pounce.asgi.response_head import PHRASES, ResponseHead
 from pounce.asgi.types import Scope
 from pounce.http3.engine import Content, Engine, RequestReader
 from pounce.http3.errors import Code, RequestFailed
@@ -354,7 +353,7 @@ class RequestStream:
             elif context.access_log is not None:
                 context.access_log.refusal(self._carrier.client, error.status)
             self._response = Response(context.defaults, head.method if head else "GET")
-            text = f"{error.status} {HTTPStatus(error.status).phrase}: {error.reason}\n"
+            text = f"{error.status} {PHRASES[error.status]}: {error.reason}\n"
             self._response.start(error.status, [(b"content-type", b"text/plain; charset=utf-8")])
             self._carrier.stop(self.id, error.code)
             self.send_body(text.encode("ascii"), False)

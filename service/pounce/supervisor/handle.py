@@ -6,14 +6,14 @@ from typing import Literal
 
 from pounce.channel import Channel, Failed
 from pounce.config import ServerConfig
-from pounce.lifecycle import H3_SLOTS
+from pounce.lifecycle import H3_SLOTS, LIFESPAN_SLOT
 from pounce.scoreboard import Row
 from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target
 from pounce.workers import Endpoint, LifespanHost, TCPWorker
 
-HOST_SLOT = -1
+HOST_SLOT = LIFESPAN_SLOT
 
 
 @dataclass(eq=False, slots=True)

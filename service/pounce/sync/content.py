@@ -1,9 +1,9 @@
 """A request's content, collected before a thread sees the request."""
 
 import asyncio
-from http import HTTPStatus
 
 from pounce.asgi.cycle import Stream
+from pounce.asgi.response_head import PHRASES
 from pounce.sync.storage import NotStored, Storage, StoredContent
 
 _REFUSAL_HEADERS = (
@@ -55,6 +55,6 @@ def refuse(stream: Stream, refusal: NotStored) -> None:
     """Answer in the application's place."""
     if not stream.gone:
         status = refusal.status
-        text = f"{status} {HTTPStatus(status).phrase}: {refusal.reason}\n"
+        text = f"{status} {PHRASES[status]}: {refusal.reason}\n"
         stream.start_response(status, _REFUSAL_HEADERS)
         stream.send_body(text.encode("ascii"), False)

@@ -8,6 +8,7 @@ from math import inf
 
 from pounce.config import ServerConfig
 from pounce.loggers import get_logger
+from pounce.seldom import Seldom
 
 logger = get_logger("pounce.worker")
 
@@ -49,7 +50,7 @@ class Storage:
     def __init__(self, most: int) -> None:
         self._most = most or inf
         self._taken = 0
-        self._full = False
+        self._seldom_full, self._seldom_failed = Seldom(), Seldom()
         self._lock = threading.Lock()
 
     @property
@@ -63,21 +64,30 @@ class Storage:
             if self._taken + size <= self._most:
                 self._taken += size
                 return
-            # Whoever fills it sends many requests: they are not told of one by one.
-            told, self._full = self._full, True
-        if not told:
+        if self._seldom_full.is_due():
             logger.warning(
-                "request bodies that wait for threads take up max_stored_size (%d bytes): "
-                "more are answered 503 until there is room",
+                "request bodies that wait for threads take up max_stored_size (%d bytes); "
+                "requests with more are answered 503",
                 self._most,
             )
         raise NotStored(503, "too much content is waiting here")
+
+    def fail(self, error: OSError) -> NotStored:
+        """What to raise where the system has no room for a content; the log is told why."""
+        if self._seldom_failed.is_due():
+            logger.error(
+                "request bodies cannot be stored in %s: %s; requests with one are answered 507 "
+                "(TMPDIR in [environment] names another directory)",
+                tempfile.tempdir or "any directory for temporary files",
+                error,
+            )
+        # RFC 4918 section 11.5. Unlike a 503, it will hardly be better in a second.
+        return NotStored(507, "there is no room for the content")
 
     def give_back(self, size: int) -> None:
         """Give room for *size* bytes back. Callable from any thread."""
         with self._lock:
             self._taken -= size
-            self._full = self._full and self._taken > 0
 
 
 class StoredContent(tempfile.SpooledTemporaryFile[bytes]):
@@ -97,7 +107,7 @@ class StoredContent(tempfile.SpooledTemporaryFile[bytes]):
         try:
             self.write(data)
         except OSError as error:
-            raise _refused(error) from error
+            raise self._storage.fail(error) from error
 
     def finish(self) -> int:
         """Go back to the beginning; returns the size. Raises NotStored."""
@@ -105,7 +115,7 @@ class StoredContent(tempfile.SpooledTemporaryFile[bytes]):
         try:
             self.seek(0)  # which writes what is still buffered
         except OSError as error:
-            raise _refused(error) from error
+            raise self._storage.fail(error) from error
         return size
 
     def close(self) -> None:
@@ -114,16 +124,3 @@ class StoredContent(tempfile.SpooledTemporaryFile[bytes]):
             super().close()
         room, self._room = self._room, 0
         self._storage.give_back(room)
-
-
-def _refused(error: OSError) -> NotStored:
-    """What to raise where the system has no room for a content, and tell the log why."""
-    directory = tempfile.tempdir or "any directory for temporary files"
-    logger.error(
-        "a request's content cannot be stored in %s: %s (TMPDIR in [environment] names another "
-        "directory)",
-        directory,
-        error,
-    )
-    # RFC 4918 section 11.5. Unlike a 503, it will hardly be better in a second.
-    return NotStored(507, "there is no room for the content")

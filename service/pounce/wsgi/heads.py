@@ -1,16 +1,14 @@
 """Heads as WSGI applications give them, and what is remembered of those that came before."""
 
 from collections.abc import Iterable
-from http import HTTPStatus
 
 from pounce.asgi.headers import is_value
-from pounce.asgi.response_head import Fields, ResponseHead
+from pounce.asgi.response_head import PHRASES, Fields, ResponseHead
 from pounce.asgi.types import MessageError
 
 _Headers = tuple[tuple[str, str], ...]
 _Key = tuple[str, _Headers]  # the first is the status
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 _LENGTH = frozenset(("Content-Length", "content-length"))
 
@@ -119,7 +117,7 @@ def content_length(fields: Fields) -> bytes:
 
 def _reason(code: int, phrase: str) -> bytes:
     """The reason phrase of a status that has another than usual; else nothing."""
-    if phrase == _PHRASES.get(code):
+    if phrase == PHRASES.get(code):
         return b""
     reason = phrase.encode("latin-1", "replace")
     if not is_value(reason):
