@@ -335,6 +335,8 @@ class RequestCycle(Cycle):
         else:
             if not hasattr(self, "_overrun"):
                 self._overrun = Overrun()
+                # In a task that is started eagerly, `start` has the task only after its first step.
+                await asyncio.sleep(0)
             await self._overrun.drop(self._task.cancel)
 
     def _end(self) -> None:
