@@ -31,7 +31,7 @@ def _print() -> str:
 
 
 def _crash() -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+    signal.raise_signal(signal.SIGSEGV)
 
 
 def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

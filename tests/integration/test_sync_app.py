@@ -288,6 +288,29 @@ async def test_a_stream_does_not_keep_others_from_their_threads() -> None:
 
 
 @live
+async def test_streams_that_end_soon_are_made_by_the_same_threads() -> None:
+    threads: set[str] = set()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        threads.add(threading.current_thread().name)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"ended"})
+
+    async with (
+        serve_in_threads(ASGIHandler(app), threads=1) as server,
+        await server.connect() as client,
+    ):
+        for _ in range(100):
+            await client.ask("/stream")
+            await client.read_until(b"0\r\n\r\n")
+    # On a busy machine, one or another takes long.
+    assert len(threads) < 25
+
+
+@live
 async def test_receive_tells_when_the_client_has_gone_and_send_says_nothing() -> None:
     told = threading.Event()
 

@@ -19,7 +19,7 @@ class ASGIHandler(Handler):
     """Answers with *app*, in each thread on a loop of *new_loop* (asyncio's own).
 
     A coroutine cannot change its loop. So a response that comes in pieces, and may go on for
-    ever, is left to its thread, and another thread takes the place of that.
+    ever, is left to its thread; if it does not end soon, another thread takes the place of that.
     """
 
     def __init__(

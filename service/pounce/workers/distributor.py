@@ -22,6 +22,10 @@ logger = get_logger("pounce.worker")
 # little; but a client decides how long it waits.
 _MOST_ASIDE = 64
 
+# Seconds that a thread may be on a response in pieces before another takes its place. It is short
+# beside a pause that a person notices, and long beside a response that never really waits.
+_PATIENCE = 0.02
+
 
 class AcceptDistributor:
     """Hands complete requests to the first free of *size* threads.
@@ -53,6 +57,7 @@ class AcceptDistributor:
         self._workers: list[SyncWorker] = []
         self._aside: list[SyncWorker] = []
         self._stuck: list[SyncWorker] = []
+        self._waiting: list[tuple[SyncWorker, Exchange | None]] = []
         self._given = 0
         self._done_by_gone = 0
 
@@ -108,8 +113,20 @@ class AcceptDistributor:
         return "".join(f"{each.describe(now)}\n" for each in current if each and each.orphaned)
 
     def step_aside(self, worker: SyncWorker) -> None:
-        """*worker* is going to wait for a client; called in its thread."""
-        self.outbox.post(Call(partial(self._let_wait, worker)))
+        """*worker* may wait for a client from now on; called in its thread."""
+        self.outbox.post(Call(partial(self._expect_wait, worker, worker.current)))
+
+    def _expect_wait(self, worker: SyncWorker, exchange: Exchange | None) -> None:
+        # Most have done their response by then, and no thread is started for them.
+        if not self._waiting:
+            self._loop.call_later(_PATIENCE, self._look_at_waiting)
+        self._waiting.append((worker, exchange))
+
+    def _look_at_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for worker, exchange in waiting:
+            if exchange is not None and worker.current is exchange:
+                self._let_wait(worker)
 
     def _let_wait(self, worker: SyncWorker) -> bool:
         room = worker in self._workers and len(self._aside) < _MOST_ASIDE
