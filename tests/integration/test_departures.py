@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import logging
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,8 +14,10 @@ import pytest
 
 from pounce.asgi import departure
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
+from pounce.sync.asgi import ASGIHandler
 from tests.carriers import carried, every_carrier
-from tests.live import live, read_body, serve, until
+from tests.live import Client, live, read_body, serve, serve_in_threads, until
+from tests.websocket import Peer
 from tests.wsgi import PLAIN, Environ, Start, serving
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
@@ -234,3 +239,122 @@ async def test_write_says_nothing_until_it_has_to(
         await server.departures()
     assert outcome[0] >= 0.1
     assert not caplog.records
+
+
+# Errors of the application's own, which no departure excuses.
+
+by_each_end = pytest.mark.parametrize("end", ["FIN", "RST"])
+
+
+def leave(client: Client, end: str) -> None:
+    """Close the connection; by RST it is gone at once, by FIN its other half still stands."""
+    if end == "RST":
+        linger = struct.pack("ii", 1, 0)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.sock.close()
+    else:
+        client.half_close()
+
+
+async def charges(receive: Receive) -> None:
+    """Fail, after the client has left, at something that a cancelled task of its own was for."""
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        pass
+    storing = asyncio.create_task(asyncio.sleep(3600))
+    await asyncio.sleep(0)
+    storing.cancel()
+    try:
+        await storing
+    except asyncio.CancelledError:
+        raise RuntimeError("charged the card, could not store the order")  # noqa: B904
+
+
+@by_each_end
+@pytest.mark.parametrize("execution", ["async", "sync"])
+@live
+async def test_an_error_of_its_own_is_logged(
+    end: str, execution: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(part())
+        await charges(receive)
+
+    server = serve(app) if execution == "async" else serve_in_threads(ASGIHandler(app))
+    async with server as served, await served.connect() as client:
+        await client.ask()
+        await client.read_until(b"tick")
+        leave(client, end)
+        await until(lambda: bool(caplog.records))
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "could not store the order" in caplog.text
+
+
+@by_each_end
+@live
+async def test_an_error_at_the_end_of_a_generator_is_logged(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        start("200 OK", [("Content-Type", "text/event-stream")])
+        try:
+            while True:
+                yield b"tick"
+                time.sleep(0.005)
+        finally:
+            raise KeyError("the order")
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.ask()
+        await client.read_until(b"tick")
+        leave(client, end)
+        await until(lambda: bool(caplog.records))
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "KeyError: 'the order'" in caplog.text
+
+
+@by_each_end
+@pytest.mark.parametrize("kind", ["own", "cancelled", "from send", "framework"])
+@live
+async def test_what_the_log_says_of_a_websocket_whose_client_has_left(
+    kind: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pounce.error")
+    websockets = pytest.importorskip("starlette.websockets")
+    idle = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if kind == "framework":
+            socket = websockets.WebSocket(scope, receive, send)
+            await socket.accept()
+            while True:
+                await socket.receive_text()
+        await receive()
+        await send({"type": "websocket.accept"})
+        if kind == "own":
+            await charges(receive)
+        await receive()
+        if kind == "from send":
+            await send({"type": "websocket.send", "text": "late"})
+        raise asyncio.CancelledError  # as if a task of its own were cancelled
+
+    async def noticed(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            idle.set()
+
+    async with serve(noticed) as server, await server.connect() as client:
+        assert (await Peer(client).open()).startswith(b"HTTP/1.1 101 ")
+        leave(client, end)
+        await idle.wait()
+        await server.departures()
+    told = [(each.levelno, bool(each.exc_info)) for each in caplog.records]
+    error = [(logging.ERROR, True)]
+    expected = {"from send": [], "framework": [(logging.INFO, False)]}
+    assert told == expected.get(kind, error)
+    assert ("ended by starlette.websockets.WebSocketDisconnect" in caplog.text) is (
+        kind == "framework"
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -182,54 +183,84 @@ def test_send_to_nobody_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         run(app)
 
 
-def leave(how: str) -> None:
-    if how == "group":
-        gone = ClientDisconnected("gone")
-        raise ExceptionGroup("tasks", [gone, ExceptionGroup("more", [gone])])
-    raise asyncio.CancelledError if how == "cancelled" else ClientDisconnected
+class WebSocketDisconnect(Exception):
+    """What Starlette raises."""
 
 
-def leave_in_other_words(how: str) -> None:
-    """Raise what a framework may make of a client's departure."""
-    try:
-        leave(how)
-    except (ClientDisconnected, asyncio.CancelledError) as error:
-        if how == "from":
-            raise ValueError("the framework's own") from error
-        if how == "from None":
-            raise ValueError("the framework's own") from None
-        raise KeyError("while it was handled")  # noqa: B904 - that is what is tried
+class Closed(WebSocketDisconnect):
+    """And what an application has made of it."""
 
 
-@pytest.mark.parametrize("how", ["group", "from", "from None", "context", "cancelled"])
-@pytest.mark.parametrize("gone", [True, False])
-def test_a_departure_in_other_words(
-    how: str, caplog: pytest.LogCaptureFixture, *, gone: bool
-) -> None:
-    async def app(receive: Receive, send: Send, wire: Wire) -> None:
-        wire.gone = gone
-        leave_in_other_words(how)
+def wrapped(error: BaseException, cause: BaseException, how: str) -> BaseException:
+    """*error* as it is when it was raised while *cause* was handled, "from" it or not."""
+    error.__context__ = cause
+    if how == "from":
+        error.__cause__ = cause
+    return error
 
-    run(app)
-    assert bool(caplog.records) is not gone
+
+GONE, CANCELLED = ClientDisconnected("gone"), asyncio.CancelledError()
 
 
 @pytest.mark.parametrize(
-    "error",
-    [ValueError(), ExceptionGroup("two", [ClientDisconnected(), ValueError()]), TimeoutError()],
+    ("error", "level"),
+    [
+        (GONE, None),
+        (ExceptionGroup("tasks", [GONE, ExceptionGroup("more", [GONE])]), None),
+        (wrapped(ValueError("words"), GONE, "from"), logging.INFO),
+        (wrapped(WebSocketDisconnect(1006), GONE, ""), logging.INFO),
+        (Closed(1001), logging.INFO),
+        (ExceptionGroup("two", [GONE, Closed(1001)]), logging.INFO),
+        (CANCELLED, logging.ERROR),
+        (wrapped(RuntimeError("charged"), CANCELLED, ""), logging.ERROR),
+        (wrapped(RuntimeError("charged"), CANCELLED, "from"), logging.ERROR),
+        (wrapped(KeyError("in a finally clause"), GONE, ""), logging.ERROR),
+        (ExceptionGroup("two", [GONE, ValueError()]), logging.ERROR),
+        (BaseExceptionGroup("two", [GONE, CANCELLED]), logging.ERROR),
+        (ValueError(), logging.ERROR),
+        (TimeoutError(), logging.ERROR),
+    ],
 )
-def test_a_failure_beside_a_departure_is_told(
-    error: Exception, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_the_log_says_when_a_client_has_left(
+    error: BaseException, level: int | None, caplog: pytest.LogCaptureFixture, *, gone: bool
+) -> None:
+    caplog.set_level(logging.INFO, "pounce.error")
+
+    async def app(receive: Receive, send: Send, wire: Wire) -> None:
+        wire.gone = gone
+        raise error
+
+    with suppress(asyncio.CancelledError, BaseExceptionGroup):
+        run(app)
+    expected = level if gone else logging.ERROR
+    assert [each.levelno for each in caplog.records] == ([expected] if expected else [])
+    for record in caplog.records:
+        assert bool(record.exc_info) is (record.levelno == logging.ERROR)
+
+
+@pytest.mark.parametrize("how", ["bare", "group", "on top"])
+def test_only_its_own_cancellation_is_nothing_to_tell(
+    how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def app(receive: Receive, send: Send, wire: Wire) -> None:
         wire.gone = True
-        if isinstance(error, TimeoutError):
-            async with asyncio.timeout(0):
-                await asyncio.sleep(3600)
-        raise error
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            if how == "bare":
+                raise
+            if how == "group":
+                raise BaseExceptionGroup("tasks", [error]) from None
+            raise RuntimeError("charged the card, could not store the order") from error
 
-    run(app)
-    assert "the application failed" in caplog.text
+    with suppress(asyncio.CancelledError, BaseExceptionGroup):
+        run(app)
+    assert ("could not store the order" in caplog.text) is (how == "on top")
+    assert bool(caplog.records) is (how == "on top")
 
 
 def test_send_waits_while_enough_is_unsent() -> None:

@@ -5,12 +5,10 @@ from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 from pounce import forks
+from pounce.asgi.complaints import account, client_of, report
 from pounce.asgi.context import ServerContext
-from pounce.asgi.departure import Overrun, is_departure
+from pounce.asgi.departure import Overrun, is_being_cancelled
 from pounce.asgi.types import Message, MessageError, Scope
-from pounce.loggers import get_logger
-
-logger = get_logger("pounce.error")
 
 
 class Stream(Protocol):
@@ -124,7 +122,7 @@ class Cycle(ABC):
         # Unlike the path, the raw one has no character that could end a line.
         path = scope["raw_path"].decode(errors="replace")
         duration = now - (self.began or self._context.swept)
-        return f"{scope['method']} {path} from {_client(scope)}, for {duration:.1f} s"
+        return f"{scope['method']} {path} from {client_of(scope)}, for {duration:.1f} s"
 
     @property
     def endless(self) -> bool:
@@ -149,12 +147,19 @@ class Cycle(ABC):
         """The stream has answered *status* in the application's place."""
         self._status = status
 
-    def _failed(self, error: BaseException) -> None:
-        if self._stream.gone and is_departure(error):
-            return
-        self._report("the application failed", error)
-        if not self._stream.gone:
+    def _failed(self, error: BaseException, *, cancelled: bool = False) -> None:
+        gone = self._stream.gone
+        excused = gone or self._stream.input_ended
+        what = "the application failed"
+        account(error, what, self._scope, excused=excused, cancelled=gone and cancelled)
+        if not gone:
             self._give_up()
+
+    def _unanswered(self) -> None:
+        """The application has returned, and nobody had told it to end."""
+        what = "the whole" if self._phase == SENDING else "a"
+        report(f"the application returned without sending {what} response", self._scope)
+        self._give_up()
 
     def _give_up(self) -> None:
         """Answer 500 while that is possible; later, make sure nobody takes the rest for whole."""
@@ -176,23 +181,6 @@ class Cycle(ABC):
         else:
             self._stream.reset()
 
-    def _report(self, what: str, error: BaseException | None) -> None:
-        scope, client = self._scope, _client(self._scope)
-        logger.error(
-            "%s on %s %r from %s",
-            what,
-            scope["method"],
-            scope["path"],
-            client,
-            exc_info=error,
-            extra={
-                "pounce": {
-                    "POUNCE_REQUEST": f"{scope['method']} {scope['path']}",
-                    "POUNCE_CLIENT": client,
-                }
-            },
-        )
-
     def _log(self) -> None:
         if self._context.access_log is not None:
             self._context.access_log.request(self._scope, self._status, self._size, self.began)
@@ -203,7 +191,7 @@ class RequestCycle(Cycle):
 
     __slots__ = ("_burst", "_input", "_overrun", "_task")
 
-    _overrun: Overrun  # not there until the client has left and content still comes
+    _overrun: Overrun | None  # once the client has left and content still comes
 
     @property
     def listens(self) -> bool:
@@ -220,6 +208,7 @@ class RequestCycle(Cycle):
         """Call the application, and make the best of it if it fails."""
         self._input: int = MORE
         self._burst = 0
+        self._overrun = None
         # Here, and not where the request is read: before Python 3.12 others may be read between.
         self._context.flight.begin(self._scope["raw_path"])
         try:
@@ -227,7 +216,7 @@ class RequestCycle(Cycle):
         except BaseException as error:
             if forks.births != self._context.births:
                 forks.end(error)
-            self._failed(error)
+            self._failed(error, cancelled=is_being_cancelled())
             self._end()
             # asyncio ends the whole loop when a task raises SystemExit: one request must not.
             if not isinstance(error, (Exception, SystemExit)):
@@ -333,11 +322,14 @@ class RequestCycle(Cycle):
         elif not message.get("more_body"):
             self._end()
         else:
-            if not hasattr(self, "_overrun"):
+            if self._overrun is None:
                 self._overrun = Overrun()
                 # In a task that is started eagerly, `start` has the task only after its first step.
                 await asyncio.sleep(0)
-            await self._overrun.drop(self._task.cancel)
+            await self._overrun.drop(self._cancel)
+
+    def _cancel(self) -> None:
+        self._task.cancel()
 
     def _end(self) -> None:
         """Nobody is to send anything more."""
@@ -363,19 +355,12 @@ class RequestCycle(Cycle):
             # A client that only closed its sending side still waits, but the application was
             # right to stop.
             self._break_off()
-            return
-        what = "the whole" if self._phase == SENDING else "a"
-        self._report(f"the application returned without sending {what} response", None)
-        self._give_up()
+        else:
+            self._unanswered()
 
 
 _ERROR_HEADERS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"500 Internal Server Error\n"
-
-
-def _client(scope: Scope) -> str:
-    client = scope["client"]
-    return f"{client[0]}:{client[1]}" if client else "a local peer"
 
 
 def as_status(status: object) -> int:

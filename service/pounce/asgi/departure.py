@@ -1,7 +1,9 @@
 """What follows when a client leaves before its response is complete."""
 
 import asyncio
+import logging
 import time
+import traceback
 from collections.abc import Callable
 
 from pounce.asgi.types import ClientDisconnected
@@ -16,6 +18,10 @@ _PATIENCE = 2.0
 # while it sends, and not in its generator, leaves that to the garbage collector.
 _TURN = 16
 _PAUSE = 0.005
+
+# What Starlette, FastAPI and Litestar raise in the application when they hear that its client has
+# left. Starlette's WebSocketDisconnected is another: it tells of a mistake of the application.
+_OF_FRAMEWORKS = frozenset(("ClientDisconnect", "WebSocketDisconnect"))
 
 
 class Overrun:
@@ -42,16 +48,41 @@ class Overrun:
             await asyncio.sleep(_PAUSE)
 
 
-def is_departure(error: BaseException | None) -> bool:
-    """Whether *error* says only that a client has left, also where a framework has wrapped it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(map(is_departure, error.exceptions))
-        if isinstance(error, TimeoutError):
-            return False  # asyncio.timeout() makes it from a cancellation, whoever has left
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+def severity(error: BaseException, *, cancelled: bool = False) -> int:
+    """How the log tells of *error*, with which an application has ended whose client has left.
+
+    That is logging.NOTSET, not at all, where *error* only says that the client has left;
+    logging.INFO, in one line, where a framework says the same by an exception of its own; else
+    logging.ERROR. Of a group the worst counts. *cancelled* is whether pounce has cancelled the
+    application: any other CancelledError is of a task that the application has cancelled.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return max(severity(each, cancelled=cancelled) for each in error.exceptions)
+    if isinstance(error, ClientDisconnected):
+        return logging.NOTSET
+    if isinstance(error, asyncio.CancelledError):
+        return logging.NOTSET if cancelled else logging.ERROR
+    # Not __context__: that is of whatever fails in a `finally` or `except` clause meanwhile.
+    if isinstance(error.__cause__, ClientDisconnected) or _names_departure(type(error)):
+        return logging.INFO
+    return logging.ERROR
+
+
+def _names_departure(kind: type[BaseException]) -> bool:
+    return any(each.__name__ in _OF_FRAMEWORKS for each in kind.__mro__)
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody has cancelled the current task, which the application runs in.
+
+    That is pounce, unless the application itself wants to be cancelled.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def in_a_line(error: BaseException) -> str:
+    """What the log says of *error* where it is worth no more than a line."""
+    # By this, and not by str(), which an exception may define to raise another one.
+    said = traceback.format_exception_only(error)[0].strip()
+    return f"the client has left, and the application ended by {said}"

@@ -5,13 +5,11 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from pounce import forks
+from pounce.asgi.complaints import account, client_of, report
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import as_bytes
-from pounce.asgi.departure import is_departure
+from pounce.asgi.departure import is_being_cancelled
 from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
-from pounce.loggers import get_logger
-
-logger = get_logger("pounce.error")
 
 
 class Socket(Protocol):
@@ -124,7 +122,7 @@ class WebSocketCycle:
         """What it is and how long it has run, for a person; *now* is the loop's time."""
         # Unlike the path, the raw one has no character that could end a line.
         path = self._scope["raw_path"].decode(errors="replace")
-        return f"WebSocket {path} from {_client(self._scope)}, for {now - self._began:.1f} s"
+        return f"WebSocket {path} from {client_of(self._scope)}, for {now - self._began:.1f} s"
 
     def answered(self, status: int) -> None:
         """The handshake is answered with *status*: it counts, and is logged, like a request."""
@@ -227,14 +225,14 @@ class WebSocketCycle:
             raise ClientDisconnected("the WebSocket is closed")
 
     def _failed(self, error: BaseException) -> None:
-        if self._socket.closed is not None and is_departure(error):
-            return
-        self._report("the application failed", error)
+        gone = self._socket.closed is not None
+        cancelled = is_being_cancelled()
+        account(error, "the application failed", self._scope, excused=gone, cancelled=cancelled)
         self._give_up(1011, "internal error")
 
     def _returned(self) -> None:
         if self._phase in (_CONNECTING, _DENYING, _DENIED) and self._socket.closed is None:
-            self._report("the application returned without answering the handshake", None)
+            report("the application returned without answering the handshake", self._scope)
         self._give_up(1000, "")
 
     def _give_up(self, code: int, reason: str) -> None:
@@ -252,19 +250,6 @@ class WebSocketCycle:
         self._socket.start_denial(status, ())
         self._socket.send_denial(b"", False)
         self.answered(status)
-
-    def _report(self, what: str, error: BaseException | None) -> None:
-        path, client = self._scope["path"], _client(self._scope)
-        logger.error(
-            "%s on WebSocket %r from %s",
-            what,
-            path,
-            client,
-            exc_info=error,
-            extra={
-                "pounce": {"POUNCE_REQUEST": f"WebSocket {path}", "POUNCE_CLIENT": client},
-            },
-        )
 
 
 _HANDLERS = {
@@ -286,8 +271,3 @@ def websocket_scope(request: Scope, subprotocols: list[str]) -> Scope:
         "subprotocols": subprotocols,
         "extensions": request["extensions"] | {"websocket.http.response": {}},
     }
-
-
-def _client(scope: Scope) -> str:
-    client = scope["client"]
-    return f"{client[0]}:{client[1]}" if client else "a local peer"

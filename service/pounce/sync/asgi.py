@@ -2,13 +2,14 @@
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from pounce import ending, forks
 from pounce.asgi.cycle import as_bytes, as_status
-from pounce.asgi.departure import Overrun
+from pounce.asgi.departure import Overrun, is_being_cancelled, severity
 from pounce.asgi.heads import Heads
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, MessageError
@@ -54,6 +55,10 @@ class ASGIHandler(Handler):
         try:
             with forks.confined():
                 await self._app(exchange.own_scope(), call.receive, call.send)
+        except BaseException as error:
+            if is_being_cancelled() and severity(error, cancelled=True) == logging.NOTSET:
+                raise ClientDisconnected("the client is gone") from error
+            raise
         finally:
             call.end()
 

@@ -7,6 +7,7 @@ is made piece by piece, faster than its client reads, holds its thread up.
 
 import asyncio
 import io
+import logging
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -15,8 +16,9 @@ from functools import partial
 from typing import IO
 
 from pounce import forks
+from pounce.asgi.complaints import account, report
 from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
-from pounce.asgi.departure import is_departure
+from pounce.asgi.departure import severity
 from pounce.asgi.response_head import ResponseHead
 from pounce.asgi.scope import renew_scope
 from pounce.asgi.types import ClientDisconnected, Scope
@@ -296,7 +298,7 @@ class Exchange(Cycle):
                 if await stream.send_file(file, offset, count):
                     self._size = count
                 elif not stream.gone:
-                    self._report("a file that is being sent has become shorter", None)
+                    report("a file that is being sent has become shorter", self._scope)
                     stream.reset()
         except Exception as error:
             self._take_failure(error)
@@ -306,10 +308,11 @@ class Exchange(Cycle):
 
     def _take_failure(self, error: BaseException) -> None:
         if self._phase == COMPLETE:
-            if not (self._stream.gone and is_departure(error)):
-                self._report("the application failed after its response", error)
+            what = "the application failed after its response"
+            account(error, what, self._scope, excused=self._stream.gone)
             return
-        if self._was_told and is_departure(error):
+        if self._was_told and severity(error) < logging.ERROR:
+            account(error, "", self._scope, excused=True)
             self._break_off()
         else:
             self._failed(error)
@@ -319,9 +322,7 @@ class Exchange(Cycle):
         if self._was_told and self._phase != COMPLETE:
             self._break_off()
         elif not self._stream.gone and self._phase != COMPLETE:
-            what = "the whole" if self._phase == SENDING else "a"
-            self._report(f"the application returned without sending {what} response", None)
-            self._give_up()
+            self._unanswered()
         self._log_once()
 
     @property

@@ -66,12 +66,13 @@ class _Response:
 
     _left: int | None
     _length: str | None
-    _overrun: Overrun  # not there until the client has left and write() is still called
+    _overrun: Overrun | None  # once the client has left and write() is still called
 
     def __init__(self, exchange: Exchange, known: KnownHeads) -> None:
         self._exchange = exchange
         self._known = known
         self._head: WSGIHead | None = None
+        self._overrun = None
 
     def start(
         self,
@@ -114,7 +115,7 @@ class _Response:
         except ClientDisconnected:
             # It would be reported as an error of the application, which did nothing wrong. Yet
             # one that writes for ever has to end.
-            if not hasattr(self, "_overrun"):
+            if self._overrun is None:
                 self._overrun = Overrun()
             if self._overrun.over:
                 raise
@@ -153,7 +154,7 @@ class _Response:
             raise MessageError(f"content is {type(data).__name__}, not bytes")
         exchange, length = self._exchange, self._length
         if exchange.steps:
-            if hasattr(self, "_overrun"):
+            if self._overrun is not None:
                 raise ClientDisconnected("the client is gone")  # this is not the whole any more
             if not exchange.finished:
                 exchange.finish(data[: self._left])

@@ -1,0 +1,47 @@
+"""What the log says of applications that fail, for HTTP and WebSockets alike."""
+
+import logging
+
+from pounce.asgi.departure import in_a_line, severity
+from pounce.asgi.types import Scope
+from pounce.loggers import get_logger
+
+logger = get_logger("pounce.error")
+
+
+def account(
+    error: BaseException, what: str, scope: Scope, *, excused: bool, cancelled: bool = False
+) -> None:
+    """Tell of *error*, which *scope*'s application has raised: *what* has happened.
+
+    *excused* is whether the client may have left, and *cancelled* whether pounce has cancelled the
+    application.
+    """
+    level = severity(error, cancelled=cancelled) if excused else logging.ERROR
+    if level == logging.INFO:
+        report(in_a_line(error), scope, level=level)
+    elif level:
+        report(what, scope, error)
+
+
+def report(
+    what: str, scope: Scope, error: BaseException | None = None, level: int = logging.ERROR
+) -> None:
+    """Log *what* has happened, with the traceback of *error*."""
+    kind, path, client = scope.get("method", "WebSocket"), scope["path"], client_of(scope)
+    logger.log(
+        level,
+        "%s on %s %r from %s",
+        what,
+        kind,
+        path,
+        client,
+        exc_info=error,
+        extra={"pounce": {"POUNCE_REQUEST": f"{kind} {path}", "POUNCE_CLIENT": client}},
+    )
+
+
+def client_of(scope: Scope) -> str:
+    """Who has sent the request, for a person."""
+    client = scope["client"]
+    return f"{client[0]}:{client[1]}" if client else "a local peer"
