@@ -58,6 +58,15 @@ class Reopen:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """Down: another worker's process has ended, and the application wants to hear of it."""
+
+    pid: int
+    worker: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Up: application imported, lifespan started, listeners attached."""
 
@@ -80,10 +89,11 @@ class Done:
     """Up: the lifespan has ended; the loop turns no more, but the application's threads may run."""
 
 
-Message = Serve | Drain | Stop | Reopen | Ready | Failed | Leaving | Done
+Message = Serve | Drain | Stop | Reopen | Ended | Ready | Failed | Leaving | Done
 
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Serve, Drain, Stop, Reopen, Ready, Failed, Leaving, Done)
+    kind.__name__: kind
+    for kind in (Serve, Drain, Stop, Reopen, Ended, Ready, Failed, Leaving, Done)
 }
 
 

@@ -125,6 +125,15 @@ class ServerConfig:
         "what a worker is",
         details="auto is threads on an interpreter without a global lock, else processes.",
     )
+    worker_ended: str = option(
+        "workers",
+        _APPLICATION,
+        "",
+        "the function to call once the process of a worker has ended",
+        details="It is module:function, as for the application. A worker that serves calls it, in "
+        "a thread, with the process id, the worker's number and its generation. After a stop "
+        "nobody does. Workers that are threads never call it.",
+    )
     loop: LoopName = option(
         "workers",
         Choice("auto", "uvloop", "asyncio"),

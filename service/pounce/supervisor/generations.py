@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
 
-from pounce.channel import Failed, Serve
+from pounce.channel import Ended, Failed, Serve
 from pounce.config import ServerConfig
 from pounce.descriptors import fitted
 from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
@@ -75,6 +75,7 @@ class Generations:
         self._tell = tell
         self._budget = budget
         self._budget_told = False
+        self._untold: list[Ended] = []
         self._actions: dict[GenerationAction, Callable[[_Generation], None]] = {
             GenerationAction.NOTHING: lambda _: None,
             GenerationAction.SWITCH: self._switch,
@@ -170,6 +171,7 @@ class Generations:
             self._crew.send(worker, Serve())
         if len(generation.ready) == len(generation.slots):
             self._feed(generation, GenerationInput.COMPLETE)
+        self._tell_application()
 
     def worker_leaves(self, worker: _WorkerHandle) -> None:
         """Let it drain, as if it had been replaced, and fill its slot."""
@@ -211,8 +213,20 @@ class Generations:
             self._check_empty(generation)
 
     def worker_gone(self, worker: _WorkerHandle) -> None:
-        """See whether it was the last one."""
+        """Have another tell the application, and see whether it was the last one."""
+        if self._mode == "process" and worker.generation.config.worker_ended:
+            name = str(worker_name(worker.slot))
+            self._untold.append(Ended(worker.target.id, name, worker.generation.number))
+            self._tell_application()
         self._check_empty(worker.generation)
+
+    def _tell_application(self) -> None:
+        """Tell a worker that serves of those that have ended, as soon as there is one."""
+        ready = self.current.ready if self.current else []
+        if ready:
+            untold, self._untold = self._untold, []
+            for ended in untold:
+                self._crew.send(ready[0], ended)
 
     # Steps and actions
 

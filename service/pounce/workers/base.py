@@ -22,6 +22,7 @@ from pounce.channel import (
     ChannelClosed,
     Done,
     Drain,
+    Ended,
     Failed,
     Leaving,
     Ready,
@@ -36,6 +37,7 @@ from pounce.handover import Handover
 from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
 from pounce.workers.loops import check_unpatched, new_event_loop
+from pounce.workers.obituary import teller
 
 # Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
 # seldom to be seen in a profile.
@@ -117,6 +119,7 @@ class LoopWorker(ABC):
                 try:
                     with forks.confined():
                         self.load()
+                        self._tell_of = teller(self.config)
                 finally:  # a failed import may well be because of that
                     check_unpatched()
                 return runner.run(self._live())
@@ -233,6 +236,8 @@ class LoopWorker(ABC):
                     self.stop(message.grace)
                 elif isinstance(message, Reopen):
                     log.reopen_access_log()
+                elif isinstance(message, Ended):
+                    self.loop.run_in_executor(None, self._tell_of, message)
         except ChannelClosed:
             # The supervisor is gone, and the kernel ends this process with it.
             self.loop.remove_reader(self._channel.fileno())
