@@ -1,8 +1,10 @@
 """WebSockets on real sockets, in both event loops, by a client that controls every byte."""
 
 import asyncio
+import gc
 import logging
 import socket
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
+from pounce.websocket.connection import WebSocketConnection
 from pounce.websocket.upgrade import Upgrader
 from tests.live import Client, LiveServer, live, serve, until
 from tests.websocket import (
@@ -631,6 +634,33 @@ async def test_messages_that_wait_for_their_application_are_bounded_together() -
         await until(lambda: held(server) == 0)
     received = [each.get("text", each.get("code")) for each in told]
     assert sorted(map(str, received)) == ["1013", "x" * 500_000, "x" * 500_000]
+
+
+@pytest.mark.parametrize("end", ["given up", "left", "closed", "stopped"])
+@live
+async def test_memory_is_free_once_a_connection_has_ended(end: str) -> None:
+    async with serve(echo, **SHARE) as server, await server.connect() as client:
+        gc.disable()  # it would come too late
+        try:
+            peer = Peer(client)
+            await peer.open()
+            (connection,) = server.context.connections
+            assert isinstance(connection, WebSocketConnection)
+            assert connection._engine is not None
+            library = weakref.ref(connection._engine._protocol)
+            await client.send(frame(BINARY, bytes(500_000))[:-1])
+            await until(lambda: held(server) > 400_000)
+            if end == "given up":
+                connection.give_up()
+            elif end == "left":
+                client.sock.close()
+            elif end == "closed":
+                await client.send(b"x" + closing(1000))
+            else:
+                connection.abort()
+            await until(lambda: library() is None)
+        finally:
+            gc.enable()
 
 
 @live

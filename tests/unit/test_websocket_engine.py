@@ -1,7 +1,9 @@
 """The engine alone: frames in, messages and answers out, and every violation's close code."""
 
+import gc
 import struct
 import tracemalloc
+import weakref
 import zlib
 from itertools import cycle, zip_longest
 
@@ -289,6 +291,31 @@ def test_many_tiny_fragments_take_no_more_memory_than_their_bytes() -> None:
         tracemalloc.stop()
     assert held < 60_000
     assert side.receive(frame(CONTINUATION, b"c")) == ["a" + "b" * 20_000 + "c"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(BINARY, bytes(100_000))[:-1],
+        frame(BINARY, bytes(100_000), fin=False),
+        frame(BINARY, bytes(100_000)) + frame(3, bytes(100_000)),
+        frame(BINARY, bytes(200_000)),
+        frame(BINARY, bytes(100_000))[:-1] + b"x" + closing(1000),
+    ],
+    ids=["frame begun", "message begun", "bad frame", "too long", "closed"],
+)
+@pytest.mark.parametrize("deflate", [False, True])
+def test_what_it_holds_goes_with_it(data: bytes, deflate: bool) -> None:
+    gc.disable()  # it would come too late
+    try:
+        side = engine(max_size=150_000, deflate=deflate)
+        side.receive(data)
+        protocol = weakref.ref(side._protocol)
+        side.discard()
+        del side
+        assert protocol() is None
+    finally:
+        gc.enable()
 
 
 FRAMES = st.builds(

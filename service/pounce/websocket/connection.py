@@ -371,7 +371,9 @@ class WebSocketConnection(BaseConnection):
         if self.closed is None:
             self.closed = ABNORMAL
         super()._retire()
-        self._engine = None  # with what it holds; what is complete is still for the application
+        if self._engine is not None:
+            self._engine.discard()  # complete messages are still for the application
+            self._engine = None
         self._unread = bytearray()
         self._count()
         self._input.wake()

@@ -263,6 +263,17 @@ class Engine:
             self.ended = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def discard(self) -> None:
+        """Drop the received bytes; call it last.
+
+        The library's protocol, its parser and the parser's error refer to each other: without this
+        a frame of many megabytes would stay in memory until the garbage collector runs.
+        """
+        protocol = self._protocol
+        protocol.parser.close()
+        protocol.parser_exc = None  # its traceback has the parser's frames
+        protocol.reader.discard()
+
     def _message(self, frame: Frame) -> Message | None:
         opcode, data, inflation = frame.opcode, frame.data, self._inflation
         compressed = inflation is not None and inflation.compressed
