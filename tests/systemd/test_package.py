@@ -24,9 +24,6 @@ UNITS = ("pounce.service", "pounce@x.service", "pounce@x.socket")
 # What any installation changes, and any package's does.
 UNRELATED = ("/var/lib/dpkg/", "/var/log/", "/var/cache/", "/var/lib/apt/", "/var/lib/systemd/")
 
-# Where the host allows few descriptors, a service warns that it lowers the default.
-CONNECTIONS = 1000
-
 
 @pytest.fixture
 def plain(suite: str) -> Iterator[Machine]:
@@ -78,8 +75,7 @@ def test_installed_it_is_ready_for_services(packaged: Machine) -> None:
 
 def test_an_address_is_written_once(packaged: Machine, instance: Instance) -> None:
     addresses = ("127.0.0.1:8100", "[::1]:8100", "unix:/run/shop/front.sock")
-    listen = [{"address": address} for address in addresses]
-    instance.configure("demo:app", max_connections=CONNECTIONS, listen=listen)
+    instance.configure("demo:app", listen=[{"address": address} for address in addresses])
     packaged.systemctl("enable", "--now", instance.socket)
     assert packaged.show(instance.socket, "Listen").splitlines() == [
         f"{address.removeprefix('unix:')} (Stream)" for address in addresses
@@ -97,8 +93,7 @@ def test_http3_has_a_udp_socket_for_each_worker(packaged: Machine, instance: Ins
     for name, pem in {"key": issued.key_pem, "pem": issued.pem, "ca": authority.pem}.items():
         packaged.write(f"/etc/pounce/shop.{name}", pem.decode())
     entry = {"address": "127.0.0.1:8443", "certificate": "shop.pem", "key": "shop.key"}
-    listen = [{**entry, "http3": True}]
-    instance.configure("demo:app", workers=2, max_connections=CONNECTIONS, listen=listen)
+    instance.configure("demo:app", workers=2, listen=[{**entry, "http3": True}])
     packaged.systemctl("enable", "--now", instance.socket)
     datagram, stream = "127.0.0.1:8443 (Datagram)", "127.0.0.1:8443 (Stream)"
     assert sorted(packaged.show(instance.socket, "Listen").splitlines()) == [
