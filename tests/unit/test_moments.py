@@ -1,13 +1,16 @@
 """Moments as people write them."""
 
-from datetime import UTC, datetime, timedelta
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
 from pounce.systemd.moments import parse
 
-NOW = datetime(2026, 11, 30, 12, 34, 56, tzinfo=UTC)
-MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC)
+NOW = datetime(2026, 11, 30, 12, 34, 56)
+MIDNIGHT = datetime(2026, 11, 30)
 
 MOMENTS = {
     "now": NOW,
@@ -23,8 +26,19 @@ MOMENTS = {
     "2026-11-29": MIDNIGHT - timedelta(days=1),
     "2026-11-29 10:00": MIDNIGHT - timedelta(hours=14),
     " 2026-11-29T10:00:01 ": MIDNIGHT - timedelta(hours=14) + timedelta(seconds=1),
-    "2026-11-30 14:00+02:00": NOW.replace(minute=0, second=0),
+    "2026-11-30 14:00+02:00": MIDNIGHT + timedelta(hours=13),
+    "2026-07-01 14:00+02:00": datetime(2026, 7, 1, 14),
 }
+
+
+@pytest.fixture(autouse=True)
+def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where clocks are an hour behind UTC's in winter, and two in summer."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    os.environ.pop("TZ")
+    time.tzset()
 
 
 @pytest.mark.parametrize("text", MOMENTS)
@@ -33,8 +47,24 @@ def test_a_moment(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "10", "ago", "-", "5 parsecs ago", "10 min", "3 x 4 min ago", "25:00"]
+    "text",
+    [
+        "",
+        "soon",
+        "10",
+        "ago",
+        "-",
+        "5 parsecs ago",
+        "10 min",
+        "3 x 4 min ago",
+        "25:00",
+        "99999999999 days ago",
+    ],
 )
 def test_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no span|[Ii]nvalid isoformat|hour must"):
+    with pytest.raises(ValueError, match=r"no span|first day|[Ii]nvalid isoformat|hour must"):
         parse(text, NOW)
+
+
+def test_a_moment_before_the_clocks_changed() -> None:
+    assert parse("2026-07-01 14:05", NOW).timestamp() == 1_782_907_500

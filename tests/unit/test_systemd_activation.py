@@ -122,9 +122,12 @@ def test_names_are_optional(stack: ExitStack) -> None:
 @pytest.mark.parametrize("pid", ["1", "", "me"])
 def test_sockets_meant_for_another_process_are_left_alone(pid: str, stack: ExitStack) -> None:
     descriptor = listener(stack, socket.AF_INET, ("127.0.0.1", 0))
-    answer = inherited([descriptor], f"LISTEN_PID={pid}")
+    finished = start([descriptor], f"LISTEN_PID={pid}")
+    answer = json.loads(finished.stdout)
     assert answer["sockets"] == []
     assert answer["variables"] == []
+    # As where a shell has started pounce without exec: else nobody would know why.
+    assert (f"LISTEN_PID={pid}, and this is process" in finished.stderr) == bool(pid)
 
 
 def test_without_systemd_there_are_none() -> None:

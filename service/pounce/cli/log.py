@@ -10,12 +10,12 @@ from pounce.systemd.moments import FORMS, parse
 from pounce.systemd.reader import Entry, Query, entries
 
 _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
-_COLOURS = {"err": "red", "crit": "red", "alert": "red", "emerg": "red", "warning": "yellow"}
+_COLOURS = {**dict.fromkeys("0123", "red"), "4": "yellow"}
 
 
 def _moment(_ctx: click.Context, _option: click.Parameter, value: str | None) -> datetime | None:
     try:
-        return None if value is None else parse(value, datetime.now().astimezone())
+        return None if value is None else parse(value, datetime.now())
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a time; write it as {FORMS}.") from None
 
@@ -59,8 +59,7 @@ def log(
     try:
         for entry in entries(query, follow=follow):
             found = True
-            level = _LEVELS[int(entry.get("PRIORITY", 6))]
-            click.echo(click.style(_line(entry), fg=_COLOURS.get(level)))
+            click.echo(click.style(_line(entry), fg=_COLOURS.get(_field(entry, "PRIORITY"))))
     except KeyboardInterrupt:
         return
     if not found:
@@ -71,11 +70,22 @@ def log(
 
 def _line(entry: Entry) -> str:
     when = entry["__REALTIME_TIMESTAMP"].astimezone()
-    who = f"{entry.get('SYSLOG_IDENTIFIER', '-')}[{entry.get('_PID', '-')}]"
-    if "POUNCE_WORKER" in entry:
-        who += f" worker {entry['POUNCE_WORKER']}"
-    if "POUNCE_GENERATION" in entry:
-        who += f" generation {entry['POUNCE_GENERATION']}"
-    message = entry.get("MESSAGE", "")
-    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
-    return f"{when:%b %d %H:%M:%S} {who}: " + text.replace("\n", "\n    ")
+    who = f"{_field(entry, 'SYSLOG_IDENTIFIER') or '-'}[{_field(entry, '_PID') or '-'}]"
+    for what, name in (("worker", "POUNCE_WORKER"), ("generation", "POUNCE_GENERATION")):
+        if name in entry:
+            who += f" {what} {_field(entry, name)}"
+    message = _field(entry, "MESSAGE").replace("\n", "\n    ")
+    return f"{when:%b %d %H:%M:%S} {who}: {message}"
+
+
+def _field(entry: Entry, name: str) -> str:
+    """A field as text that does a terminal no harm.
+
+    Every process of a service may write what it likes: a field twice, or no text.
+    """
+    value = entry.get(name, "")
+    last = value[-1] if isinstance(value, list) and value else value
+    text = last.decode(errors="replace") if isinstance(last, bytes) else str(last)
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else f"\\x{ord(each):02x}" for each in text
+    )

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from pounce.errors import ListenError
 from pounce.interpreter import has_global_lock
+from pounce.loggers import get_logger
 from pounce.net.listeners import InheritedSocket, unusable, why_unusable
+
+logger = get_logger("pounce.server")
 
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 STORED = "pounce-store-"
@@ -55,7 +58,7 @@ def inherited_descriptors() -> Inherited:
         for name in _VARIABLES:
             os.environ.pop(name, None)
     inherited = Inherited([], [])
-    for descriptor, name in by_variables(environment) if passed is None else passed:
+    for descriptor, name in passed or by_variables(environment):
         if name.startswith(STORED) or (name == _NAMELESS and not _is_servable(descriptor)):
             with suppress(OSError):  # it may not be open; whoever uses it judges it
                 os.set_inheritable(descriptor, False)
@@ -88,6 +91,14 @@ def by_systemd_python() -> list[Passed] | None:
 def by_variables(environment: Mapping[str, str]) -> list[Passed]:
     """The same, as the LISTEN_* variables say. Raises ListenError where they make no sense."""
     if environment["LISTEN_PID"] != str(os.getpid()):
+        if environment["LISTEN_PID"] and environment["LISTEN_FDS"]:
+            logger.warning(
+                "LISTEN_FDS=%s passes descriptors to process LISTEN_PID=%s, and this is process "
+                "%d: they are left alone; a shell or wrapper that starts pounce must exec it",
+                environment["LISTEN_FDS"],
+                environment["LISTEN_PID"],
+                os.getpid(),
+            )
         return []
     descriptors = _descriptors(environment["LISTEN_FDS"])
     names = _names(environment["LISTEN_FDNAMES"], len(descriptors))

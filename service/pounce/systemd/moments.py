@@ -19,19 +19,25 @@ FORMS = '"2026-11-30 14:05", "14:05", "today", "yesterday", "10 min ago" or "-2h
 
 
 def parse(text: str, now: datetime) -> datetime:
-    """The moment that *text* means, in the time zone of *now*. Raises ValueError."""
+    """The moment that *text* means, local time without a zone, as *now* is. Raises ValueError.
+
+    Without a zone, since that of *now* need not be the one that the moment had: clocks change.
+    """
     words = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     named = {"now": now, "today": midnight, "yesterday": midnight - timedelta(days=1)}
     if words in named:
         return named[words]
     if words.startswith("-") or words.endswith("ago"):
-        return now - _span(words.removeprefix("-").removesuffix("ago"))
+        try:
+            return now - _span(words.removeprefix("-").removesuffix("ago"))
+        except OverflowError:
+            raise ValueError(f"before the first day: {text!r}") from None
     for form in _CLOCKS:
         with suppress(ValueError):
-            return datetime.combine(now, datetime.strptime(words, form).time(), now.tzinfo)
+            return datetime.combine(now, datetime.strptime(words, form).time())
     found = datetime.fromisoformat(text.strip())
-    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
+    return found.astimezone().replace(tzinfo=None) if found.tzinfo else found
 
 
 def _span(text: str) -> timedelta:

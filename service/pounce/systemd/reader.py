@@ -53,7 +53,7 @@ def entries(query: Query, *, follow: bool = False) -> Iterator[Entry]:
     """
     reader = _open(query)
     if query.since is not None:
-        reader.seek_realtime(query.since.timestamp())
+        reader.seek_realtime(max(0.0, query.since.timestamp()))  # an unsigned number there
     elif follow:
         reader.seek_tail()
         # The first entry itself, where there are fewer.
