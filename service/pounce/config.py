@@ -229,7 +229,8 @@ class ServerConfig:
         2.0,
         "how long event streams (text/event-stream) that GET has asked for may go on at a stop",
         details="Then they end as if their clients had left, who open them again by themselves. "
-        "Others are finished like any response, within shutdown_timeout.",
+        "Others are finished like any response, within shutdown_timeout. It has to be less than "
+        "shutdown_timeout, in whose last second event streams end whatever this is.",
     )
     reload_timeout: float = option(
         "timeouts", Duration(), 60.0, "how long old workers may finish requests after a reload"
@@ -371,6 +372,17 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         settle(self)
+
+    def doubts(self) -> list[str]:
+        """What is allowed, but cannot have the effect that it seems to be meant for."""
+        if self.event_stream_timeout < self.shutdown_timeout:
+            return []
+        text = (
+            f"event_stream_timeout is {self.event_stream_timeout:g} s, but shutdown_timeout is "
+            f"{self.shutdown_timeout:g} s: a stop ends event streams within that. Make "
+            "shutdown_timeout longer, or event_stream_timeout shorter"
+        )
+        return [text]
 
     @property
     def worker_count(self) -> int:

@@ -131,21 +131,21 @@ class Server:
         for sock in listeners.stream:
             secure = sock.fileno() in self._endpoints.contexts
             logger.info("listening on %s", describe(sock, secure=secure))
-        self._warn_of_certificates()
+        self._warn(self._config)
         served = [sock for sock in listeners.datagram if sock.fileno() in listeners.entries]
         for address in dict.fromkeys(map(describe, served)):
             logger.info("listening on %s, for HTTP/3", address)
         warn_of_held(listeners)
 
-    def _warn_of_certificates(self) -> None:
-        for text in self._endpoints.doubts():
+    def _warn(self, config: ServerConfig) -> None:
+        for text in [*config.doubts(), *self._endpoints.doubts()]:
             logger.warning("%s", text)
 
     def _reload_config(self) -> ServerConfig:
         assert self._read_config is not None  # noqa: S101 - else this is not passed on
         config = _with_credentials(self._read_config())
         self._endpoints.renew(config.listen)
-        self._warn_of_certificates()
+        self._warn(config)
         for key, value in _fixed(config).items():
             if value != _fixed(self._config)[key]:
                 logger.warning("reload: a changed %s takes effect at the next restart", key)

@@ -50,6 +50,15 @@ def test_the_directory_is_the_files_own(tmp_path: Path) -> None:
     assert f"imported from {tmp_path}/code (" in outcome.stdout
 
 
+def test_event_streams_that_may_not_take_what_they_seem_to(tmp_path: Path) -> None:
+    write(tmp_path, shop=APPLICATION)
+    told = ("--event-stream-timeout", "60", "--shutdown-timeout")
+    outcome = check("shop:app", *told, "30", directory=tmp_path)
+    assert outcome.returncode == 0
+    assert "warning: event_stream_timeout is 60 s, but shutdown_timeout is 30 s" in outcome.stderr
+    assert check("shop:app", *told, "90", directory=tmp_path).stderr == ""
+
+
 FAILURES = [
     ("missing:app", 70, ["missing"]),
     ("shop:ap", 70, ["'ap'", "did you mean 'app'"]),

@@ -26,7 +26,7 @@ EVENTS = [(b"content-type", b"text/event-stream")]
 
 def end_streams(context: ServerContext, after: float = 0.0) -> None:
     now = context.loop.time()
-    context.farewell.begin(now + after, now + after + 0.4)
+    context.farewell.begin(now, now + after + 1.0, after)
 
 
 @every_carrier
@@ -291,6 +291,14 @@ def test_an_event_stream_of_the_old_code_ends_like_any(
         assert not ticks.rest().endswith(b"\r\n0\r\n\r\n")
         service.expect("generation 1 is retired")
         assert "ERROR" not in service.log
+
+
+def test_start_and_reload_warn_of_a_timeout_that_a_stop_has_no_time_for(tmp_path: Path) -> None:
+    times = ("--event-stream-timeout", "60", "--shutdown-timeout", "30")
+    with serving(tmp_path, *times, app="event_streams:app") as service:
+        assert service.log.count("event_stream_timeout is 60 s, but") == 1
+        service.reload(2)
+        assert service.log.count("event_stream_timeout is 60 s, but") == 2
 
 
 @both_modes

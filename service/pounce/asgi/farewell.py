@@ -39,8 +39,12 @@ class Farewell:
     def __init__(self) -> None:
         self._tell_at = self._cut_at = inf
 
-    def begin(self, tell_at: float, deadline: float) -> None:
-        """Tell applications at *tell_at*, and cut streams well before *deadline*."""
+    def begin(self, now: float, deadline: float, patience: float = 0.0) -> None:
+        """Tell applications *patience* seconds after *now*; all streams are cut before *deadline*.
+
+        The last second before *deadline* is for hearing it, whatever *patience* is.
+        """
+        tell_at = max(now, min(now + patience, deadline - _HEARING))
         self._tell_at = min(self._tell_at, tell_at)
         half = (self._tell_at + max(deadline, self._tell_at)) / 2
         self._cut_at = min(self._cut_at, self._tell_at + _HEARING, half)

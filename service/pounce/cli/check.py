@@ -27,6 +27,8 @@ def check(invocation: Invocation) -> None:
     click.echo(f"configuration: {invocation.path or 'the command line'} is valid")
     config = settings.config
     check_workers(config)
+    for text in config.doubts():
+        click.echo(f"warning: {text}", err=True)
     for entry in config.listen:
         for finding in inspect(entry):
             click.echo(f"{finding.kind}: {finding.text}", err=finding.kind == "warning")

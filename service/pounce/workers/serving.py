@@ -122,8 +122,8 @@ class ServingWorker(LoopWorker):
             self.context.drain(self.check_drained)
             if self.stopping:
                 now, config = self.loop.time(), self.config
-                patience = min(config.event_stream_timeout, config.shutdown_timeout / 2)
-                self.context.farewell.begin(now + patience, now + config.shutdown_timeout)
+                deadline = now + config.shutdown_timeout
+                self.context.farewell.begin(now, deadline, config.event_stream_timeout)
         self.check_drained()
 
     def stop(self, grace: float) -> None:
