@@ -186,6 +186,7 @@ DOORS = {
         "pounce.net.forwarded",
         "pounce.net.host",
         "pounce.net.proxy_protocol",
+        "pounce.net.socket_filter",
         "pounce.net.tls",
         "pounce.net.tls_transport",
         "pounce.net.udp",

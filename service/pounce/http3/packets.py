@@ -24,22 +24,30 @@ VERSIONS: list[int] = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSIO
 # RFC 9000 section 14.1: what a client's first packet comes in at least.
 MIN_INITIAL_DATAGRAM = 1200
 # RFC 9000 section 7.2.
-_MIN_ORIGINAL_ID = 8
+MIN_ORIGINAL_ID = 8
 # RFC 9000 section 10.3: a reset looks like a packet, so it has 5 bytes before its token at
 # least. This one is as long as the shortest packet that this server asks its clients for, and no
 # longer, so that two who have both forgotten do not answer each other for ever.
 _MIN_RESET = 5 + RESET_TOKEN_SIZE
 _RESET = 42
 
-_LONG = 0x80
+LONG = 0x80
 _VERSION = struct.Struct("!xI")
+
+# A first byte's header form, fixed bit and packet type.
+TYPE = 0xF0
+INITIALS: list[tuple[bytes, int]] = [
+    (QuicProtocolVersion.VERSION_1.to_bytes(4, "big"), 0xC0),  # RFC 9000 section 17.2.2
+    (QuicProtocolVersion.VERSION_2.to_bytes(4, "big"), 0xD0),  # RFC 9369 section 3.2
+]
+"""Each version's bytes, and how its Initial packets begin."""
 
 
 def destination(data: bytes) -> bytes:
     """The connection id that the datagram is for; empty if there is none."""
     if not data:
         return b""
-    if not data[0] & _LONG:
+    if not data[0] & LONG:
         return data[1 : 1 + CONNECTION_ID_SIZE]
     if len(data) < 6:
         return b""
@@ -48,7 +56,14 @@ def destination(data: bytes) -> bytes:
 
 def is_short(data: bytes) -> bool:
     """Whether the datagram has a packet for an established connection."""
-    return not data[0] & _LONG
+    return not data[0] & LONG
+
+
+def may_begin(data: bytes) -> bool:
+    """Whether the datagram looks as if it began with an Initial packet that may be answered."""
+    if len(data) < MIN_INITIAL_DATAGRAM or data[5] < MIN_ORIGINAL_ID:
+        return False
+    return (data[1:5], data[0] & TYPE) in INITIALS
 
 
 class Initial(NamedTuple):
@@ -62,7 +77,7 @@ class Initial(NamedTuple):
 
 def unsupported_version(data: bytes) -> bytes | None:
     """The answer to a packet of a version that is not spoken here; None where that is not due."""
-    if len(data) < MIN_INITIAL_DATAGRAM or not data[0] & _LONG:
+    if len(data) < MIN_INITIAL_DATAGRAM or not data[0] & LONG:
         return None
     (version,) = _VERSION.unpack_from(data)
     if version in VERSIONS or version == QuicProtocolVersion.NEGOTIATION:
@@ -86,7 +101,7 @@ def initial(data: bytes) -> Initial | None:
         return None
     if header.packet_type is not QuicPacketType.INITIAL or header.version not in VERSIONS:
         return None
-    if len(header.destination_cid) < _MIN_ORIGINAL_ID:
+    if len(header.destination_cid) < MIN_ORIGINAL_ID:
         return None
     return Initial(header.version, header.destination_cid, header.source_cid, header.token)
 

@@ -15,7 +15,10 @@ SECRET_SIZE = 32
 
 CONNECTION_ID_SIZE = 10
 _NONCE_SIZE = 6
-_ROUTE = struct.Struct("!HH")  # the mailbox, and zeros that show that the id is one of ours
+_ROUTE = struct.Struct("!H")  # the mailbox
+_CHECK = struct.Struct("!H")
+_CHECKED = struct.Struct("!II")  # what the check is made of: everything before it
+_WORD = 0xFFFF_FFFF
 RESET_TOKEN_SIZE = 16  # RFC 9000 section 10.3
 
 # RFC 9000 section 8.1.3: a Retry token is used at once, so it need not live long. Seconds.
@@ -24,29 +27,53 @@ _RETRY_HEAD = struct.Struct("!IB")
 _MAC_SIZE = 16
 
 
+CheckKeys = tuple[int, int, int]
+"""What `check` multiplies by."""
+
+
+def check(data: bytes, keys: CheckKeys) -> int:
+    """Two bytes that tell an id of this service from garbage.
+
+    The kernel has to compute them, whose filters have 32-bit arithmetic
+    and nothing else. No secret is safe behind it: whoever has connections of their own may find out
+    how more ids are made, but can as well repeat those that they have.
+    """
+    first: int
+    second: int
+    first, second = _CHECKED.unpack_from(data)
+    mixed = ((first * keys[0] ^ second) & _WORD) * keys[1] & _WORD
+    return ((mixed ^ mixed >> 15) * keys[2] & _WORD) >> 16
+
+
 class ConnectionIds:
     """Ids that name the mailbox of the worker that serves the connection.
 
     Six random bytes, then the mailbox, hidden by what the secret makes of those bytes: nobody
-    else can see which ids lead to the same worker.
+    else can see which ids lead to the same worker. Then a check of all that.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._key = secret
+        digest = hashlib.blake2s(key=secret, person=b"check", digest_size=12).digest()
+        first, second, third = struct.unpack("!III", digest)
+        self.check_keys: CheckKeys = (first | 1, second | 1, third | 1)
         self._reset_key = hashlib.blake2s(key=secret, person=b"reset").digest()
 
     def make(self, mailbox: int) -> bytes:
         """A new id."""
         nonce = os.urandom(_NONCE_SIZE)
-        return nonce + self._hide(nonce, _ROUTE.pack(mailbox, 0))
+        data = nonce + self._hide(nonce, _ROUTE.pack(mailbox))
+        return data + _CHECK.pack(check(data, self.check_keys))
 
     def mailbox(self, connection_id: bytes) -> int | None:
         """Which mailbox *connection_id* names; None if it was not made by this service."""
         if len(connection_id) != CONNECTION_ID_SIZE:
             return None
-        nonce, hidden = connection_id[:_NONCE_SIZE], connection_id[_NONCE_SIZE:]
-        mailbox, zeros = _ROUTE.unpack(self._hide(nonce, hidden))
-        return None if zeros else int(mailbox)
+        if connection_id[_CHECKED.size :] != _CHECK.pack(check(connection_id, self.check_keys)):
+            return None
+        nonce, hidden = connection_id[:_NONCE_SIZE], connection_id[_NONCE_SIZE : _CHECKED.size]
+        (mailbox,) = _ROUTE.unpack(self._hide(nonce, hidden))
+        return int(mailbox)
 
     def reset_token(self, connection_id: bytes) -> bytes:
         """What only somebody who knows the secret can send to end the connection."""

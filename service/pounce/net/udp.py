@@ -3,8 +3,12 @@
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
+
+from pounce.net.socket_filter import Program, attach, detach
 
 # <linux/udp.h>; Python has no names for them. With UDP_SEGMENT one call sends many datagrams of
 # one size, with UDP_GRO one call receives them.
@@ -40,6 +44,8 @@ class UDPPort:
         """Whether `receive` may take more out of the kernel, which others may read as well."""
         self._buffer = memoryview(bytearray(65_536))
         self._segments = True
+        self._empty = True
+        self._filled = 0.0  # when something came to the empty queue
         self._prepare()
 
     def fileno(self) -> int:
@@ -48,17 +54,33 @@ class UDPPort:
 
     def receive(self, most: int) -> Iterator[Datagram]:
         """What has come, of at most *most* calls to the kernel."""
+        if self._empty:
+            self._empty, self._filled = False, time.monotonic()
         for _ in range(most):
             if not self.reading:
                 return
             try:
                 size, ancillary, _, peer = self._sock.recvmsg_into([self._buffer], _ANCILLARY)
             except OSError:  # nothing more has come, or an ICMP error has (udp(7))
+                self._empty = True
                 return
             local, segment = _read_ancillary(ancillary)
             for start in range(0, size, segment or size or 1):
                 end = min(size, start + segment) if segment else size
                 yield bytes(self._buffer[start:end]), peer, local
+
+    @property
+    def backlog(self) -> float:
+        """For how many seconds there has always been something to receive."""
+        return 0.0 if self._empty else time.monotonic() - self._filled
+
+    def filter(self, program: Program | None) -> None:
+        """Have the kernel keep what *program* says, or everything."""
+        if program is None:
+            detach(self._sock)
+            return
+        with suppress(OSError):  # in sandboxes that imitate Linux
+            attach(self._sock, program)
 
     def send(self, datagrams: Sequence[bytes], peer: Any, local: Any) -> None:
         """Send *datagrams*, all of one size but for a shorter last one.

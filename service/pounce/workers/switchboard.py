@@ -21,6 +21,7 @@ from pounce.http3.tokens import ConnectionIds, Identity, RetryTokens
 from pounce.net.host import unmapped
 from pounce.net.udp import Datagram, UDPPort
 from pounce.workers.base import Mail
+from pounce.workers.gate import Arrival, Gate
 
 # System calls for a batch of datagrams; each may bring up to 64.
 _BATCH = 32
@@ -61,9 +62,12 @@ class Switchboard:
         self._mailboxes = mail.mailboxes
         self._mailbox = mail.number
         self._ids = ConnectionIds(mail.secret)
+        self._gate = Gate(context, self._ports.all, self._ids.check_keys, self._let_in)
         self._identity = Identity(self._ids, mail.number)
         self._retry_tokens = RetryTokens(mail.secret, time.time)
         self._connections: dict[bytes, HTTP3Connection] = {}
+        # By ids that clients have chosen, which anybody can forge: these are strangers still.
+        self._beginnings: dict[bytes, HTTP3Connection] = {}
         self._handshakes: set[HTTP3Connection] = set()
         excess = "HTTP/3 handshakes than %d at once"
         self._entrance = Room(self._handshakes, _MAX_HANDSHAKES, self._loop.time, excess)
@@ -109,6 +113,7 @@ class Switchboard:
     def sweep(self) -> None:
         """Begin a new half second."""
         self._answers = _MAX_ANSWERS
+        self._gate.open()
         self._entrance.sweep()
 
     # What a connection asks for; see pounce.http3.connection.Outlet.
@@ -127,11 +132,13 @@ class Switchboard:
 
     def route(self, connection_id: bytes, connection: HTTP3Connection) -> None:
         """Bring datagrams for *connection_id* to *connection*."""
-        self._connections[connection_id] = connection
+        is_ours = self._ids.mailbox(connection_id) is not None
+        (self._connections if is_ours else self._beginnings)[connection_id] = connection
 
     def unroute(self, connection_id: bytes) -> None:
         """Forget *connection_id*."""
         self._connections.pop(connection_id, None)
+        self._beginnings.pop(connection_id, None)
 
     def settled(self, connection: HTTP3Connection) -> None:
         """The handshake of *connection* is over, one way or another."""
@@ -149,6 +156,7 @@ class Switchboard:
     def _read_sockets(self, wanted: bool) -> None:
         if wanted != self._reading:
             self._reading = wanted
+            self._gate.reset()
             for port in self._ports.all:
                 port.reading = wanted
                 if wanted:
@@ -173,6 +181,7 @@ class Switchboard:
                 break
         else:
             del self._unread[port]
+        self._gate.open()
         self._flush()
 
     def _read_mail(self) -> None:
@@ -183,15 +192,17 @@ class Switchboard:
                 break
             number, peer, local, data = marshal.loads(message)  # noqa: S302 - written below
             self._receive(data, self._ports.path(number, peer, local), now)
+        self._gate.open()
         self._flush()
 
     def _receive(self, data: bytes, path: Path, now: float) -> None:
         if len(data) > MAX_DATAGRAM:
+            self._gate.turn_away(data)
             return
         connection = self._connections.get(packets.destination(data))
         if connection is None:
-            connection = self._find(data, path)
-        if connection is not None:
+            self._meet(data, path)
+        else:
             connection.receive(data, path, now)
             self._scheduled[connection] = None
 
@@ -209,15 +220,28 @@ class Switchboard:
 
     # Datagrams for no connection of this worker.
 
-    def _find(self, data: bytes, path: Path) -> HTTP3Connection | None:
-        """The new connection that *data* begins, if it does; else it is passed on or answered."""
+    def _meet(self, data: bytes, path: Path) -> None:
+        """Pass *data* on to the worker that it is for, or have it wait with other strangers."""
         destination = packets.destination(data)
         owner = self._ids.mailbox(destination)
         if owner is not None and owner != self._mailbox and self._mailboxes.is_owned(owner):
             message = marshal.dumps((path.port, path.peer, path.local, data))
             self._mailboxes.put(owner, message)
-        elif data and packets.is_short(data):
-            if owner is not None:
+        else:
+            self._gate.enter(Arrival(data, path, destination), known=owner is not None)
+
+    def _let_in(self, arrival: Arrival) -> None:
+        data, path, destination = arrival
+        connection = self._beginnings.get(destination) or self._find(arrival)
+        if connection is not None:
+            connection.receive(data, path, self._loop.time())
+            self.schedule(connection)
+
+    def _find(self, arrival: Arrival) -> HTTP3Connection | None:
+        """The new connection that *arrival* begins, if it does; else it is answered."""
+        data, path, destination = arrival
+        if data and packets.is_short(data):
+            if self._ids.mailbox(destination) is not None:
                 token = self._ids.reset_token(destination)
                 self._answer(packets.stateless_reset(len(data), token), path)
         elif (first := packets.initial(data)) is not None:
@@ -235,7 +259,8 @@ class Switchboard:
         original: bytes | None = first.destination
         if first.token:
             original = self._retry_tokens.original(first.token, address, first.destination)
-        if original is not None and (first.token or len(self._handshakes) < _RETRY_FROM):
+        crowded = self._gate.flooded or len(self._handshakes) >= _RETRY_FROM
+        if original is not None and (first.token or not crowded):
             return self._accept(first, original, path)
         chosen = self._identity.new_id()
         token = self._retry_tokens.make(address, first.destination, chosen)
