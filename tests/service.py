@@ -33,6 +33,14 @@ def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENC
     return value
 
 
+def comes_true(condition: Callable[[], Any], timeout: float) -> bool:
+    """Whether *condition* is true within *timeout* seconds."""
+    with suppress(TimeoutError):
+        wait_until(condition, "", timeout)
+        return True
+    return False
+
+
 class Wire:
     """One blocking client connection."""
 

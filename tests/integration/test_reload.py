@@ -13,7 +13,7 @@ import pytest
 from tests.load import Echo, Slow, Stream, Upload
 from tests.modes import MODES, both_modes
 from tests.reloads import assert_unnoticed, reload_under
-from tests.service import Service, launched, serving, wait_until
+from tests.service import Service, comes_true, launched, serving, wait_until
 
 # Every pair of these three, though not every combination.
 everywhere = pytest.mark.parametrize(
@@ -328,6 +328,32 @@ def test_a_release_that_was_given_up_is_not_served_later(release: Release) -> No
         service.reload(3)
         with service.connect() as wire:
             assert wire.get("/").headers[b"x-served-by"].endswith(b" fixed")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "process",
+        pytest.param(
+            "thread",
+            marks=pytest.mark.xfail(
+                strict=True,
+                raises=AssertionError,
+                reason="waits for a generation's own interpreter: the import that hangs holds its "
+                "module's lock, for which every later import waits",
+            ),
+        ),
+    ],
+)
+def test_a_release_after_one_whose_import_hangs(release: Release, mode: str) -> None:
+    flags = ("--worker-mode", mode, "--startup-timeout", "2")
+    with deployed(release, *flags) as service:
+        release.deploy("import time; time.sleep(60)")
+        service.send_signal(signal.SIGHUP)
+        service.expect("reload failed, the old code still serves")
+        release.deploy_version("fixed")
+        service.send_signal(signal.SIGHUP)
+        assert comes_true(lambda: "generation 3 has taken over" in service.log, 8)
 
 
 # What happens meanwhile
