@@ -96,7 +96,8 @@ def test_over_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("execution", ["async", "sync"])
 def test_of_a_websocket(tmp_path: Path, execution: str) -> None:
     with forking(tmp_path, "--execution", execution) as service:
-        worker = str(service.workers["0"])
+        with service.connect() as wire:
+            worker = _ask(wire, "/").split()[0]
         for path, status in EVERYTHING.items():
             assert _ask_by_websocket(service, path) == f"{worker} {status}"
 
