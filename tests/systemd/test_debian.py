@@ -12,7 +12,8 @@ COPY = "/root/pounce"
 
 @pytest.mark.timeout(660)
 def test_the_suites_pass_on_the_distributions_packages(machine: Machine) -> None:
-    shutil.copytree(REPOSITORY / "tests", machine.path(f"{COPY}/tests"), dirs_exist_ok=True)
+    for room in ("packaging", "tests"):
+        shutil.copytree(REPOSITORY / room, machine.path(f"{COPY}/{room}"), dirs_exist_ok=True)
     shutil.copy(REPOSITORY / "pyproject.toml", machine.path(COPY))
     # Random mutations of requests take a minute and a half; the corpus itself is what counts.
     suites = "tests/unit tests/conformance --ignore=tests/conformance/test_mutations.py"
