@@ -67,6 +67,18 @@ def test_in_the_loop(tmp_path: Path, mode: str, loop: str) -> None:
         assert "Traceback" not in service.log.partition("went back to")[2]
 
 
+@pytest.mark.parametrize("kind", ["records", "file"])
+def test_no_child_logs_a_request(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "access"
+    flags = ("--access-log", "on" if kind == "records" else str(file))
+    paths = ["/returns", "/waits", "/raises"]
+    with forking(tmp_path, *flags) as service, service.connect() as wire:
+        for path in paths:
+            _ask(wire, path)
+    lines = service.log if kind == "records" else file.read_text()
+    assert [lines.count(f"GET {path} ") for path in paths] == [1, 1, 1], lines
+
+
 @both_modes
 @pytest.mark.parametrize("app", ["wsgi", "sync", "app"])
 def test_in_a_thread(tmp_path: Path, mode: str, app: str) -> None:

@@ -5,6 +5,7 @@ import logging
 import time
 from functools import lru_cache
 
+from pounce import forks
 from pounce.asgi.types import Scope
 from pounce.config import ServerConfig
 from pounce.loggers import get_logger
@@ -28,6 +29,7 @@ class AccessLog:
         self._loop = loop
         self._gathers = gathers
         self._lines: list[str] = []
+        self._births = forks.births
 
     def request(self, scope: Scope, status: int, size: int, started: float) -> None:
         """Log a request that began at *started* by `clock`; *status* 0 is no response."""
@@ -45,6 +47,8 @@ class AccessLog:
     def _write(
         self, client: tuple[str, int] | None, line: str, status: int, size: int, duration: float
     ) -> None:
+        if self._in_a_child:
+            return
         who = client[0] if client else "-"
         # Nearly all lines are as they should be; to translate one takes ten times as long.
         if not line.isprintable() or '"' in line or "\\" in line:
@@ -57,7 +61,14 @@ class AccessLog:
             self._loop.call_soon(self._write_lines)
         self._lines.append(text)
 
+    @property
+    def _in_a_child(self) -> bool:
+        """Whether the application has forked this process: nobody gets what is answered here."""
+        return forks.births != self._births
+
     def _write_lines(self) -> None:
+        if self._in_a_child:
+            return
         lines, self._lines = self._lines, []
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         _tell("\n".join([f"{now} {line}" for line in lines]))
