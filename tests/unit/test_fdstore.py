@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -263,10 +264,35 @@ def closed(stack: ExitStack, name: str) -> tuple[str, int]:
     return name, descriptor
 
 
+def opened_again(name: str, flags: int) -> tuple[str, int]:
+    descriptor = os.memfd_create(name)
+    try:
+        return name, os.open(f"/proc/self/fd/{descriptor}", flags)
+    finally:
+        os.close(descriptor)
+
+
+def path_alone(stack: ExitStack, name: str) -> tuple[str, int]:
+    return opened_again(name, os.O_PATH)
+
+
+def write_only(stack: ExitStack, name: str) -> tuple[str, int]:
+    return opened_again(name, os.O_WRONLY)
+
+
+def path_of_a_socket(stack: ExitStack, name: str) -> tuple[str, int]:
+    directory = Path(stack.enter_context(TemporaryDirectory()))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(directory / "s"))
+        return name, os.open(directory / "s", os.O_PATH)
+
+
+UNREADABLE = (path_alone, write_only)
 STRANGE = [
-    *((CONNECTION, make) for make in (memory, pipe, listener, datagram, closed)),
-    *((NOTE, make) for make in (pipe, listener, endless, closed)),
-    *(("pounce-store-scoreboard", make) for make in (pipe, listener, endless)),
+    *((CONNECTION, make) for make in (memory, pipe, listener, datagram, closed, path_of_a_socket)),
+    *((NOTE, make) for make in (pipe, listener, endless, closed, *UNREADABLE)),
+    *(("pounce-store-scoreboard", make) for make in (pipe, listener, endless, *UNREADABLE)),
+    *(("pounce-store-quic-secret", make) for make in (pipe, *UNREADABLE)),
     *((name, memory) for name in ("pounce-store-", "pounce-store-other", "stored")),
 ]
 

@@ -67,12 +67,12 @@ def read_note(descriptor: int) -> dict[str, Any]:
 
     It is empty, with a warning, where there is no such note.
     """
-    with os.fdopen(descriptor, "rb") as file:
-        file.seek(0)
-        text = file.read(_LARGEST_NOTE)
     try:
-        note = json.loads(text)
-    except (ValueError, RecursionError):  # cut short; or nested more deeply than Python's stack
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            note = json.loads(file.read(_LARGEST_NOTE))
+    # A disk's error; cut short; or nested more deeply than Python's stack.
+    except (OSError, ValueError, RecursionError):
         note = None
     passages = note.get("passages") if isinstance(note, dict) else None
     if not isinstance(passages, dict):
@@ -121,16 +121,29 @@ def _problem(name: str, descriptor: int) -> str:
     except OSError as error:
         return str(error.strerror)
     if name in _MEMORIES:
-        return "" if stat.S_ISREG(kind) else "which is no memory"
+        return _problem_of_memory(kind, descriptor)
     if name != CONNECTION:
         return "which is not pounce's"
     if not stat.S_ISSOCK(kind):
         return "which is no socket"
-    sock = socket.socket(fileno=descriptor)
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError as error:  # opened by the socket's path, with O_PATH: no operation works
+        return str(error.strerror)
     try:
         return _problem_of_connection(sock)
     finally:
         sock.detach()
+
+
+def _problem_of_memory(kind: int, descriptor: int) -> str:
+    if not stat.S_ISREG(kind):
+        return "which is no memory"
+    try:
+        os.pread(descriptor, 1, 0)
+    except OSError:  # opened with O_PATH or O_WRONLY (open(2))
+        return "which cannot be read"
+    return ""
 
 
 def _problem_of_connection(sock: socket.socket) -> str:
