@@ -19,6 +19,7 @@ from pounce.lifecycle import (
     GenerationReady,
     HealthChecked,
     LifecycleEvent,
+    Stopped,
     WorkerCrashed,
     WorkerReady,
     WorkerStopped,
@@ -120,6 +121,23 @@ def test_an_entry_without_a_certificate_leaves_the_programs_own_context(tmp_path
         for _ in range(2):
             assert httpx.get(f"https://{host}:{port}", verify=trust).status_code == 200
             supervisor.graceful_reload()
+
+
+@both_modes
+def test_a_stop_after_the_program_has_closed_its_listener(mode: Any) -> None:
+    config = pounce.ServerConfig(workers=1)
+    events = Events()
+    supervisor = pounce.Supervisor(config, app, mode=mode, lifecycle_collector=events)
+    with listening() as listener, supervised(supervisor, listener, own=[listener]):
+        events.wait_for(GenerationReady)
+        with wire_to(listener) as wire:
+            wire.get("/")
+            wire.send("/slow?ms=500")
+            listener.close()
+            supervisor.shutdown()
+            assert wire.receive() is not None
+    assert events.of(Stopped)
+    assert not events.of(WorkerCrashed)
 
 
 # Workers

@@ -159,11 +159,29 @@ def test_what_waits_for_a_busy_loop_is_answered(tmp_path: Path) -> None:
     with binding(tmp_path, "--worker-mode", "process") as service:
         with service.connect() as hung, service.connect() as waiting:
             hung.get("/")
-            hung.send("/hang?how=sleep&ms=1000")
+            hung.send("/hang?how=sleep&ms=400")
             waiting.send("/")
             service.send_signal(signal.SIGTERM)
             assert waiting.receive() is not None
         assert service.wait() == 0
+
+
+@both_modes
+def test_a_stuck_worker_does_not_keep_new_clients_waiting(tmp_path: Path, mode: str) -> None:
+    """It does not empty the queue, in which one waits."""
+    forever = ("--shutdown-timeout", "60", "--worker-timeout", "60")
+    flags = ("--worker-mode", mode, "--workers", "1", *forever)
+    with binding(tmp_path, *flags) as service:
+        with service.connect() as hung:
+            hung.get("/")
+            hung.send("/hang?how=sleep&ms=60000")
+            with service.connect():
+                service.send_signal(signal.SIGTERM)
+                service.expect("stopping")
+                wait_until(lambda: refused(service), "the listener's end")
+                assert service.process.poll() is None
+        service.send_signal(signal.SIGTERM)
+        service.wait()
 
 
 FORKING = """

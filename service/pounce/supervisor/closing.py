@@ -3,7 +3,8 @@
 Every worker holds the listeners too, and so may programs that the application has started. So a
 listener is not only closed here: it is told to listen no more (shutdown(2)), which is true of the
 socket itself, whoever holds it. For TCP that resets the connections that wait in its queue, so
-workers take those first, and meanwhile the kernel adds none.
+workers take those first, and meanwhile the kernel adds none. A worker that is stuck takes none, and
+new clients would wait with it, so workers have a second for that.
 """
 
 import ctypes
@@ -17,6 +18,10 @@ from pounce.supervisor.loop import Loop, Timer
 
 # Seconds between two looks at the queues.
 _STEP = 0.02
+
+# Seconds that workers have for the queues. A client's next attempt comes after a second, too (the
+# first retransmission of its SYN, RFC 6298), and is refused then.
+_PATIENCE = 1.0
 
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python has no name for it
 
@@ -41,11 +46,15 @@ class Closing:
         self._loop = loop
         self._left = [sock for sock in listeners if sock.type == socket.SOCK_STREAM]
         self._timer: Timer | None = None
+        self._deadline = 0.0
 
     def begin(self, *, wait: bool) -> None:
         """Let the kernel take in no more connections; with *wait*, workers take those it has."""
         if self._timer is not None:
             return
+        # A program may have closed its own listeners already.
+        self._left = [sock for sock in self._left if sock.fileno() >= 0]
+        self._deadline = self._loop.now + _PATIENCE
         for sock in self._left:
             _take_in_no_more(sock)
         if wait:
@@ -60,12 +69,9 @@ class Closing:
         self._close(self._left)
 
     def _look(self) -> None:
-        """Close those whose queue is empty."""
-        poll = select.poll()
-        for sock in self._left:
-            poll.register(sock, select.POLLIN)
-        waiting = {descriptor for descriptor, _ in poll.poll(0)}
-        self._close([sock for sock in self._left if sock.fileno() not in waiting])
+        """Close those whose queue is empty, or all of them when the time is over."""
+        waiting = _with_a_queue(self._left) if self._loop.now < self._deadline else []
+        self._close([sock for sock in self._left if sock not in waiting])
         if self._left:
             self._timer = self._loop.call_later(_STEP, self._look)
 
@@ -74,6 +80,15 @@ class Closing:
             with suppress(OSError):  # some sandboxes that imitate Linux cannot
                 sock.shutdown(socket.SHUT_RDWR)
         self._left = [sock for sock in self._left if sock not in listeners]
+
+
+def _with_a_queue(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Those of *listeners* on which a connection waits; one that is closed has none."""
+    open_ones = {sock.fileno(): sock for sock in listeners if sock.fileno() >= 0}
+    poll = select.poll()
+    for descriptor in open_ones:
+        poll.register(descriptor, select.POLLIN)
+    return [open_ones[descriptor] for descriptor, _ in poll.poll(0)]
 
 
 def _take_in_no_more(sock: socket.socket) -> None:

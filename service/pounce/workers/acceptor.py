@@ -31,6 +31,10 @@ _FAILED_IN_THE_QUEUE = frozenset(
     )
 )
 
+# What it says of a listener that is closed: the supervisor has told it to listen no more, or the
+# program that pounce runs in has closed it.
+_CLOSED = frozenset((errno.EINVAL, errno.EBADF))
+
 # What it says when descriptors have run out: the connection stays in the queue, and the listener
 # stays readable. So many others are closed for it, since the application needs some, too.
 _NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
@@ -205,8 +209,7 @@ class Acceptor(Source):
         except OSError as error:
             if error.errno in _FAILED_IN_THE_QUEUE:
                 return True
-            # EINVAL: the queue was emptied by others, and the listener closed.
-            if not (self._emptying and error.errno == errno.EINVAL):
+            if not (self._emptying and error.errno in _CLOSED):
                 self._recover(error)
             return False
         self._take(connection)
