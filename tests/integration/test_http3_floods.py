@@ -57,7 +57,7 @@ async def test_a_flood_of_strangers(make: Callable[[], bytes], tmp_path: Path) -
             assert (await client.get()).body == b"hello"
         assert len(server.workers[0].connections) < 70
         # When the flood is over, the kernel keeps everything again, and new clients come in.
-        await until(lambda: gate(server)._chances == (1.0, 1.0))
+        await until(lambda: gate(server)._chances.all)
         async with connected(server.address) as another:
             assert (await another.get()).body == b"hello"
 
@@ -67,10 +67,23 @@ async def test_a_flood_of_strangers(make: Callable[[], bytes], tmp_path: Path) -
 async def test_the_kernel_drops_most_of_a_flood(make: Callable[[], bytes], tmp_path: Path) -> None:
     datagrams = [make() for _ in range(50)]
     async with serve(hello, tmp_path) as server, connected(server.address) as client:
-        while min(gate(server)._chances) > 0.1:
+        while min(gate(server)._chances[:3]) > 0.1:
             flood(server, datagrams)
             await asyncio.sleep(0)
         assert (await client.get()).body == b"hello"
+
+
+@live
+async def test_one_network_floods_at_its_own_expense(tmp_path: Path) -> None:
+    datagrams = [undecipherable() for _ in range(50)]
+    async with serve(hello, tmp_path) as server:
+        while gate(server)._louds.chance > 0.1:
+            flood(server, datagrams)
+            await asyncio.sleep(0)
+        assert gate(server)._loud == socket.inet_aton("127.0.0.2")
+        async with connected(server.address) as client:
+            assert (await client.get()).body == b"hello"
+        await until(lambda: gate(server)._chances.all)
 
 
 @live

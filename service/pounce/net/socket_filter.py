@@ -21,7 +21,10 @@ _SO_DETACH_FILTER = 27
 _PROGRAM = struct.Struct("HP")  # struct sock_fprog, with its padding
 _INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter
 
-_RANDOM = 0xFFFF_F000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM, <linux/filter.h>
+# <linux/filter.h>
+_RANDOM = 0xFFFF_F000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_IP_HEADER = 0xFFF0_0000  # SKF_NET_OFF
+_SOURCE = {4: 12, 8: 8}  # where the sender's address is: all of IPv4's, or 64 bits of IPv6's
 _ALL = 0xFFFF_FFFF
 
 
@@ -74,6 +77,19 @@ def by_chance(chance: float) -> list[Instruction | str]:
     """Go to the label "keep" with a probability of *chance*, else to "drop"."""
     random = Instruction(Op.LOAD_WORD, _RANDOM)
     return [random, Instruction(Op.J_GREATER, int(chance * _ALL), "drop", "keep")]
+
+
+def is_from(network: bytes, other: str) -> list[Instruction | str]:
+    """Go to the label *other* if the sender is not in *network*: an IPv4 address, or 64 bits."""
+    start = _IP_HEADER + _SOURCE[len(network)]
+    program: list[Instruction | str] = []
+    for offset in range(0, len(network), 4):
+        word = int.from_bytes(network[offset : offset + 4], "big")
+        program += [
+            Instruction(Op.LOAD_WORD, start + offset),
+            Instruction(Op.J_EQUAL, word, no=other),
+        ]
+    return program
 
 
 def attach(sock: socket.socket, program: Program) -> None:

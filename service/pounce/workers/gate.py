@@ -2,13 +2,16 @@
 
 A flood of them must neither take the time of connected clients nor the places of their datagrams
 in the kernel's queue. So strangers wait in short queues of their own, what does not fit there is
-lost, and the kernel is told to drop as much of what still comes before it takes a place.
+lost, and the kernel is told to drop as much of what still comes before it takes a place. The
+network that most of them come from, if it is one, has a queue of its own, so that new clients from
+elsewhere do not wait behind it.
 """
 
 import math
 import operator
+import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ from pounce.http3 import packets
 from pounce.http3.outlet import Path
 from pounce.http3.tokens import CheckKeys
 from pounce.net.udp import UDPPort
-from pounce.workers.sieve import sieve
+from pounce.workers.sieve import Chances, sieve
 
 # Datagrams that may wait: as many as clients may send that all come again at once.
 _MOST = 256
@@ -111,9 +114,12 @@ class Gate:
         # they are at their address. The kernel keeps them all.
         self._returning = Lane(_MOST)
         self._initials = Lane(_MOST)
+        self._louds = Lane(_MOST)
         self._others = Lane(_MOST_OTHERS, _MOST_OTHERS)
-        self._lanes = (self._returning, self._initials, self._others)
-        self._chances = (1.0, 1.0)
+        self._lanes = (self._returning, self._initials, self._louds, self._others)
+        self._loud = b""
+        self._networks: Counter[bytes] = Counter()  # of initials in this window
+        self._chances = Chances()
         self._resting = False
         self._began = 0.0
         self._told = 0.0  # when the kernel was told to keep less
@@ -121,16 +127,16 @@ class Gate:
     @property
     def flooded(self) -> bool:
         """Whether more clients begin connections than there is time for."""
-        return self._initials.flooded
+        return self._initials.flooded or self._louds.flooded
 
     def enter(self, arrival: Arrival, *, known: bool) -> None:
         """Have *arrival* wait; *known* is whether its id was made by this service."""
-        lane = self._returning if known else self._lane(arrival.data)
+        lane = self._returning if known else self._lane(arrival.data, arrival.path)
         lane.put(arrival)
 
-    def turn_away(self, data: bytes) -> None:
+    def turn_away(self, data: bytes, path: Path) -> None:
         """Take account of *data*, which nobody wants."""
-        self._lane(data).turn_away()
+        self._lane(data, path).turn_away()
 
     def open(self) -> None:
         """Let strangers in for a turn; those who are left then wait for a while."""
@@ -149,14 +155,23 @@ class Gate:
             port.filter(None)
         for lane in self._lanes:
             lane.chance = 1.0
-        self._chances = (1.0, 1.0)
+        self._chances = Chances()
 
-    def _lane(self, data: bytes) -> Lane:
-        return self._initials if packets.may_begin(data) else self._others
+    def _lane(self, data: bytes, path: Path) -> Lane:
+        if not packets.may_begin(data):
+            return self._others
+        if not self.flooded:
+            return self._initials
+        network = _network(path.client[0])
+        if network == self._loud:
+            return self._louds
+        self._networks[network] += 1
+        return self._initials
 
     @property
     def _crowded(self) -> bool:
-        return any(lane.waiting for lane in self._lanes)
+        louds, others = self._louds.waiting, self._others.waiting
+        return bool(self._returning.waiting or self._initials.waiting or louds or others)
 
     def _go_on(self) -> None:
         self._resting = False
@@ -174,17 +189,38 @@ class Gate:
         """Begin a window."""
         backlog = max((port.backlog for port in self._ports), default=0.0)
         settled = now - backlog > self._told or now > self._told + _SETTLING
+        self._listen()
         for lane in self._lanes:
             lane.renew(now - self._began, settled=settled)
         self._began = now
-        chances = (self._initials.chance, self._others.chance)
+        chances = Chances(
+            self._initials.chance, self._others.chance, self._louds.chance, self._loud
+        )
         if chances != self._chances:
             self._filter(chances)
 
-    def _filter(self, chances: tuple[float, float]) -> None:
-        if any(map(operator.lt, chances, self._chances)):
+    def _listen(self) -> None:
+        """Find the network, if there is one, that most newcomers of a flood come from."""
+        if self._loud and not self._louds.flooded:
+            self._loud = b""
+        if not self._loud and self._networks:
+            [(network, count)] = self._networks.most_common(1)
+            if count > self._networks.total() / 2:
+                self._loud = network
+                self._louds.chance, self._initials.chance = self._initials.chance, 1.0
+        self._networks.clear()
+
+    def _filter(self, chances: Chances) -> None:
+        if any(map(operator.lt, chances[:3], self._chances[:3])):
             self._told = self._began
         self._chances = chances
-        program = sieve(self._keys, *chances) if min(chances) < 1.0 else None
+        program = None if chances.all else sieve(self._keys, chances)
         for port in self._ports:
             port.filter(program)
+
+
+def _network(host: str) -> bytes:
+    """What one client has all of: an IPv4 address, or 64 bits of IPv6 (RFC 6177)."""
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8]

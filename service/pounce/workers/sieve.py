@@ -4,9 +4,38 @@ Datagrams with a connection id that this service has made are kept. Of the other
 strangers', as many are kept as there is time for.
 """
 
+from typing import NamedTuple
+
 from pounce.http3 import packets
 from pounce.http3.tokens import CONNECTION_ID_SIZE, CheckKeys
-from pounce.net.socket_filter import DROP, KEEP, UDP_HEADER, Instruction, Op, Program, by_chance
+from pounce.net.socket_filter import (
+    DROP,
+    KEEP,
+    UDP_HEADER,
+    Instruction,
+    Op,
+    Program,
+    by_chance,
+    is_from,
+)
+
+
+class Chances(NamedTuple):
+    """How much the kernel is to keep of what may begin a connection, and of what may not.
+
+    What may begin one and comes from the network *loud* has a chance of its own.
+    """
+
+    initials: float = 1.0
+    others: float = 1.0
+    louds: float = 1.0
+    loud: bytes = b""
+
+    @property
+    def all(self) -> bool:
+        """Whether everything is kept."""
+        return self[:3] == (1.0, 1.0, 1.0)
+
 
 # Offsets of the fields of a packet (RFC 8999 section 5) in what a filter sees.
 _FIRST = UDP_HEADER
@@ -16,12 +45,12 @@ _LONG_ID_SIZE = _VERSION + 4
 _LONG_ID = _LONG_ID_SIZE + 1
 
 
-def sieve(keys: CheckKeys, initials: float, others: float) -> Program:
-    """The filter; *initials* and *others* are the chances of what may begin a connection, and of
-    what may not.
+def sieve(keys: CheckKeys, chances: Chances) -> Program:
+    """The filter.
 
     It judges as `pounce.http3.packets.may_begin` and `pounce.http3.tokens.ConnectionIds` do.
     """
+    loud = [*is_from(chances.loud, "quiet"), *by_chance(chances.louds)] if chances.loud else []
     return [
         Instruction(Op.LOAD_BYTE, _FIRST),
         Instruction(Op.J_ANY_BIT, packets.LONG, "long", "short"),
@@ -37,9 +66,11 @@ def sieve(keys: CheckKeys, initials: float, others: float) -> Program:
         "initial?",
         *_is_initial(),
         "initial",
-        *by_chance(initials),
+        *loud,
+        "quiet",
+        *by_chance(chances.initials),
         "other",
-        *by_chance(others),
+        *by_chance(chances.others),
         "keep",
         KEEP,
         "drop",

@@ -197,7 +197,7 @@ class Switchboard:
 
     def _receive(self, data: bytes, path: Path, now: float) -> None:
         if len(data) > MAX_DATAGRAM:
-            self._gate.turn_away(data)
+            self._gate.turn_away(data, path)
             return
         connection = self._connections.get(packets.destination(data))
         if connection is None:

@@ -9,7 +9,7 @@ import pytest
 from pounce.http3 import packets
 from pounce.http3.tokens import SECRET_SIZE, ConnectionIds
 from pounce.net.socket_filter import attach, detach
-from pounce.workers.sieve import sieve
+from pounce.workers.sieve import Chances, sieve
 
 SECRET = bytes(range(SECRET_SIZE))
 IDS = ConnectionIds(SECRET)
@@ -21,8 +21,12 @@ Send = Callable[..., list[bytes]]
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 def kept(request: pytest.FixtureRequest) -> Iterator[Send]:
-    """Which of *datagrams* are kept by a sieve with these chances."""
-    host = "127.0.0.1" if request.param == socket.AF_INET else "::1"
+    """Which of *datagrams* are kept by a sieve with these chances.
+
+    The sender is the *loud* one, or is not.
+    """
+    is_ipv4 = request.param == socket.AF_INET
+    host, other = ("127.0.0.1", "127.0.0.2") if is_ipv4 else ("::1", "2001:db8::1")
     with (
         socket.socket(request.param, socket.SOCK_DGRAM) as receiver,
         socket.socket(request.param, socket.SOCK_DGRAM) as sender,
@@ -30,8 +34,16 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Send]:
         receiver.bind((host, 0))
         receiver.settimeout(10.0)
 
-        def send(datagrams: list[bytes], initials: float, others: float) -> list[bytes]:
-            attach(receiver, sieve(IDS.check_keys, initials, others))
+        def send(
+            datagrams: list[bytes],
+            initials: float,
+            others: float,
+            louds: float = 1.0,
+            *,
+            loud: bool = False,
+        ) -> list[bytes]:
+            network = socket.inet_pton(request.param, host if loud else other)[:8]
+            attach(receiver, sieve(IDS.check_keys, Chances(initials, others, louds, network)))
             for each in datagrams:
                 sender.sendto(each, receiver.getsockname())
             detach(receiver)
@@ -82,6 +94,12 @@ def test_what_may_begin_a_connection_has_a_chance_of_its_own(kept: Send) -> None
 
 def test_strangers_are_kept_by_chance(kept: Send) -> None:
     assert 0 < len(kept(INITIALS * 30, 0.5, 0.0)) < 90
+
+
+def test_one_network_has_a_chance_of_its_own(kept: Send) -> None:
+    assert kept(KNOWN + INITIALS + OTHERS, 1.0, 0.0, 0.0, loud=True) == KNOWN
+    assert kept(KNOWN + INITIALS + OTHERS, 0.0, 0.0, 1.0, loud=True) == KNOWN + INITIALS
+    assert kept(KNOWN + INITIALS + OTHERS, 1.0, 0.0, 0.0, loud=False) == KNOWN + INITIALS
 
 
 def test_what_is_shorter_than_its_ids_is_dropped(kept: Send) -> None:
