@@ -346,6 +346,19 @@ def test_no_more_is_read_of_elements_that_are_empty_or_malformed() -> None:
     assert not list(_elements(b'for="' + b"," * 100 + b'"'))
 
 
+def test_no_more_is_read_of_long_elements() -> None:
+    near = b'for=10.0.0.1;by="%b"' % (b"\\a" * 2500)
+    (nearest,) = _elements(b",".join([b"for=203.0.113.9", near, near]))
+    assert nearest[b"for"] == b"10.0.0.1"
+    assert not list(_elements(b'for="%b"' % (b"\\a" * 10_000)))
+
+
+@pytest.mark.parametrize(("size", "root_path"), [(8000, "/" + "a" * 8000), (8192, "")])
+def test_no_prefix_is_longer_than_a_path_may_be(size: int, root_path: str) -> None:
+    fields = [(b"x-forwarded-for", b"1.1.1.1"), (b"x-forwarded-prefix", b"/" + b"a" * size)]
+    assert PROXIES.resolve(Origin(PEER, "http", fields)).root_path == root_path
+
+
 @given(st.ip_addresses(), st.integers(0, 65535))
 def test_addresses_with_ports(address: object, port: int) -> None:
     text = f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"

@@ -55,6 +55,11 @@ def test_the_example_of_the_specification_is_accepted() -> None:
         (400, {"sec_websocket_version": None}),
         (400, {"sec_websocket_protocol": b"a,,\x7f"}),
         (400, {"sec_websocket_extensions": b"; ="}),
+        (400, {"sec_websocket_protocol": b"a," * 100 + b"a"}),
+        (400, {"sec_websocket_protocol": b"," * 100 + b"a"}),
+        (400, {"sec_websocket_extensions": b"x," * 100 + b"x"}),
+        (400, {"sec_websocket_extensions": b"permessage-deflate" + b";a=b" * 100}),
+        (400, {"sec_websocket_extensions": b'x;a="' + b"\\a" * 100 + b'"'}),
         (426, {"sec_websocket_version": b"8"}),
         (426, {"sec_websocket_version": b"013"}),
     ],
@@ -92,6 +97,18 @@ def test_subprotocols_come_in_the_clients_order() -> None:
     handshake = read_handshake("GET", headers, compression=True)
     assert handshake.subprotocols == ["chat", "superchat", "v2"]
     assert b"\r\nsec-websocket-protocol: v2\r\n" in accept_response(handshake, BARE, "v2", ())
+
+
+def test_a_hundred_subprotocols_are_read() -> None:
+    names = [f"v{number}" for number in range(100)]
+    assert read(sec_websocket_protocol=",".join(names).encode()).subprotocols == names
+
+
+@pytest.mark.parametrize("name", [b"sec-websocket-protocol", b"sec-websocket-extensions"])
+def test_elements_of_all_lines_count_together(name: bytes) -> None:
+    with pytest.raises(BadHandshake) as caught:
+        read_handshake("GET", [*GOOD.items(), *[(name, b"a, a, a")] * 50], compression=True)
+    assert caught.value.reason == f"too many elements in {name.decode()}"
 
 
 def test_a_subprotocol_that_was_not_offered_cannot_be_chosen() -> None:

@@ -9,6 +9,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+MOST_ELEMENTS = 100
+"""How many elements are read of lists in a request's fields; RFC 9110 section 5.6.1.2."""
+
 
 class RequestHead(NamedTuple):
     """A request's line and fields, checked.

@@ -4,7 +4,7 @@ from typing import Literal
 
 import h11
 
-from pounce.http1.events import BadRequest, Headers, RequestHead
+from pounce.http1.events import MOST_ELEMENTS, BadRequest, Headers, RequestHead
 from pounce.http1.reader import RequestReader
 from pounce.http1.rules import check_head
 from pounce.net.forwarded import FORWARDED_FIELDS
@@ -59,9 +59,13 @@ _STEERING = (b"connection", b"expect", b"upgrade")
 def _options(headers: Headers) -> dict[bytes, set[bytes]]:
     """The comma-separated, case-insensitive members of the fields that steer the connection."""
     found: dict[bytes, set[bytes]] = {name: set() for name in _STEERING}
-    for name, value in headers:
-        if name in found:
-            found[name].update(member.strip(b" \t") for member in value.lower().split(b","))
+    steering = [field for field in headers if field[0] in found]
+    if sum(value.count(b",") for _, value in steering) >= MOST_ELEMENTS:
+        # RFC 9110 section 5.6.1.2 asks for a reasonable number. To read some of them alone could
+        # miss "close" or "upgrade", which a proxy in front has seen.
+        raise BadRequest(400, "too many elements in Connection, Expect or Upgrade")
+    for name, value in steering:
+        found[name].update(member.strip(b" \t") for member in value.lower().split(b","))
     return found
 
 
