@@ -151,7 +151,8 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _warn(text: str) -> None:
-    logger.warning("%s", text)
+    # Whatever the level is: this speaks of records that were severe enough.
+    logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, "%s", (text,), None))
 
 
 def _take_over() -> None:
@@ -175,10 +176,17 @@ class _LastResort(logging.Handler):
 
 
 def _instead_of(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    what = f"a record cannot be formatted, {type(error).__name__}: {record.msg}"
+    what = f"a record cannot be formatted, {type(error).__name__}: {_text_of(record.msg)}"
     return logging.LogRecord(
         record.name, record.levelno, record.pathname, record.lineno, what, None, None
     )
+
+
+def _text_of(message: object) -> str:
+    try:
+        return str(message)
+    except Exception:  # an object of the application's may be logged, and fail in any way
+        return f"an object of type {type(message).__name__}"
 
 
 def _encode_message(record: logging.LogRecord) -> bytes:

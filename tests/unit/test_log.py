@@ -150,6 +150,34 @@ def test_a_record_that_cannot_be_formatted_is_told_nevertheless(reader: Reader) 
     assert reader.read().endswith(" WARNING a record cannot be formatted, TypeError: %d of them\n")
 
 
+class Speechless:
+    """What an application may log by mistake."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_an_object_that_cannot_be_a_text_is_named_by_its_type(
+    reader: Reader, style: Literal["text", "json"]
+) -> None:
+    reader.configure("info", style)
+    get_logger("pounce.worker").warning(Speechless())
+    text = "a record cannot be formatted, RuntimeError: an object of type Speechless"
+    assert text in reader.read()
+
+
+def test_lost_records_are_told_at_any_level(reader: Reader) -> None:
+    reader.configure("error")
+    for _ in range(1000):
+        emit("x" * 1000, logging.ERROR)
+    found = ""
+    while piece := reader.read():
+        found += piece
+        log.flush()
+    assert " WARNING the log can be written again; records lost: " in found
+
+
 def test_each_thread_has_its_own_identity(reader: Reader) -> None:
     reader.configure("info")
     emit("before")
