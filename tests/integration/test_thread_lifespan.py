@@ -13,11 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 import pounce
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.supervisor import Supervisor
-from tests.service import Service, Wire, serving, wait_until
+from tests.service import Service, Wire, launched, wait_until
 from tests.supervised import supervised
 
 # A connection to something that takes a moment to answer, and that requests use in turn.
@@ -51,6 +52,9 @@ class Pool:
 
 async def answer(scope, send, pool):
     body = await pool.ask() + b" in loop %d" % id(asyncio.get_running_loop())
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return await send({"type": "websocket.send", "bytes": body})
     served_by = b"in %d" % scope["extensions"]["pounce"]["worker"]
     head = [(b"x-served-by", served_by)]
     await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -130,7 +134,9 @@ THREADS = ("--worker-mode", "thread", "--workers", "2", "--startup-timeout", "20
 @contextmanager
 def shop(tmp_path: Path, source: str, *flags: str, app: str = "shop:app") -> Iterator[Service]:
     (tmp_path / "shop.py").write_text(source)
-    with serving(tmp_path, *THREADS, *flags, app=app, apps=tmp_path) as service:
+    with launched(tmp_path, *THREADS, *flags, app=app, apps=tmp_path) as service:
+        # Frameworks take seconds to import on a busy machine.
+        service.expect("generation 1 serves", timeout=30)
         yield service
 
 
@@ -190,6 +196,27 @@ def test_an_application_that_keeps_it_elsewhere_runs_in_one_loop(
 def test_with_asyncios_own_loop(tmp_path: Path, source: str, count: int) -> None:
     with shop(tmp_path, source, "--loop", "asyncio") as service:
         assert len(loops(service, "0", "1")) == count
+
+
+@pytest.mark.parametrize("execution", ["async", "sync"])
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        pytest.param(OF_EACH_LOOP["plain, state"], 2, id="each"),
+        pytest.param(OF_ONE_LOOP["plain, global"], 1, id="one"),
+    ],
+)
+def test_in_websockets(tmp_path: Path, source: str, count: int, execution: str) -> None:
+    def ask(_: int) -> bytes:
+        with connect(f"ws://{service.address.host}:{service.address.port}") as peer:
+            return bytes(peer.recv(timeout=10))  # type: ignore[arg-type] # it sends bytes
+
+    with shop(tmp_path, source, "--execution", execution) as service:
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(ask, range(80)))
+        assert all(each.startswith(b"pong in loop ") for each in answers)
+        assert len(set(answers)) == count
+        assert assert_closed(service) == (3 if count == 2 else 1)
 
 
 def test_a_factory_is_called_for_each_loop(tmp_path: Path) -> None:
