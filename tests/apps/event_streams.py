@@ -3,6 +3,8 @@
 /listens    waits for http.disconnect, and then says goodbye
 /ticks      an event every 20 ms, whoever listens
 /download   no event stream, which ends after a while
+/waits      an event, and then none for long; WSGI
+/silent     no event for long; WSGI
 """
 
 import asyncio
@@ -46,6 +48,8 @@ def wsgi(environ: dict[str, Any], start: Callable[..., Any]) -> Iterator[bytes]:
     left = PIECES
     while left:
         left -= path == "/download"
+        if path == "/silent":
+            time.sleep(3600)
         yield TICK
-        time.sleep(0.02)
+        time.sleep(3600 if path == "/waits" else 0.02)
     yield GOODBYE

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -223,6 +224,35 @@ async def test_nobody_waits_for_a_client_of_http3_that_reads_nothing(
         await until(lambda: not connection.busy)
 
 
+@live
+async def test_what_was_announced_may_still_change(caplog: pytest.LogCaptureFixture) -> None:
+    def app(environ: Environ, start: Start) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        start("200 OK", [("Content-Type", "text/event-stream")])
+        if path == "/fails":
+            raise ValueError("before its first event")
+        if path == "/other":
+            try:
+                int("why")
+            except ValueError:
+                start("404 Not Found", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"data: x\n\n"]
+
+    async with serving_wsgi(app) as server, await server.connect() as client:
+        for _ in range(3):
+            for path, status in (("/", b"200 OK"), ("/other", b"404 Not Found")):
+                client.received = b""
+                await client.ask(path)
+                received = await client.read_until(b"data: x\n\n")
+                assert received.startswith(b"HTTP/1.1 " + status)
+                assert b"content-length: 9\r\n" in received
+                assert (b"text/event-stream" in received) is (path == "/")
+        assert not caplog.records
+        client.received = b""
+        await client.ask("/fails")
+        await client.read_until(b"500 Internal Server Error\n")
+
+
 # The service
 
 
@@ -266,7 +296,7 @@ def begin(service: Service, stack: ExitStack, *targets: str) -> list[Reader]:
 def test_a_stop_does_not_wait_for_an_event_stream(
     application: str, execution: str, mode: str, tmp_path: Path
 ) -> None:
-    told = flags(mode, execution, "--event-stream-timeout", "0.5")
+    told = flags(mode, execution, "--event-stream-timeout", "0.5", "--shutdown-timeout", "60")
     with serving(tmp_path, *told, app=application) as service, ExitStack() as stack:
         targets = ["/ticks", "/download"] + ["/listens"] * (application == "event_streams:app")
         ticks, download, *listens = begin(service, stack, *targets)
@@ -276,6 +306,31 @@ def test_a_stop_does_not_wait_for_an_event_stream(
         for each in listens:
             assert each.rest().endswith(GOODBYE + b"\r\n0\r\n\r\n")
         assert service.wait() == 0
+        assert "ERROR" not in service.log
+
+
+@both_modes
+def test_a_stop_does_not_wait_for_a_thread_that_waits(mode: str, tmp_path: Path) -> None:
+    told = flags(mode, "", "--event-stream-timeout", "0.2", "--shutdown-timeout", "60")
+    with (
+        serving(tmp_path, *told, "--access-log", "on", app="event_streams:wsgi") as service,
+        service.connect() as wire,
+        ExitStack() as stack,
+    ):
+        [waits] = begin(service, stack, "/waits")
+        wire.send("/silent")
+        time_is_up = time.monotonic() + 20
+        service.send_signal(signal.SIGTERM)
+        assert waits.rest().endswith(TICK + b"\r\n")
+        received = b""
+        while data := wire.sock.recv(65536):
+            received += data
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"text/event-stream" in received
+        assert service.wait() == 0
+        assert time.monotonic() < time_is_up
+        for path in ("/waits", "/silent"):
+            assert service.log.count(f'GET {path} HTTP/1.1" 200') == 1
         assert "ERROR" not in service.log
 
 

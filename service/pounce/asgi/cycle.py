@@ -141,7 +141,11 @@ class Cycle(ABC):
         if not (cut and stream.input_ended):
             stream.disconnect()
         elif not self.listens:
-            stream.break_off()
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the response of an application that does not listen."""
+        self._stream.break_off()
 
     def answered(self, status: int) -> None:
         """The stream has answered *status* in the application's place."""

@@ -85,6 +85,11 @@ class Exchange(Cycle):
         """Whether the application waits to hear that it is to end."""
         return self._listens
 
+    def _cut(self) -> None:
+        super()._cut()
+        self._threads.forsake(self)
+        self._log_once()  # the process may end before the thread does
+
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
         self._threads = threads = self._context.threads
@@ -176,6 +181,10 @@ class Exchange(Cycle):
         # Itself and nothing made for the purpose: an object that one thread makes and another
         # drops costs both more than what it is for, where there is no global lock.
         self._threads.outbox.post(self)
+
+    def announce(self, head: ResponseHead) -> None:
+        """Make the *head* known before there is content; the one that comes with that counts."""
+        self._post(partial(self._take_head, head))
 
     def begin(self, head: ResponseHead, data: bytes) -> None:
         """Begin the response; *data* is the first of its content, and more follows."""
@@ -309,7 +318,8 @@ class Exchange(Cycle):
     def _take_failure(self, error: BaseException) -> None:
         if self._phase == COMPLETE:
             what = "the application failed after its response"
-            account(error, what, self._scope, excused=self._stream.gone)
+            excused = self._stream.gone or self._was_told
+            account(error, what, self._scope, excused=excused)
             return
         if self._was_told and severity(error) < logging.ERROR:
             account(error, "", self._scope, excused=True)

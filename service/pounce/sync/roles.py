@@ -42,6 +42,9 @@ class Threads(Protocol):
     def put(self, exchange: "Exchange") -> None:
         """Have the first free thread call `Exchange.run`."""
 
+    def forsake(self, exchange: "Exchange") -> None:
+        """*exchange* has lost its response: wait for its thread, but not for long."""
+
 
 class Runner(Protocol):
     """The thread that runs an exchange."""

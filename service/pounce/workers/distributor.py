@@ -7,6 +7,7 @@ or to read. A thread gets a request when the whole of it is here.
 import asyncio
 import time
 from functools import partial
+from math import inf
 
 from pounce.asgi.context import ServerContext
 from pounce.loggers import get_logger
@@ -21,6 +22,10 @@ logger = get_logger("pounce.worker")
 # Threads that wait for slow clients, beyond those that the configuration asks for. Each costs
 # little; but a client decides how long it waits.
 _MOST_ASIDE = 64
+
+# What a thread gets, in seconds, to notice that its event stream was cut: nothing can interrupt
+# one that waits for its next event. It notices when that comes.
+_NOTICE = 3.0
 
 # Seconds that a thread may be on a response in pieces before another takes its place. It is short
 # beside a pause that a person notices, and long beside a response that never really waits.
@@ -60,6 +65,7 @@ class AcceptDistributor:
         self._waiting: list[tuple[SyncWorker, Exchange | None]] = []
         self._given = 0
         self._done_by_gone = 0
+        self._forsaken: dict[Exchange, float] = {}
 
     def serve(self, context: ServerContext) -> None:
         """Start the threads, and have them answer the requests of *context*."""
@@ -84,9 +90,20 @@ class AcceptDistributor:
 
     @property
     def idle(self) -> bool:
-        """Whether no thread is on a request, and none waits for a thread."""
-        done = self._done_by_gone + sum(worker.done for worker in self._everyone())
+        """Whether no thread is on a request that it is waited for, and none waits for a thread."""
+        done = self._done_by_gone + sum(map(self._done_or_forsaken, self._everyone()))
         return done == self._given and not self._arrived
+
+    def forsake(self, exchange: Exchange) -> None:
+        """*exchange* has lost its response: wait for its thread, but not for long."""
+        self._forsaken.setdefault(exchange, self._loop.time() + _NOTICE)
+
+    def _done_or_forsaken(self, worker: SyncWorker) -> int:
+        """How many requests *worker* has done, with one that is not waited for any more."""
+        done, current = worker.done, worker.current  # in this order, or one might count twice
+        if current is None or not self._forsaken:
+            return done
+        return done + (self._loop.time() >= self._forsaken.get(current, inf))
 
     @property
     def exhausted(self) -> bool:

@@ -100,6 +100,9 @@ class _Response:
             head = make_head(status, headers)
         self._head = head
         self._length = length
+        if head.event_stream and not self._exchange.steps:
+            # The first event may come late, and a stop would take the connection for busy.
+            self._exchange.announce(head)
         return self.write
 
     def write(self, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pounce.asgi.headers import is_value
+from pounce.asgi.headers import is_event_stream, is_value
 from pounce.asgi.response_head import PHRASES, Fields, ResponseHead
 from pounce.asgi.types import MessageError
 
@@ -20,12 +20,15 @@ _REMEMBERED = 64
 
 
 class WSGIHead(ResponseHead):
-    """A head, and the length of the content that it promises, if it does."""
+    """A head, the length of the content that it promises, if it does, and if that is events."""
 
-    __slots__ = ("promised",)
+    __slots__ = ("event_stream", "promised")
 
     def __init__(self, status: int, fields: Fields, reason: bytes) -> None:
         super().__init__(status, fields, reason)
+        self.event_stream = any(
+            name.lower() == b"content-type" and is_event_stream(value) for name, value in fields
+        )
         self.promised = as_length(content_length(fields).decode("latin-1"))
 
 
