@@ -189,9 +189,9 @@ class Gate:
         """Begin a window."""
         backlog = max((port.backlog for port in self._ports), default=0.0)
         settled = now - backlog > self._told or now > self._told + _SETTLING
-        self._listen()
         for lane in self._lanes:
             lane.renew(now - self._began, settled=settled)
+        self._listen()
         self._began = now
         chances = Chances(
             self._initials.chance, self._others.chance, self._louds.chance, self._loud
