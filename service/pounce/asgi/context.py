@@ -4,14 +4,14 @@ import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pounce import forks
 from pounce.asgi.access_log import AccessLog, access_log_for
 from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.farewell import EventStream, Farewell
+from pounce.asgi.farewell import Carrier, Farewell
 from pounce.asgi.heads import Heads
 from pounce.asgi.room import Room
 from pounce.asgi.types import ASGIApp, Scope
@@ -65,7 +65,7 @@ class Describable(Protocol):
         """What it is and how long it has run, for a person."""
 
 
-class Connection(Ending, Protocol):
+class Connection(Ending, Carrier, Protocol):
     """A live client connection, as its worker sees it."""
 
     @property
@@ -90,9 +90,6 @@ class Connection(Ending, Protocol):
 
     def disconnect(self) -> None:
         """Have the application end its response: it is told that the client is gone."""
-
-    def event_streams(self) -> Iterable[EventStream]:
-        """Responses that have no end of their own; see pounce.asgi.farewell."""
 
 
 class CycleMaker(Protocol):

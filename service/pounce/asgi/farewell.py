@@ -21,10 +21,13 @@ class EventStream(Protocol):
 
 
 class Carrier(Protocol):
-    """A connection that may carry event streams."""
+    """A connection that may carry event streams; who inherits from it carries none."""
+
+    __slots__ = ()
 
     def event_streams(self) -> Iterable[EventStream]:
-        """Those that have no end."""
+        """Responses that have no end of their own."""
+        return ()
 
 
 class Farewell:

@@ -3,12 +3,11 @@
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
-from pounce.asgi.farewell import EventStream
+from pounce.asgi.farewell import Carrier
 from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
 from pounce.net.host import unmapped
@@ -17,7 +16,7 @@ from pounce.net.host import unmapped
 _CHUNK = 524_288
 
 
-class BaseConnection(asyncio.Protocol, ABC):
+class BaseConnection(Carrier, asyncio.Protocol, ABC):
     """What a connection does whatever is spoken on it.
 
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
@@ -74,10 +73,6 @@ class BaseConnection(asyncio.Protocol, ABC):
             self.deadline = now - self.deadline
         elif now >= self.deadline:
             self.expire()
-
-    def event_streams(self) -> Iterable[EventStream]:
-        """Responses that have no end of their own; see pounce.asgi.farewell."""
-        return ()
 
     @property
     def is_remote(self) -> bool:

@@ -8,6 +8,7 @@ from ssl import SSLContext
 from typing import Any
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.farewell import Carrier
 from pounce.asgi.room import BEGUN, SILENT
 from pounce.http1.connection import FIRST_REQUEST
 from pounce.http1.linger import refuse_plaintext
@@ -17,7 +18,7 @@ from pounce.net.tls_transport import TLSTransport
 logger = get_logger("pounce.worker")
 
 
-class Handshake:
+class Handshake(Carrier):
     """A TLS handshake; *factory* makes the protocol of the connection once it is complete.
 
     It is a pounce.asgi.context.Connection and a pounce.asgi.room.Newcomer.
@@ -68,10 +69,6 @@ class Handshake:
 
     def disconnect(self) -> None:
         """No application has to be told."""
-
-    def event_streams(self) -> tuple[()]:
-        """There are none yet."""
-        return ()
 
     def expire(self) -> None:
         """Close it."""

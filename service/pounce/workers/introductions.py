@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.farewell import Carrier
 from pounce.asgi.room import BEGUN, SILENT
 from pounce.loggers import get_logger
 from pounce.net.forwarded import Client
@@ -24,7 +25,7 @@ HURRY = 1.0
 """How long, in seconds, a drain waits for a header: a proxy sends it as it connects."""
 
 
-class Introduction:
+class Introduction(Carrier):
     """A connection from *peer* that goes to *take*, with its header, once that has come.
 
     It is a pounce.asgi.context.Connection and a pounce.asgi.room.Newcomer.
@@ -49,10 +50,6 @@ class Introduction:
     def progress(self) -> int:
         """How much of the header is here."""
         return BEGUN if self._taken else SILENT
-
-    def event_streams(self) -> tuple[()]:
-        """There are none yet."""
-        return ()
 
     def sweep(self, now: float) -> None:
         """Give it up when it takes too long; *now* is the loop's time."""
