@@ -4,11 +4,14 @@ Records carry journal fields as ``extra={"pounce": {"POUNCE_...": value}}``; eac
 records get its generation and slot by themselves.
 """
 
+import atexit
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from pounce.lifecycle import (
@@ -45,6 +48,8 @@ _LEVELS = {
     logging.ERROR: "ERROR",
     logging.CRITICAL: "CRITICAL",
 }
+
+_PLAIN = logging.Formatter()
 
 logger = get_logger("pounce.server")
 
@@ -139,7 +144,7 @@ def finish() -> None:
 
 
 def _voices() -> list[Voice]:
-    return Logger.routing.voices if Logger.routing else []
+    return [_unheard, *(Logger.routing.voices if Logger.routing else [])]
 
 
 def _forget() -> None:
@@ -147,6 +152,57 @@ def _forget() -> None:
         voice.forget()
 
 
+class _Unheard:
+    """Standard error, for a program that pounce runs in and that has configured no handler.
+
+    Python's own handler for such records (`logging.lastResort`) waits for the reader.
+    """
+
+    def __init__(self) -> None:
+        self._spooled: Spooled | None = None
+        self._identity = 0, 0
+
+    def write(self, record: logging.LogRecord) -> None:
+        """Write *record* as Python would, but without waiting."""
+        last = logging.lastResort
+        if last is None or record.levelno < last.level:
+            return
+        if isinstance(last, logging.StreamHandler) and last.stream is sys.__stderr__:
+            with suppress(OSError):  # no descriptor is left, or the program has closed it
+                self._standard_error().write(record)
+        else:
+            last.handle(record)  # it is the program's own, or writes to a stream that is
+
+    def flush(self) -> None:
+        """Write what could not be written before."""
+        if self._spooled:
+            self._spooled.flush()
+
+    def finish(self, deadline: float) -> None:
+        """The same, but wait until *deadline*."""
+        if self._spooled:
+            self._spooled.finish(deadline)
+
+    def forget(self) -> None:
+        """Drop what could not be written."""
+        if self._spooled:
+            self._spooled.forget()
+
+    def _standard_error(self) -> Spooled:
+        """What it is now: a program may have redirected it (dup2(2))."""
+        status = os.fstat(2)
+        identity = status.st_dev, status.st_ino
+        if self._spooled is None or self._identity != identity:
+            if self._spooled:
+                self._spooled.spool.close()
+            self._spooled, self._identity = Spooled(open_spool(None), _encode_plainly), identity
+            atexit.unregister(finish)
+            atexit.register(finish)
+        return self._spooled
+
+
+_unheard = _Unheard()
+Logger.unheard = _unheard
 os.register_at_fork(after_in_child=_forget)
 
 
@@ -191,6 +247,10 @@ def _text_of(message: object) -> str:
 
 def _encode_message(record: logging.LogRecord) -> bytes:
     return _line(record.getMessage())
+
+
+def _encode_plainly(record: logging.LogRecord) -> bytes:
+    return _line(_PLAIN.format(record))
 
 
 def _line(text: str) -> bytes:

@@ -90,10 +90,11 @@ class Logger(logging.Logger):
     The application's logger of the same name gets what a worker logs, too, if a handler is there.
     It does not get the supervisor's records: in thread mode, a handler that blocks would block the
     supervisor. Without a service (`routing` is None) that logger gets everything: logging is then
-    left to the program.
+    left to the program. Where that has no handler, *unheard* gets the record.
     """
 
     routing: ClassVar[Routing | None] = None
+    unheard: ClassVar[Voice | None] = None
 
     def __init__(self, name: str, level: int = logging.NOTSET) -> None:
         super().__init__(name, level)
@@ -104,7 +105,7 @@ class Logger(logging.Logger):
         if level < self.level:
             return False
         routing = self.routing
-        return self._public.isEnabledFor(level) if routing is None else level >= routing.level
+        return self._program_wants(level) if routing is None else level >= routing.level
 
     def makeRecord(  # noqa: N802 - logging's name and parameters
         self,
@@ -128,11 +129,31 @@ class Logger(logging.Logger):
         """Write *record* to the service's log, and offer it to the application's logging."""
         routing, is_workers = self.routing, identity.mark(record)
         if routing is None:
-            self._public.handle(record)
+            self._leave_to_the_program(record)
             return
         routing.others.get(self.name, routing.voice).write(record)
         if is_workers and self._has_an_audience():
             self._offer(record)
+
+    # By default, dictConfig() and fileConfig() disable all loggers that they do not name. A program
+    # that configures logging does not mean to silence its server, so `disabled` does not count.
+
+    def _program_wants(self, level: int) -> bool:
+        public = self._public
+        if not public.disabled:
+            return public.isEnabledFor(level)
+        return level >= public.getEffectiveLevel() and level > public.manager.disable
+
+    def _leave_to_the_program(self, record: logging.LogRecord) -> None:
+        passed = self._public.filter(record)
+        if not passed:
+            return
+        if isinstance(passed, logging.LogRecord):  # a filter may put another in its place
+            record = passed
+        if self.unheard is None or self._has_an_audience():
+            self._public.callHandlers(record)
+        else:
+            self.unheard.write(record)
 
     def _has_an_audience(self) -> bool:
         # Error reporters replace this method instead of adding a handler.

@@ -2,8 +2,12 @@
 
 import logging
 import logging.config
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,3 +231,94 @@ def test_without_a_service_everything_is_the_programs(caplog: pytest.LogCaptureF
     logger.warning("of the supervisor")
     logger.info("not severe")
     assert caplog.messages == ["of a worker", "of the supervisor"]
+
+
+# A program that pounce runs in
+
+
+def configure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the handlers that pytest has added before the test's first line."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+
+def read_standard_error(monkeypatch: pytest.MonkeyPatch, stack: ExitStack) -> int:
+    """Make a pipe standard error; its reading end."""
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+    kept = os.dup(2)
+    stack.callback(os.close, kept)
+    stack.callback(os.dup2, kept, 2)
+    os.dup2(writer, 2)
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    os.set_blocking(reader, False)
+    return reader
+
+
+def test_a_program_that_disables_loggers_hears_pounce(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("pounce", "pounce.worker"):
+        logging.getLogger(name).disabled = True
+    try:
+        logger.warning("severe")
+        logger.info("not severe")
+    finally:
+        for name in ("pounce", "pounce.worker"):
+            logging.getLogger(name).disabled = False
+    assert caplog.messages == ["severe"]
+
+
+def test_a_program_may_filter_pounces_records(caplog: pytest.LogCaptureFixture) -> None:
+    def other(record: logging.LogRecord) -> bool:
+        return record.getMessage() != "unwanted"
+
+    public = logging.getLogger("pounce.worker")
+    public.addFilter(other)
+    try:
+        logger.warning("unwanted")
+        logger.warning("wanted")
+    finally:
+        public.removeFilter(other)
+    assert caplog.messages == ["wanted"]
+
+
+def test_without_a_handler_standard_error_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    """Nobody reads the pipe, and it holds 64 KiB."""
+    configure_nothing(monkeypatch)
+    stderr = read_standard_error(monkeypatch, stack)
+    logger.warning("first")
+    logger.info("not severe")
+    for _ in range(1000):
+        logger.warning("x" * 1000)
+    found = b""
+    with suppress(BlockingIOError):
+        while piece := os.read(stderr, 65_536):
+            found += piece
+            log.flush()
+    assert found.startswith(b"first\nxxx")
+    assert b"\nthe log can be written again; records lost: " in found
+
+
+def test_without_a_handler_a_redirected_standard_error_is_followed(
+    monkeypatch: pytest.MonkeyPatch, stack: ExitStack, tmp_path: Path
+) -> None:
+    configure_nothing(monkeypatch)
+    stderr = read_standard_error(monkeypatch, stack)
+    logger.warning("before")
+    with (tmp_path / "err").open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    logger.warning("after")
+    assert os.read(stderr, 100) == b"before\n"
+    assert (tmp_path / "err").read_bytes() == b"after\n"
+
+
+def test_what_the_program_puts_in_the_place_of_standard_error_gets_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_nothing(monkeypatch)
+    logger.warning("heard")
+    assert capsys.readouterr().err == "heard\n"
+    monkeypatch.setattr(logging, "lastResort", None)
+    logger.warning("nobody wants to hear it")
+    assert capsys.readouterr().err == ""
