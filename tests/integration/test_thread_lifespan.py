@@ -115,6 +115,10 @@ OF_EACH_LOOP = {
 OF_ONE_LOOP = {
     "plain, global": POOL + PLAIN.format(where="pool", global_="global pool"),
     "plain, in a global dict": POOL + "kept = {}" + PLAIN.format(where='kept["pool"]', global_=""),
+    "plain, of the function": POOL + PLAIN.format(where="app.pool", global_=""),
+    "Starlette, yielded and the application's": starlette(
+        "globals()['app'].pool = pool", '{"x": 1}', 'scope["app"].pool'
+    ),
     "plain, of a class": POOL + PLAIN.format(where="Pool.first", global_=""),
     "Starlette, app.state": starlette(IN_APP, "", OF_APP),
     "FastAPI, app.state": starlette(IN_APP, "", OF_APP, "fastapi"),

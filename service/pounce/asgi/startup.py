@@ -54,7 +54,7 @@ class Startup:
 
     def _begin(self, scope: Scope) -> None:
         self._begun = True
-        self._before = {name: dict(place) for name, place in _places(scope)}
+        self._before = {name: dict(place) for name, place in self._places(scope)}
         # The next turn of the loop comes before the answer only where the application awaits.
         self._suspended = asyncio.get_running_loop().call_soon(self._suspend)
         self._profiler = sys.getprofile()
@@ -70,11 +70,19 @@ class Startup:
         if self._suspended is not None:
             self._suspended.cancel()
             sys.setprofile(self._profiler)
-        for name, place in _places(scope):
+        for name, place in self._places(scope):
             before = self._before.get(name)
             # A module that was imported meanwhile has just become complete.
             if before is not None:
                 self.kept += [f"{name}.{key}" for key in _changed(before, dict(place))]
+
+    def _places(self, scope: Scope) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Where applications keep things: in themselves, their framework's part, and globals."""
+        yield "the application", getattr(self._app, "__dict__", {})
+        app = scope.get("app")
+        yield "app", _attributes(app)
+        yield "app.state", _attributes(_attributes(getattr(app, "state", None)).get("_state"))
+        yield from _globals()
 
     def _see(self, frame: FrameType, event: str, _: object) -> None:
         """Take note of a call (sys.setprofile)."""
@@ -91,8 +99,8 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-def _places(scope: Scope) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Where applications keep things: globals, what those refer to, and the framework's state."""
+def _globals() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The globals of modules that are not installed, and what those refer to."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
         if file and not _is_installed(name, file):
@@ -100,9 +108,6 @@ def _places(scope: Scope) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for key, value in list(vars(module).items()):
                 if not key.startswith("__") and not issubclass(type(value), ModuleType):
                     yield f"{name}.{key}", _attributes(value)
-    app = scope.get("app")
-    yield "app", _attributes(app)
-    yield "app.state", _attributes(_attributes(getattr(app, "state", None)).get("_state"))
 
 
 def _attributes(value: object) -> Mapping[str, Any]:
