@@ -9,11 +9,13 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from pounce.asgi.types import Receive, Scope, Send
+from pounce.http1.connection import HTTP1Connection
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 from pounce.net.tls_transport import TLSTransport
 from pounce.sync.raw import SyncAppHandler
@@ -254,6 +256,69 @@ async def test_others_are_answered_between_pipelined_requests() -> None:
 async def pipelined(client: Client, count: int) -> None:
     for _ in range(count):
         await client.response()
+
+
+HEADS = {
+    "long fields": ["x: " + "a," * 30_000],
+    "long targets": [],
+    "handshakes": [*HANDSHAKE, "x: " + "a," * 30_000],
+    "lists": ["connection: " + "a," * 30_000],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("end", ["clear", "half-closed", "secure"])
+@live
+async def test_others_are_answered_between_heads_that_become_whole_at_once(
+    kind: str, end: str, tls: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    target = "/" + "a" * (8000 if kind == "long targets" else 1)
+    head = "\r\n".join([f"GET {target} HTTP/1.1", "host: a", *HEADS[kind]]).encode()
+    async with (
+        serve(app, tls=tls if end == "secure" else None) as server,
+        AsyncExitStack() as stack,
+    ):
+
+        async def client() -> Client:
+            if end == "secure":
+                return await stack.enter_async_context(await server.connect_securely(trusting))
+            return await stack.enter_async_context(await server.connect())
+
+        other = await client()
+        await other.get()
+        flooders = [await client() for _ in range(6 * OFTEN)]
+        await until(lambda: len(server.context.connections) == len(flooders) + 1)
+        for each in flooders:
+            await each.send(head)
+        begun = [each for each in server.context.connections if isinstance(each, HTTP1Connection)]
+        await until(
+            lambda: sum(len(each._reader.buffer) == len(head) for each in begun) == len(flooders)
+        )
+        # Nothing here waits: the server's next turn finds the ends of all.
+        for each in flooders:
+            await each.send(b"\r\n\r\n")
+            if end == "half-closed":
+                each.half_close()
+        read = lambda: all(len(each._reader.buffer) == 0 for each in begun)  # noqa: E731
+        assert await answers_until(other, read) >= OFTEN
+        expected = {"handshakes": b"101", "lists": b"400"}.get(kind, b"200")
+        if (kind, end) == ("handshakes", "half-closed"):
+            return  # a client that has closed its side gets no WebSocket
+        for each in flooders:
+            assert (await each.read_until(b"\r\n")).split()[1] == expected
+
+
+@pytest.mark.parametrize("piece", [1000, 5000, 1_000_000])
+@live
+async def test_requests_with_long_heads_are_whole(piece: int) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\nx: %b\r\ncontent-length: 9000\r\n\r\n" % (b"a" * 9000)
+    async with serve(app) as server, await server.connect() as client:
+        data = (head + bytes(9000)) * 3
+        for start in range(0, len(data), piece):
+            await client.send(data[start : start + piece])
+            await asyncio.sleep(0)
+        for _ in range(3):
+            assert (await client.response()).endswith(b"\r\n\r\n9000")
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -29,14 +29,8 @@ from pounce.asgi.scope import build_scope, renew_scope
 from pounce.asgi.tls import tls_extension
 from pounce.asgi.types import Scope
 from pounce.handover import Passage
-from pounce.http1.events import (
-    END_OF_REQUEST,
-    BadRequest,
-    Body,
-    Event,
-    NeedData,
-    RequestHead,
-)
+from pounce.http1.events import END_OF_REQUEST, BadRequest, Body, Event, NeedData, RequestHead
+from pounce.http1.long_head import LONG_HEAD, is_long
 from pounce.http1.rules import scheme_of, to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, UNREAD_BODY, RequestStream
 from pounce.net.forwarded import Origin
@@ -181,7 +175,9 @@ class HTTP1Connection(RequestStream):
         """The client will send no more; true keeps the transport, for it may still read."""
         self._eof = self._restrained = True
         self._reader.eof()
-        if self._cycle is None:
+        if self._cycle is None and len(self._reader.buffer) > LONG_HEAD:
+            self._context.turns.later(self._next_request)
+        elif self._cycle is None:
             self._next_request()
         else:
             self._input.wake()
@@ -219,8 +215,13 @@ class HTTP1Connection(RequestStream):
 
     def _read(self, data: bytes) -> None:
         """Begin the next request if *data* completes its head."""
+        reader = self._reader
+        if data and len(reader.buffer) + len(data) > LONG_HEAD and is_long(reader.buffer, data):
+            reader.feed(data)
+            self._await_turn()
+            return
         try:
-            event = self._reader.receive(data)
+            event = reader.receive(data)
             head = event if type(event) is RequestHead else self._drop_content(event)
         except BadRequest as error:
             self._refuse_input(error)
@@ -232,6 +233,18 @@ class HTTP1Connection(RequestStream):
             self._begin(head)
         except BadRequest as error:
             self._answer(error.status, error.reason)
+
+    def _await_turn(self) -> None:
+        """Read the received bytes in a later turn; until then no others."""
+        if not self._reader.in_body:
+            self._time_head()
+        self._pause_reading(True)
+        self._context.turns.later(self._next_request)
+
+    def _time_head(self) -> None:
+        if self._head_begun != self._requests:
+            self._head_begun = self._requests
+            self.deadline = -self._context.config.header_timeout
 
     def _drop_content(self, event: Event | NeedData) -> RequestHead | None:
         """Pass over what the last request's application has left unread."""
@@ -305,17 +318,9 @@ class HTTP1Connection(RequestStream):
             client, scheme, headers, server, root_path = context.proxies.resolve(
                 Origin(client, scheme, headers, server, root_path)
             )
+        state, extensions = context.state, self._extensions
         return build_scope(
-            method,
-            target,
-            headers,
-            version,
-            scheme,
-            client,
-            server,
-            root_path,
-            context.state,
-            self._extensions,
+            method, target, headers, version, scheme, client, server, root_path, state, extensions
         )
 
     def _closes_after(self) -> bool:
@@ -360,9 +365,7 @@ class HTTP1Connection(RequestStream):
         elif self._reader.in_body:
             return
         elif self._reader.buffer:
-            if self._head_begun != self._requests:
-                self._head_begun = self._requests
-                self.deadline = -context.config.header_timeout
+            self._time_head()
         elif self._may_leave():
             self._leave_to_successor()
         elif self._eof:
