@@ -5,7 +5,6 @@ records get its generation and slot by themselves.
 """
 
 import atexit
-import json
 import logging
 import os
 import sys
@@ -33,6 +32,7 @@ from pounce.lifecycle import (
     WorkerStopped,
     worker_name,
 )
+from pounce.log_formats import JSONFormatter, TextFormatter
 from pounce.loggers import Fields, Logger, Routing, Voice, get_logger, identity
 from pounce.outlets import LogFile, Outlet, Spool, standard_error
 
@@ -40,14 +40,6 @@ Encode = Callable[[logging.LogRecord], bytes]
 
 # How long the end of a process waits for a reader of its last records.
 _LAST_WORDS = 0.5
-
-_LEVELS = {
-    logging.DEBUG: "DEBUG",
-    logging.INFO: "INFO",
-    logging.WARNING: "WARNING",
-    logging.ERROR: "ERROR",
-    logging.CRITICAL: "CRITICAL",
-}
 
 _PLAIN = logging.Formatter()
 
@@ -104,7 +96,7 @@ def open_access_log(path: str) -> Spooled:
 
 def encoder(style: Literal["text", "json"]) -> Encode:
     """What makes lines of records."""
-    formatter = _JSONFormatter() if style == "json" else _TextFormatter()
+    formatter = JSONFormatter() if style == "json" else TextFormatter()
     return lambda record: _line(formatter.format(record))
 
 
@@ -134,6 +126,7 @@ def flush() -> None:
     """Write what could not be written before, and say what was lost; call it now and then."""
     for voice in _voices():
         voice.flush()
+    _note_losses()
 
 
 def finish() -> None:
@@ -141,6 +134,31 @@ def finish() -> None:
     deadline = time.monotonic() + _LAST_WORDS
     for voice in _voices():
         voice.finish(deadline)
+    _note_losses()
+
+
+def leave_losses_to(note: Callable[[int], None]) -> None:
+    """Have *note* called with the number of records that are lost if this process ends now.
+
+    A worker may end while nobody reads the log, and then cannot say how many it has lost.
+    """
+    global _note
+    _note = note
+
+
+def tell_losses(slot: int, target_id: int, count: int) -> None:
+    """Say how many records are lost with a worker that has ended: it could not say so itself."""
+    if count:
+        _warn(f"worker {worker_name(slot)} ({target_id}) has ended; its records lost: {count}")
+
+
+_note: Callable[[int], None] | None = None
+
+
+def _note_losses() -> None:
+    voice = Logger.routing.voice if Logger.routing else _unheard.spooled
+    if _note is not None and isinstance(voice, Spooled):
+        _note(voice.spool.unwritten)
 
 
 def _voices() -> list[Voice]:
@@ -148,6 +166,8 @@ def _voices() -> list[Voice]:
 
 
 def _forget() -> None:
+    global _note
+    _note = None
     for voice in _voices():
         voice.forget()
 
@@ -159,7 +179,7 @@ class _Unheard:
     """
 
     def __init__(self) -> None:
-        self._spooled: Spooled | None = None
+        self.spooled: Spooled | None = None
         self._identity = 0, 0
 
     def write(self, record: logging.LogRecord) -> None:
@@ -175,30 +195,30 @@ class _Unheard:
 
     def flush(self) -> None:
         """Write what could not be written before."""
-        if self._spooled:
-            self._spooled.flush()
+        if self.spooled:
+            self.spooled.flush()
 
     def finish(self, deadline: float) -> None:
         """The same, but wait until *deadline*."""
-        if self._spooled:
-            self._spooled.finish(deadline)
+        if self.spooled:
+            self.spooled.finish(deadline)
 
     def forget(self) -> None:
         """Drop what could not be written."""
-        if self._spooled:
-            self._spooled.forget()
+        if self.spooled:
+            self.spooled.forget()
 
     def _standard_error(self) -> Spooled:
         """What it is now: a program may have redirected it (dup2(2))."""
         status = os.fstat(2)
         identity = status.st_dev, status.st_ino
-        if self._spooled is None or self._identity != identity:
-            if self._spooled:
-                self._spooled.spool.close()
-            self._spooled, self._identity = Spooled(open_spool(None), _encode_plainly), identity
+        if self.spooled is None or self._identity != identity:
+            if self.spooled:
+                self.spooled.spool.close()
+            self.spooled, self._identity = Spooled(open_spool(None), _encode_plainly), identity
             atexit.unregister(finish)
             atexit.register(finish)
-        return self._spooled
+        return self.spooled
 
 
 _unheard = _Unheard()
@@ -255,45 +275,6 @@ def _encode_plainly(record: logging.LogRecord) -> bytes:
 
 def _line(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-class _Formatter(logging.Formatter):
-    """A formatter whose times and levels are not those that an application sets for all of them."""
-
-    converter = staticmethod(time.localtime)
-
-    def level(self, record: logging.LogRecord) -> str:
-        """The name of the record's level: addLevelName() may have given it colours."""
-        return _LEVELS.get(record.levelno, record.levelname)
-
-
-class _TextFormatter(_Formatter):
-    """``2026-01-31 12:00:00 INFO  [1.0] message``, where 1.0 is generation and slot."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: Fields = getattr(record, "pounce", {})
-        who = ""
-        if "POUNCE_WORKER" in fields:
-            who = f"[{fields['POUNCE_GENERATION']}.{fields['POUNCE_WORKER']}] "
-        when = self.formatTime(record, "%Y-%m-%d %H:%M:%S")
-        return f"{when} {self.level(record):7} {who}{super().format(record)}"
-
-
-class _JSONFormatter(_Formatter):
-    """One JSON object a line; the journal fields are members, in lower case."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: Fields = getattr(record, "pounce", {})
-        return json.dumps(
-            {
-                "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-                "level": self.level(record).lower(),
-                "logger": record.name,
-                "message": super().format(record),
-                **{name.lower(): value for name, value in fields.items()},
-            },
-            default=str,
-        )
 
 
 class LogCollector:

@@ -80,6 +80,12 @@ class Spool:
         self._lost = 0
         self._told = -_SILENCE
 
+    @property
+    def unwritten(self) -> int:
+        """How many records are lost, without a word about them yet, if the process ends now."""
+        with self._lock:
+            return self._lost + sum(records for _, records in self._waiting)
+
     def put(self, data: bytes, records: int = 1) -> None:
         """Write *data*, whole lines of so many *records*, now or later."""
         with self._lock:

@@ -27,6 +27,7 @@ _CONNECTIONS: Final = 1
 _REQUESTS: Final = 2
 _BUSY: Final = 3
 _SERVING: Final = 4
+_LOST: Final = 5
 
 # In row 0
 _HIGHEST: Final = 0
@@ -71,6 +72,10 @@ class Row:
         """Written when a connection is accepted: others look at it before they accept one."""
         self._cells[_CONNECTIONS] = connections
 
+    def lose(self, records: int) -> None:
+        """Written by a worker with a process of its own: so many log records are not written."""
+        self._cells[_LOST] = records
+
     def serve(self, generation: int) -> None:
         """Written when the worker starts to accept, as one of *generation*; 0 when it stops.
 
@@ -101,6 +106,11 @@ class Row:
     def requests(self) -> int:
         """Requests answered in this worker's life."""
         return _count(self._cells[_REQUESTS])
+
+    @property
+    def lost(self) -> int:
+        """Log records that are lost if this worker's process ends now."""
+        return _count(self._cells[_LOST])
 
 
 class Scoreboard:

@@ -3,11 +3,13 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -133,6 +135,43 @@ def test_a_worker_that_is_killed_meanwhile_is_replaced() -> None:
         os.kill(first, signal.SIGKILL)
         with service.connect() as wire:
             assert int(wire.get("/").headers[b"x-served-by"].split()[2]) != first
+        assert service.stop() == 0
+    os.close(reader)
+
+
+def reading(descriptor: int) -> bytes:
+    with suppress(BlockingIOError):
+        return os.read(descriptor, 65_536)
+    return b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_is_lost_with_a_worker_is_told(number: signal.Signals) -> None:
+    reader, writer = pipe()
+    with launched(writer, "load:app", "--workers", "1", "--worker-mode", "process") as service:
+        load(service, 2000)
+        # A worker that is killed has noted its losses twice a second.
+        noted = time.monotonic() + 1.5
+        while time.monotonic() < noted:
+            load(service, 100)
+        with service.connect() as wire:
+            first = int(wire.get("/").headers[b"x-served-by"].split()[2])
+        os.kill(first, number)
+
+        def replaced() -> bool:
+            with service.connect() as wire:
+                return int(wire.get("/").headers[b"x-served-by"].split()[2]) != first
+
+        wait_until(replaced, "another worker")
+        wait_until(lambda: not Path(f"/proc/{first}").exists(), "the first worker's end")
+        os.set_blocking(reader, False)
+        found = bytearray()
+
+        def told() -> re.Match[bytes] | None:
+            found.extend(reading(reader))
+            return re.search(rb"worker 0 \(%d\) has ended; its records lost: (\d+)" % first, found)
+
+        assert int(wait_until(told, "the number of lost records")[1]) > 500
         assert service.stop() == 0
     os.close(reader)
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
+from pounce import log
 from pounce.channel import (
     Channel,
     ChannelClosed,
@@ -379,6 +380,7 @@ class Crew:
 
     def _forget(self, worker: _WorkerHandle) -> None:
         self.scoreboard.retire(worker.row)
+        log.tell_losses(worker.slot, worker.target.id, worker.row.lost)
         worker.cancel_deadline()
         self._loop.unwatch(worker.target.sentinel)
         self._unwatch_channel(worker)

@@ -61,6 +61,7 @@ class Starter:
             os.environ["POUNCE_WORKER"] = str(worker_name(assignment.slot))
             os.environ["POUNCE_GENERATION"] = str(assignment.generation)
             try:
+                log.leave_losses_to(assignment.row.lose)
                 worker = self._create_worker(assignment, None)
                 status = worker.run()
                 all_ended = ending.await_threads()
