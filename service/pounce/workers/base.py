@@ -202,6 +202,7 @@ class LoopWorker(ABC):
                 self._channel.send(Ready())
                 await self._ended.wait()
                 await self.finish()
+                await _end_tasks()
                 self.tick(self.loop.time())
         finally:
             self.loop.remove_reader(self._channel.fileno())
@@ -286,3 +287,15 @@ class LoopWorker(ABC):
         with contextlib.suppress(ChannelClosed):  # nobody may be left to be told
             self._channel.send(Failed(reason, exit_code))
         return exit_code
+
+
+async def _end_tasks() -> None:
+    """Cancel what the application has left on this loop, and wait for it.
+
+    A task that ignores that is the supervisor's to end, with the worker.
+    """
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
