@@ -284,7 +284,12 @@ class LogFile:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
-        self._stream = self._open()
+        if self._path.is_fifo():
+            # Without a reader it cannot be opened yet (ENXIO, open(2)): each write tries.
+            self._identity = 0, 0
+            self._stream = Stream(os.open(os.devnull, os.O_WRONLY))
+        else:
+            self._stream = self._open()
 
     def fileno(self) -> int:
         """The descriptor."""

@@ -189,7 +189,7 @@ class _Log:
             raise ConfigError(
                 f"the access log {path!r} cannot be written: {error.strerror}",
                 hint="set `access_log` to a file in a directory that the service's user may "
-                "write in",
+                "write in, or to `on` for the service's own log",
             ) from error
 
 
