@@ -81,6 +81,23 @@ async def app(scope, receive, send):
     await send({{"type": "lifespan.shutdown.complete"}})
 """
 
+# The search for what a startup has changed meets these, and leaves them alone.
+HIDDEN = """
+import typing
+
+T = typing.TypeVar("T")
+
+class Proxy:
+    @property
+    def __dict__(self):
+        raise RuntimeError("working outside of a request")
+
+class Slots(Proxy):
+    __dict__ = ["a"]
+
+proxy, slots = Proxy(), Slots()
+"""
+
 STARLETTE = """
 from {framework} import {name}
 from starlette.routing import Route
@@ -114,6 +131,9 @@ OF_EACH_LOOP = {
 }
 OF_ONE_LOOP = {
     "plain, global": POOL + PLAIN.format(where="pool", global_="global pool"),
+    "plain, beside objects that show no attributes": POOL
+    + HIDDEN
+    + PLAIN.format(where="pool", global_="global pool"),
     "plain, in a global dict": POOL + "kept = {}" + PLAIN.format(where='kept["pool"]', global_=""),
     "plain, of the function": POOL + PLAIN.format(where="app.pool", global_=""),
     "Starlette, yielded and the application's": starlette(

@@ -120,7 +120,11 @@ def _attributes(value: object) -> Mapping[str, Any]:
         return vars(value)
     if not kind.__dictoffset__ or issubclass(kind, _PLAIN):
         return {}
-    return cast("dict[str, Any]", object.__getattribute__(value, "__dict__"))
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except Exception:  # some types show none (typing.TypeVar), others have a property of that name
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_installed(name: str, file: str) -> bool:
