@@ -108,11 +108,15 @@ def test_what_is_shorter_than_its_ids_is_dropped(kept: Send) -> None:
     )
 
 
-@pytest.mark.parametrize("data", INITIALS)
+# Known by number: their bytes are random, and each process of a test run makes others.
+@pytest.mark.parametrize("data", INITIALS, ids=range(len(INITIALS)))
 def test_the_worker_judges_alike_what_may_begin(data: bytes) -> None:
     assert packets.may_begin(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc0", *OTHERS])
+NO_BEGINNING = [b"", b"\xc0", *OTHERS]
+
+
+@pytest.mark.parametrize("data", NO_BEGINNING, ids=range(len(NO_BEGINNING)))
 def test_the_worker_judges_alike_what_may_not(data: bytes) -> None:
     assert not packets.may_begin(data)
