@@ -13,7 +13,6 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.apps.throttled import CONTENT
-from tests.http3 import connected
 from tests.load.response import ResponseReader
 
 RATE = 350_000
@@ -157,6 +156,9 @@ class OverHTTP3:
 
     async def __call__(self, download: Download) -> None:
         options = {"max_stream_data": 65_536, "max_data": 1 << 30, **self.options}
+        # Here, since there is no aioquic for a free-threaded Python.
+        from tests.http3 import connected
+
         async with connected(self.address, **options) as client:
             client.holds_back = True
             if self.shape == "echo":

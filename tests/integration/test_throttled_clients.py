@@ -1,6 +1,7 @@
 """Clients that read slowly get all of what they asked for, whatever happens meanwhile."""
 
 import asyncio
+import importlib.util
 import os
 import random
 import signal
@@ -16,6 +17,9 @@ from tests.live import until
 from tests.service import APPS, PYTHON, Service, free_port, running
 from tests.throttled import SHAPES, Download, OverHTTP3, OverTCP, OverWebSocket
 
+# There is no aioquic for a free-threaded Python.
+HAS_HTTP3 = importlib.util.find_spec("aioquic") is not None
+needs_http3 = pytest.mark.skipif(not HAS_HTTP3, reason="there is no aioquic")
 PATIENCE = 30.0
 KEEP_ALIVE = "0.5"
 
@@ -38,7 +42,7 @@ def serving(directory: Path, *flags: str) -> Iterator[tuple[Service, Address]]:
     file = directory / "service.toml"
     file.write_text(
         f'[[listen]]\naddress = "{plain}"\n'
-        f'[[listen]]\naddress = "{secure}"\nhttp3 = true\n'
+        f'[[listen]]\naddress = "{secure}"\nhttp3 = {"true" if HAS_HTTP3 else "false"}\n'
         f'certificate = "{certificate}"\nkey = "{key}"\n'
     )
     arguments = ["throttled:app", "--directory", str(APPS), "--config", str(file), *flags]
@@ -95,7 +99,8 @@ async def stop(service: Service) -> None:
 
 
 def protocols(variant: str) -> list[str]:
-    return ["http1", "tls", "http3", *(["websocket"] if variant != "sync" else [])]
+    http3 = ["http3"] if HAS_HTTP3 else []
+    return ["http1", "tls", *http3, *(["websocket"] if variant != "sync" else [])]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -117,7 +122,7 @@ def test_through_a_reload(tmp_path: Path, variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_through_a_stop(tmp_path: Path, variant: str) -> None:
     with serving(tmp_path, "--workers", "2", *VARIANTS[variant]) as (service, plain):
-        all_ = readers(service, plain, "http1", "tls", "http3")
+        all_ = readers(service, plain, *protocols("sync"))
         assert asyncio.run(read_through(service, all_, stop)) == []
         assert service.wait() == 0
         assert "was still" not in service.log
@@ -139,7 +144,7 @@ RECYCLED = [
     ("http1", "sync"),
     ("tls", "threads"),
     ("websocket", "processes"),
-    *(("http3", variant) for variant in VARIANTS),
+    *(("http3", variant) for variant in VARIANTS if HAS_HTTP3),
 ]
 
 
@@ -168,6 +173,7 @@ async def end_a_worker(service: Service) -> None:
     os.kill(service.workers["h3-0"], signal.SIGTERM)
 
 
+@needs_http3
 @pytest.mark.parametrize("trouble", [reload_and_stop, end_a_worker])
 def test_while_nobody_else_reads_the_socket(tmp_path: Path, trouble: Trouble) -> None:
     with serving(tmp_path, "--workers", "1") as (service, plain):
@@ -175,6 +181,7 @@ def test_while_nobody_else_reads_the_socket(tmp_path: Path, trouble: Trouble) ->
         assert asyncio.run(read_through(service, all_, trouble)) == []
 
 
+@needs_http3
 def test_reloads_on_a_lossy_path(tmp_path: Path) -> None:
     """One datagram of twenty is lost, in either direction."""
     chance = random.Random(0)
