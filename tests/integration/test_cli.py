@@ -188,6 +188,7 @@ def test_every_plain_option_can_be_given_as_a_flag_and_reaches_the_configuration
         "environment": "A=1",
         "listen": ":80",
         "directory": "/srv",
+        "worker_ended": "shop:ended",
         "virtualenv": "/srv/venv",
     }
     flags: list[str] = []
