@@ -2,8 +2,10 @@
 
 import importlib.util
 import logging
+import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,14 @@ def pytest_configure() -> None:
     if soft != unlimited and soft < DESCRIPTORS:
         wanted = DESCRIPTORS if hard == unlimited else min(hard, DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@pytest.fixture(autouse=True)
+def _directory_as_it_was() -> Iterator[None]:
+    """Worker threads that ran in this process have gone to their application's directory."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)
