@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -27,6 +27,8 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 _BIND_ADDRESS_NO_PORT = 24  # ip(7); the socket module knows it from 3.12 on
 _RESET = struct.pack("ii", 1, 0)
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+CROWD = 2000
+"""How many connections a crowd keeps open; more could be more than its own descriptors."""
 
 
 class Wire:
@@ -199,7 +201,7 @@ async def chunk_flood(address: Address, amount: int) -> Seen:
 
 async def crowd(address: Address, amount: int) -> Seen:
     """More connections than may be, each with half a head; whoever is refused comes again."""
-    held: list[Wire] = []
+    held: deque[Wire] = deque()
 
     async def push(number: int) -> str:
         try:
@@ -218,6 +220,8 @@ async def crowd(address: Address, amount: int) -> Seen:
                 wire.close()
                 return "end"
         held.append(wire)
+        if len(held) > CROWD:
+            held.popleft().close()
         return "held"
 
     seen = await side_by_side(64, range(amount), push)
