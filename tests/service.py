@@ -53,7 +53,7 @@ class Wire:
         if address.kind == "unix":
             self.sock = socket.socket(socket.AF_UNIX)
             try:
-                self.sock.connect(address.path)
+                self.sock.connect(address.sun_path)
             except OSError:
                 self.sock.close()
                 raise

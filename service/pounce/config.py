@@ -12,6 +12,7 @@ from pounce.kinds import (
     Choice,
     FilePath,
     Integer,
+    LogFilePath,
     Text,
     Texts,
     TrustedPeer,
@@ -350,12 +351,12 @@ class ServerConfig:
 
     access_log: str = option(
         "logging",
-        FilePath(names=("off", "on"), noun="file's path"),
+        LogFilePath(("off", "on")),
         "off",
         "where requests are logged",
-        details="on is the service's own log. In a file each line begins with the time; "
-        "where logrotate(8) has moved it, a new one begins with the next line, or at SIGUSR1. A "
-        "relative path starts at the configuration file's directory.",
+        details="on is the service's own log: the journal, under systemd. In a file each line "
+        "begins with the time; where logrotate(8) has moved it, a new one begins with the next "
+        "line, or at SIGUSR1. A relative path starts at the configuration file's directory.",
     )
     log_level: LogLevel = option(
         "logging",

@@ -174,6 +174,23 @@ class FilePath(Kind[str]):
         return value if value in self.names else str(base / value)
 
 
+class LogFilePath(FilePath):
+    """A file's path, or one of *names*.
+
+    Another word alone is refused: it is meant for a destination ("journal", "stdout", "-").
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names, noun='file\'s path, with "/" or "." in it')
+
+    def check(self, value: object) -> str:
+        """Accept what looks like a path."""
+        path = super().check(value)
+        if path not in self.names and not set(path) & {"/", "."}:
+            raise self.refuse(value)
+        return path
+
+
 class SecretFile(FilePath):
     """A path, or the name of a credential."""
 

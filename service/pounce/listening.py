@@ -8,6 +8,7 @@ from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
 from pounce.loggers import get_logger
 from pounce.net.address import Address
+from pounce.net.host import unix_path
 from pounce.net.listeners import (
     InheritedSocket,
     close_listener,
@@ -187,7 +188,7 @@ def _is_at(address: Address, sock: socket.socket) -> bool:
         return address.fd == sock.fileno()
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return address.kind == "unix" and address.path == name
+        return address.kind == "unix" and address.path == unix_path(name)
     if address.kind != "tcp" or address.port != name[1]:
         return False
     if name[0] in _EVERY_INTERFACE and address.host in ("", *_EVERY_INTERFACE):
@@ -213,7 +214,7 @@ def describe(sock: socket.socket, *, secure: bool = False) -> str:
     """The socket's address as people write it; *secure* is with TLS."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return f"unix:{name}"
+        return f"unix:{unix_path(name)}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
     web = "https://" if secure else "http://"
     scheme = web if sock.type == socket.SOCK_STREAM else "udp "

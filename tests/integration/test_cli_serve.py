@@ -1,5 +1,6 @@
 """``pounce serve``: from a command line to an answered request and an exit code."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -8,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Address = tuple[str, int]
+from pounce.net.address import Address
+from tests.service import APPS, Service, running
 
 DEADLINE = 20.0  # seconds; every wait below ends far sooner
 
@@ -25,7 +27,9 @@ async def app(scope, receive, send):
 
 
 @contextmanager
-def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Address]]:
+def serving(
+    directory: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[bytes], tuple[str, int]]]:
     """Run ``pounce serve`` with a listener passed down, so that clients need not wait for it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fd = listener.fileno()
@@ -40,7 +44,7 @@ def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen
             process.communicate()
 
 
-def get(address: Address) -> bytes:
+def get(address: tuple[str, int]) -> bytes:
     with socket.create_connection(address, timeout=DEADLINE) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return b"".join(iter(lambda: client.recv(65536), b""))
@@ -61,3 +65,20 @@ def test_an_application_that_is_not_there(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 70
         assert b"there is no module 'gone'" in output
+
+
+def test_an_abstract_socket(tmp_path: Path) -> None:
+    address = f"unix:@{tmp_path}"
+    command = [sys.executable, "-m", "pounce", "serve", "mirror:app", "--directory", str(APPS)]
+    command += ["--bind", address]
+    with running(command, tmp_path / "log") as process:
+        service = Service(process, Address.parse(address), tmp_path / "log")
+        service.expect("generation 1 serves")
+        assert f"listening on {address}\n" in service.log
+        with service.connect() as wire:
+            assert json.loads(wire.get("/").body)["server"] == [f"@{tmp_path}", None]
+        second = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE, check=False
+        )
+    assert second.returncode == 71
+    assert f"cannot listen on {address}: Address already in use".encode() in second.stdout

@@ -4,7 +4,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,9 @@ LONG = "/slow?ms=1500"
 
 
 @contextmanager
-def own_unix(directory: Path, *flags: str) -> Iterator[Service]:
-    """A service on a unix socket that it opens itself."""
-    address = f"unix:{directory / 's'}"
+def own_unix(directory: Path, *flags: str, address: str = "") -> Iterator[Service]:
+    """A service on a unix socket that it opens itself, in *directory* or at *address*."""
+    address = address or f"unix:{directory / 's'}"
     arguments = ["serve", "load:app", "--directory", str(APPS), "--bind", address, *flags]
     with running([str(PYTHON), "-m", "pounce", *arguments], directory / "log") as process:
         service = Service(process, Address.parse(address), directory / "log")
@@ -47,7 +47,12 @@ def own_tls(directory: Path, *flags: str) -> Iterator[Service]:
         yield service
 
 
-LISTENERS = {"tcp": binding, "tls": own_tls, "unix": own_unix}
+def own_abstract(directory: Path, *flags: str) -> AbstractContextManager[Service]:
+    """A service on an abstract socket that it opens itself."""
+    return own_unix(directory, *flags, address=f"unix:@{directory}")
+
+
+LISTENERS = {"tcp": binding, "tls": own_tls, "unix": own_unix, "abstract": own_abstract}
 all_listeners = pytest.mark.parametrize("listener", LISTENERS)
 
 

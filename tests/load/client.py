@@ -216,7 +216,7 @@ class Client:
             if address.kind != "unix":
                 await self._run.loop.sock_connect(sock, peer)
                 return sock
-            while not _connects(sock, address.path):
+            while not _connects(sock, address.sun_path):
                 await asyncio.sleep(_RETRY_PAUSE)
         except BaseException:
             sock.close()
@@ -280,7 +280,7 @@ def _peer(plan: Plan) -> tuple[socket.AddressFamily, tuple[str, int]]:
     return family, (plan.address.host, plan.address.port)
 
 
-def _connects(sock: socket.socket, path: str) -> bool:
+def _connects(sock: socket.socket, path: str | bytes) -> bool:
     """Connect to *path*; false while the listener's queue is full, where TCP would wait.
 
     connect(2) says EAGAIN then, which an event loop takes for a connection under way.

@@ -1,6 +1,9 @@
+import socket
+
 import pytest
 
 from pounce.net.address import Address
+from pounce.net.host import unix_path
 
 TCP = [
     ("127.0.0.1:8000", Address("tcp", host="127.0.0.1", port=8000)),
@@ -14,6 +17,7 @@ TCP = [
 OTHERS = [
     ("unix:/run/pounce/shop.sock", Address("unix", path="/run/pounce/shop.sock")),
     ("unix:/a:80", Address("unix", path="/a:80")),
+    ("unix:@shop", Address("unix", path="@shop")),
     ("fd:0", Address("fd", fd=0)),
     ("fd:3", Address("fd", fd=3)),
 ]
@@ -27,6 +31,7 @@ def test_an_address_and_its_text(text: str, address: Address) -> None:
 
 def test_a_bare_path_is_a_unix_socket() -> None:
     assert Address.parse("/run/shop.sock") == Address("unix", path="/run/shop.sock")
+    assert Address.parse("@shop") == Address("unix", path="@shop")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def test_a_bare_path_is_a_unix_socket() -> None:
 def test_what_is_no_address_is_told_with_what_is(text: str, message: str) -> None:
     with pytest.raises(ValueError, match="use ") as caught:
         Address.parse(text)
-    allowed = "use host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+    allowed = "use host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
     assert str(caught.value) == f"{message}; {allowed}"
 
 
@@ -68,3 +73,26 @@ def test_a_unix_path_fits_the_kernels_bytes(character: str) -> None:
     assert Address.parse("/" + most * character).path
     with pytest.raises(ValueError, match="longer than the kernel's 107 bytes"):
         Address.parse("/" + (most + 1) * character)
+
+
+@pytest.mark.parametrize("name", [107 * "a", "ü", "shop/a b:80"])
+def test_an_abstract_name_is_what_the_kernel_has(name: str) -> None:
+    address = Address.parse(f"unix:@{name}")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(address.sun_path)
+        assert sock.getsockname() == b"\0" + name.encode()
+        assert unix_path(sock.getsockname()) == address.path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unix:@" + 108 * "a", "longer than the kernel's 107 bytes"),
+        ("unix:@", "cannot be the name"),
+        ("unix:@a\0", "cannot be the name"),
+        ("unix:/a\0", "cannot be the name"),
+    ],
+)
+def test_what_cannot_be_a_unix_sockets_name(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Address.parse(text)

@@ -47,6 +47,7 @@ def test_zero_workers_are_as_many_as_there_are_cpus() -> None:
     assert ServerConfig(workers=7).worker_count == 7
 
 
+ACCESS_LOG = '"off", "on" or a file\'s path, with "/" or "." in it'
 KEYS_OF_LISTEN = ", ".join(option.key for option in options(Listen))
 
 ACCEPTED = [
@@ -159,7 +160,9 @@ REFUSED = [
             'an IP address, a network such as 10.0.0.0/8, "unix" or "*"'
         ),
     ),
-    ("access_log", "", 'access_log: found "", expected "off", "on" or a file\'s path'),
+    ("access_log", "", f'access_log: found "", expected {ACCESS_LOG}'),
+    ("access_log", "journal", f'access_log: found "journal", expected {ACCESS_LOG}'),
+    ("access_log", "-", f'access_log: found "-", expected {ACCESS_LOG}'),
     ("server_header", 1, "server_header: found 1, expected true or false"),
     ("environment", ["A=1"], 'environment: found ["A=1"] (a list), expected a table of strings'),
     ("environment", {"A": 1}, "environment.A: found 1, expected a string"),
@@ -178,7 +181,7 @@ REFUSED = [
         [{"name": "web"}],
         (
             "listen[0]: address is missing, "
-            "expected host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+            "expected host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
         ),
     ),
     (
@@ -301,7 +304,8 @@ def test_unknown_keys_name_the_nearest_or_all() -> None:
         Problem("unknown key; did you mean address?", ("adress",)),
         Problem(f"unknown key; known are {KEYS_OF_LISTEN}", ("zzz",)),
         Problem(
-            "address is missing, expected host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+            "address is missing, expected host:port, [ipv6]:port, :port, unix:/path, unix:@name "
+            "or fd:NUMBER"
         ),
     )
 

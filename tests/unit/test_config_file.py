@@ -115,14 +115,14 @@ PROBLEMS = [
         '[[listen]]\naddress = ":80"\n[[listen]]\naddress = "x"',
         (
             "4: listen[1].address: 'x' is not an address; "
-            "use host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+            "use host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
         ),
     ),
     (
         '\n[[listen]]\nname = "web"',
         (
             "2: listen[0]: address is missing, "
-            "expected host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+            "expected host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
         ),
     ),
     (
@@ -214,11 +214,11 @@ def test_each_value_knows_its_source(tmp_path: Path) -> None:
 
 
 def test_relative_paths_start_at_the_file_or_where_the_command_was_given(tmp_path: Path) -> None:
-    path = write(tmp_path, 'directory = "code"\nvirtualenv = "../venv"\naccess_log = "log"\n')
+    path = write(tmp_path, 'directory = "code"\nvirtualenv = "../venv"\naccess_log = "shop.log"\n')
     config = load(path).config
     assert config.directory == f"{tmp_path}/code"
     assert config.virtualenv == f"{tmp_path}/../venv"
-    assert config.access_log == f"{tmp_path}/log"
+    assert config.access_log == f"{tmp_path}/shop.log"
     config = load(path, directory="here", access_log="on", virtualenv="/srv/venv").config
     assert config.directory == "/base/here"
     assert (config.access_log, config.virtualenv) == ("on", "/srv/venv")

@@ -30,9 +30,9 @@ def given(stack: ExitStack, host: str = "127.0.0.1", name: str = "") -> Inherite
     return InheritedSocket(sock, name)
 
 
-def given_unix(stack: ExitStack, path: Path) -> InheritedSocket:
+def given_unix(stack: ExitStack, path: Path | bytes) -> InheritedSocket:
     sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-    sock.bind(str(path))
+    sock.bind(path if isinstance(path, bytes) else str(path))
     sock.listen()
     return InheritedSocket(sock, "")
 
@@ -95,6 +95,16 @@ def test_an_inherited_unix_socket(stack: ExitStack, tmp_path: Path, caplog: Logg
     wanted = entry(f"unix:{tmp_path}/shop.sock")
     listeners = collected(stack, [wanted], [inherited])
     assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert not caplog.records
+
+
+def test_an_inherited_abstract_socket(stack: ExitStack, caplog: Logged) -> None:
+    name = f"pounce-test-{os.getpid()}"
+    inherited = given_unix(stack, b"\0" + name.encode())
+    wanted = entry(f"unix:@{name}")
+    listeners = collected(stack, [wanted], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert describe(inherited.sock) == f"unix:@{name}"
     assert not caplog.records
 
 

@@ -10,7 +10,7 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.farewell import Carrier
 from pounce.asgi.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
-from pounce.net.host import unmapped
+from pounce.net.host import unix_path, unmapped
 
 # As much of a file as is sent at once: the disk may be slow, and others wait.
 _CHUNK = 524_288
@@ -286,4 +286,4 @@ def _server(transport: asyncio.Transport) -> tuple[str, int | None] | None:
     name = transport.get_extra_info("sockname")
     if isinstance(name, tuple):
         return unmapped(name[0]), name[1]
-    return (str(name), None) if name else None
+    return (unix_path(name), None) if name else None

@@ -1,14 +1,18 @@
 """The addresses a service can listen on, as people write them."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal, Self
 
-ALLOWED = "host:port, [ipv6]:port, :port, unix:/path or fd:NUMBER"
+ALLOWED = "host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a TCP host and port, a unix socket's path, or an open descriptor."""
+    """Where to listen: a TCP host and port, a unix socket's path, or an open descriptor.
+
+    The path "@name" stands for the name of an abstract socket, as in ss(8) and systemd.socket(5).
+    """
 
     kind: Literal["tcp", "unix", "fd"]
     host: str = ""
@@ -21,7 +25,7 @@ class Address:
         """Read *text*; raises ValueError, whose message says what is allowed."""
         if text.startswith("unix:"):
             return cls._unix(text.removeprefix("unix:"))
-        if text.startswith("/"):
+        if text.startswith(("/", "@")):
             return cls._unix(text)
         if text.startswith("fd:"):
             return cls(kind="fd", fd=_number(text.removeprefix("fd:"), text, "descriptor", 2**31))
@@ -29,12 +33,28 @@ class Address:
 
     @classmethod
     def _unix(cls, path: str) -> Self:
-        if not path.startswith("/"):
-            raise ValueError(f"unix socket path {path!r} is not absolute; use unix:/path")
-        # sun_path holds 108 bytes with its terminating NUL (unix(7)).
-        if len(path.encode()) > 107:
+        if not path.startswith(("/", "@")):
+            raise ValueError(
+                f"unix socket path {path!r} is not absolute; use unix:/path, or unix:@name for "
+                "an abstract socket"
+            )
+        if path == "@" or "\0" in path:
+            raise ValueError(f"{path!r} cannot be the name of a unix socket")
+        # sun_path holds 108 bytes: a path with its terminating NUL, or a NUL and an abstract
+        # socket's name (unix(7)).
+        if len(os.fsencode(path.removeprefix("@"))) > 107:
             raise ValueError(f"unix socket path {path!r} is longer than the kernel's 107 bytes")
         return cls(kind="unix", path=path)
+
+    @property
+    def is_abstract(self) -> bool:
+        """Whether this is a unix socket without a file."""
+        return self.path.startswith("@")
+
+    @property
+    def sun_path(self) -> str | bytes:
+        """What bind(2) and connect(2) take for a unix socket."""
+        return b"\0" + os.fsencode(self.path[1:]) if self.is_abstract else self.path
 
     @classmethod
     def _tcp(cls, text: str) -> Self:

@@ -1,5 +1,6 @@
 """What a host is, on the wire: the ``uri-host [":" port]`` of RFC 9110 section 7.2."""
 
+import os
 import re
 from ipaddress import AddressValueError, IPv6Address
 
@@ -32,6 +33,14 @@ def unmapped(address: str) -> str:
     which applications would take for somebody else.
     """
     return address.removeprefix("::ffff:") if "." in address else address
+
+
+def unix_path(name: str | bytes) -> str:
+    """The path of a unix socket whose getsockname(2) is *name*, as people write it.
+
+    Python has an abstract socket's name as bytes; each NUL in it is shown as ss(8) does.
+    """
+    return os.fsdecode(name).replace("\0", "@")
 
 
 def _is_ipv6(literal: bytes) -> bool:

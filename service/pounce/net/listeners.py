@@ -35,7 +35,7 @@ def open_listeners(address: Address) -> list[socket.socket]:
         return [adopt(address.fd)]
     try:
         if address.kind == "unix":
-            return [_open_unix(Path(address.path))]
+            return [_open_unix(address)]
         return _open_all(_resolve(address))
     except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode
         raise _refusal(error, address) from error
@@ -63,10 +63,11 @@ def open_private(path: Path) -> socket.socket:
 
     Raises ListenError, as `open_listeners` does.
     """
+    address = Address("unix", path=str(path))
     try:
-        return _open_unix(path, 0o600)
+        return _open_unix(address, 0o600)
     except OSError as error:
-        raise _refusal(error, Address("unix", path=str(path))) from error
+        raise _refusal(error, address) from error
 
 
 def adopt(descriptor: int) -> socket.socket:
@@ -99,10 +100,11 @@ def adopt(descriptor: int) -> socket.socket:
 
 def close_listener(sock: socket.socket) -> None:
     """Close a listener that pounce opened; a unix socket's path goes with it."""
-    if sock.family == socket.AF_UNIX:
+    path = sock.getsockname() if sock.family == socket.AF_UNIX else b""
+    if isinstance(path, str):  # an abstract socket's name is bytes, and ends with the socket
         # The directory may be closed to the service by now; a stale socket is no obstacle later.
         with contextlib.suppress(OSError):
-            Path(sock.getsockname()).unlink()
+            Path(path).unlink()
     sock.close()
 
 
@@ -186,14 +188,15 @@ def _open_udp(family: socket.AddressFamily, address: tuple[str, int]) -> socket.
     return sock
 
 
-def _open_unix(path: Path, mode: int = 0o777) -> socket.socket:
-    _remove_stale(path)
+def _open_unix(address: Address, mode: int = 0o777) -> socket.socket:
+    if not address.is_abstract:
+        _remove_stale(Path(address.path))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The path gets this mode, less the umask, as it comes into being: unlike a chmod(2)
         # afterwards that leaves no moment in which somebody else could connect.
         os.fchmod(sock.fileno(), mode)
-        sock.bind(str(path))
+        sock.bind(address.sun_path)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:

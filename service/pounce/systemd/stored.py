@@ -17,6 +17,7 @@ from typing import Any
 
 from pounce.handover import MEMORIES, Passage
 from pounce.loggers import get_logger
+from pounce.net.host import unix_path
 from pounce.systemd.activation import STORED
 
 CONNECTION = f"{STORED}connection"
@@ -111,7 +112,7 @@ def guess(connection: socket.socket) -> Passage:
     """What *connection* itself tells; raises OSError where the client has left."""
     server, client = connection.getsockname(), connection.getpeername()
     if connection.family == socket.AF_UNIX:
-        return Passage("http", (str(server), None), None, 1)
+        return Passage("http", (unix_path(server), None), None, 1)
     return Passage("http", server[:2], client[:2], 1)
 
 

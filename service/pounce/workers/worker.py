@@ -11,6 +11,7 @@ from pounce.asgi.context import ServerContext
 from pounce.handover import Passage
 from pounce.http1.connection import HTTP1Connection
 from pounce.net.forwarded import Client
+from pounce.net.host import unix_path
 from pounce.net.proxy_protocol import ProxyHeader
 from pounce.websocket.upgrade import Upgrader
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
@@ -152,4 +153,4 @@ class Worker(ServingWorker):
 def _server_address(listener: socket.socket) -> Server:
     """The listener's address as the ASGI scope's `server`."""
     name = listener.getsockname()
-    return (name, None) if listener.family == socket.AF_UNIX else (name[0], name[1])
+    return (unix_path(name), None) if listener.family == socket.AF_UNIX else (name[0], name[1])
