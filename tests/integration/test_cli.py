@@ -43,6 +43,12 @@ def test_help_lists_the_subcommands(flag: str) -> None:
     assert tuple(listed) == COMMANDS
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_has_each_subcommands_whole_summary(name: str) -> None:
+    summary = run(name, "--help").stdout.split("\n\n")[1]
+    assert " ".join(summary.split()) in " ".join(run("--help").stdout.split())
+
+
 @pytest.mark.parametrize("subcommand", ["reload", "scale", "status", "stop-draining"])
 def test_a_call_to_a_service_needs_no_server(subcommand: str) -> None:
     said = subprocess.run(

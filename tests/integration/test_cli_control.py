@@ -1,5 +1,6 @@
 """The commands that call a running service: what they print, and what they refuse."""
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,10 @@ from pounce.errors import PounceError
 from tests.control import controlled
 from tests.service import wait_until
 
+UNITS = {"pounce@api.service": "active", "pounce@wiki.service": "failed"} | {
+    f"pounce@{name}.socket": "active" for name in ("shop", "wiki")
+}
+
 
 def test_the_table_has_a_line_for_each_worker(tmp_path: Path) -> None:
     with controlled(tmp_path, "process", "--workers", "2") as it:
@@ -33,6 +38,44 @@ def test_the_table_has_a_line_for_each_worker(tmp_path: Path) -> None:
         assert {row[2]: int(row[3]) for row in found} == it.service.workers
         assert sorted(row[8] for row in found) == ["0", "1"]
         assert len({len(line) for line in (head, *lines)}) == 1
+
+
+def test_without_a_name_every_service_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pounce.cli.control.RUNTIME_DIRECTORY", tmp_path)
+    monkeypatch.setattr("pounce.cli.instances.configured", lambda: ["blog", "shop", "wiki"])
+    monkeypatch.setattr("pounce.cli.instances.active_states", lambda _units: UNITS)
+    monkeypatch.setattr("pounce.cli.instances._PATIENCE", 0.2)
+    for name in ("api", "shop"):
+        (tmp_path / name).mkdir()
+    with (
+        socket.socket(socket.AF_UNIX) as stuck,
+        controlled(tmp_path / "shop", "process", "--workers", "2"),
+    ):
+        stuck.bind(str(tmp_path / "api/control"))
+        stuck.listen()
+        lines = [line.split() for line in run("status").stdout.splitlines()]
+        services = json.loads(run("status", "--json").stdout)["services"]
+    assert lines == [
+        ["service", "state", "socket", "generation", "workers", "connections", "requests"],
+        ["api", "active", "-", "-", "-", "-", "-"],
+        ["blog", "no", "answer", "-", "-", "-", "-", "-"],
+        ["shop", "serving", "active", "1", "2/2", "0", "0"],
+        ["wiki", "failed", "active", "-", "-", "-", "-"],
+    ]
+    assert [each["name"] for each in services] == ["api", "blog", "shop", "wiki"]
+    assert [each["status"] and each["status"]["phase"] for each in services] == [
+        *(None, None, "serving", None)
+    ]
+
+
+def test_no_service_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pounce.cli.control.RUNTIME_DIRECTORY", tmp_path)
+    monkeypatch.setattr("pounce.cli.instances.configured", list)
+    finished = run("status")
+    assert (finished.exit_code, finished.stdout) == (0, "")
+    assert "no service runs" in finished.stderr
 
 
 def test_a_reload_that_fails_says_why_and_exits_1(
@@ -57,6 +100,12 @@ def test_a_reload_that_fails_says_why_and_exits_1(
             assert wire.get("/").status == 200
 
 
+SHOP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+"""
+
+
 def run(*words: str) -> Result:
     return CliRunner().invoke(command, words)
 
@@ -69,8 +118,29 @@ def refusal(*words: str) -> str:
     return str(error)
 
 
+def test_what_the_service_has_logged_is_not_put_into_the_journal_again(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    with (
+        controlled(tmp_path, "process", app="shop:app", apps=tmp_path) as it,
+        (tmp_path / "journal").open("w+") as journal,
+    ):
+        (tmp_path / "shop.py").write_text("import no_such_module\n")
+        status = os.fstat(journal.fileno())
+        subprocess.run(
+            [sys.executable, "-m", "pounce", "reload", "--control", str(it.path)],
+            env=os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"},
+            stderr=journal,
+            timeout=30,
+            check=False,
+        )
+        [line] = (tmp_path / "journal").read_text().splitlines()
+        assert "generation 2 did not start: importing 'shop' failed" in line
+        it.service.expect("reload failed")
+        assert it.service.log.count("Traceback (most recent call last)") == 1
+
+
 NONSENSE: dict[str, tuple[list[str], str]] = {
-    "no service": (["status"], "Say which service"),
+    "no service": (["reload"], "Say which service"),
     "two services": (["stop-draining", "shop", "--control", "x"], "Say which service"),
     "two names": (["reload", "shop", "other"], "unexpected extra argument"),
     "no number": (["scale", "--control", "x"], "Give the service's NAME and the number"),

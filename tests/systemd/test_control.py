@@ -73,6 +73,28 @@ def test_the_commands_take_an_instances_name(machine: Machine, served: Instance)
     machine.wait_until(lambda: states(served) == serving[:1], 20, "one worker")
 
 
+def test_every_service_is_listed(machine: Machine, served: Instance) -> None:
+    other = Instance(machine, "stopped")
+    other.configure()
+    machine.systemctl("start", other.socket)
+    try:
+        lines = [line.split() for line in machine.run("pounce", "status").stdout.splitlines()]
+        assert [served.name, "serving", "active", "1", "2/2"] in [line[:5] for line in lines]
+        assert ["stopped", "inactive", "active", "-", "-", "-", "-"] in lines
+        as_nobody = ("setpriv", "--reuid=nobody", "--clear-groups", "pounce", "status")
+        lines = [line.split() for line in machine.run(*as_nobody).stdout.splitlines()]
+        assert [served.name, "active", "active", "-", "-", "-", "-"] in lines
+    finally:
+        other.remove()
+
+
+def test_the_processes_say_what_they_are(machine: Machine, served: Instance) -> None:
+    shown = machine.systemctl("status", served.service, "--no-pager").stdout
+    assert f"pounce: {served.name} supervisor" in shown
+    for slot in (0, 1):
+        assert f"pounce: {served.name} worker {slot}, generation 1" in shown
+
+
 def test_another_user_is_refused(machine: Machine, served: Instance) -> None:
     as_nobody = ("setpriv", "--reuid=nobody", "--clear-groups")
     refused = machine.run(*as_nobody, "pounce", "status", served.name, check=False)

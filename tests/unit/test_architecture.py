@@ -52,6 +52,7 @@ MAY_KNOW = {
         "options",
         "server",
         "systemd",
+        "titles",
         "varlink",
         "workers",
     },
@@ -104,6 +105,7 @@ MAY_KNOW = {
         "net",
         "scoreboard",
         "seldom",
+        "titles",
         "varlink",
         "workers",
     },
@@ -164,6 +166,7 @@ MAY_KNOW = {
     "scoreboard": set(),
     "seldom": set(),
     "sync_app": set(),
+    "titles": set(),
     "varlink": set(),
 }
 
@@ -171,7 +174,12 @@ MAY_KNOW = {
 DOORS = {
     ("supervisor", "workers"): {"pounce.workers"},
     ("cli", "asgi"): {"pounce.asgi.loader"},
-    ("cli", "systemd"): {"pounce.systemd.moments", "pounce.systemd.reader"},
+    ("cli", "systemd"): {
+        "pounce.systemd.journal",
+        "pounce.systemd.moments",
+        "pounce.systemd.reader",
+        "pounce.systemd.units",
+    },
     ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
     ("server", "supervisor"): {"pounce.supervisor"},

@@ -29,6 +29,8 @@ class Subcommands(click.Group):
             return None
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"pounce.cli.{name}"), name)
+        # click would cut what it finds itself (Command.get_short_help_str).
+        command.short_help = " ".join((command.help or "").partition("\n\n")[0].split())
         return command
 
 

@@ -24,16 +24,25 @@ control = click.option(
 
 
 def call(
-    name: str | None, path: Path | None, method: str, parameters: dict[str, Any] | None = None
+    name: str | None,
+    path: Path | None,
+    method: str,
+    parameters: dict[str, Any] | None = None,
+    *,
+    timeout: float | None = None,
 ) -> dict[str, Any]:
     """Call *method* of the service *name*, or of the one at *path*, and wait for the answer.
+
+    A reload takes as long as the application takes to start, and the service answers or hangs up
+    in any case, so there is no *timeout* by default; it is in seconds, for each step.
 
     Raises PounceError when the service is not there or answers with an error.
     """
     if (name is None) == (path is None):
         raise click.UsageError("Say which service: its NAME, or --control PATH.")
     where = path or RUNTIME_DIRECTORY / str(name) / SOCKET
-    answer = _exchange(where, {"method": f"{INTERFACE}.{method}", "parameters": parameters or {}})
+    message = {"method": f"{INTERFACE}.{method}", "parameters": parameters or {}}
+    answer = _exchange(where, message, timeout)
     if "error" in answer:
         said = answer.get("parameters", {})
         raise PounceError(str(said.get("reason") or f"{answer['error']} {said}"))
@@ -41,10 +50,9 @@ def call(
     return found
 
 
-def _exchange(path: Path, message: dict[str, Any]) -> dict[str, Any]:
-    # No timeout: a reload takes as long as the application takes to start, and the service
-    # answers or hangs up in any case.
+def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
         try:
             sock.connect(str(path))
             sock.sendall(json.dumps(message).encode() + b"\0")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from pounce.cli import control
+from pounce.errors import PounceError
 
 
 @click.command()
@@ -15,5 +16,13 @@ def reload(name: str | None, control_socket: Path | None) -> None:
 
     Exits with 0 when new code serves. Exits with 1, and says why, when the old code still does.
     """
-    answer = control.call(name, control_socket, "Reload")
+    try:
+        answer = control.call(name, control_socket, "Reload")
+    except PounceError as error:
+        # systemd's ExecReload= would write into the journal what the service has written there.
+        from pounce.systemd.journal import stderr_is_journal
+
+        if stderr_is_journal():
+            raise PounceError(error.message.partition("\n")[0]) from None
+        raise
     click.echo(f"generation {answer['generation']} serves")

@@ -22,9 +22,11 @@ def serve(invocation: Invocation) -> None:
     settings = prepare(invocation, sys.argv[1:])
     _set_up_output()
     # Not needed, and not paid for, where another interpreter takes over.
-    from pounce import ending, log
+    from pounce import ending, log, titles
     from pounce.server import Server
 
+    titles.name_service(invocation.path.stem if invocation.path else settings.config.app)
+    titles.entitle("supervisor")
     server = Server(
         settings.config,
         reload_config=partial(reconfigure, invocation),

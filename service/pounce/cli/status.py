@@ -1,6 +1,7 @@
-"""``pounce status``: every worker of a running service."""
+"""``pounce status``: every worker of a running service, or every service of this machine."""
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,17 @@ import click
 
 from pounce.cli import control
 
-_COLUMNS = (
+_SERVICES = (
+    "service",
+    "state",
+    "socket",
+    "generation",
+    "workers",
+    "connections",
+    "requests",
+)
+_READY = ("http", "ready")
+_WORKERS = (
     "generation",
     "kind",
     "slot",
@@ -27,16 +38,62 @@ _COLUMNS = (
 @control.control
 @click.option("as_json", "--json", is_flag=True, help="Print the answer as JSON.")
 def status(name: str | None, control_socket: Path | None, as_json: bool) -> None:
-    """Show a service's generations and workers; ages in seconds."""
+    """Show a service's generations and workers, or all services.
+
+    Ages are in seconds. Without a NAME, every service that runs or is configured in /etc/pounce is
+    listed: its state, or that of its unit where it does not run or does not answer; the state of
+    its socket unit, which starts it at the next request if it is active; and of what runs the
+    generation that serves, its workers that are ready, the connections and requests of all.
+    """
+    if name is None and control_socket is None:
+        _show_services(as_json)
+        return
     answer = control.call(name, control_socket, "Status")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
-        return
-    rows = [_COLUMNS, *(_row(*each) for each in _workers(answer))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    else:
+        _show(_WORKERS, [_row(*each) for each in _workers(answer)])
+
+
+def _show_services(as_json: bool) -> None:
+    # Asking one service, which monitoring does often, needs none of that.
+    from pounce.cli.instances import instances
+
+    found = instances()
+    if as_json:
+        services = [{"name": each.name, "state": each.state} | each.details for each in found]
+        click.echo(json.dumps({"services": services}, indent=2))
+    elif found:
+        _show(
+            _SERVICES,
+            [(each.name, each.state, each.socket or "-", *_load(each.answer)) for each in found],
+        )
+    else:
+        click.echo("no service runs, and none is configured in /etc/pounce", err=True)
+
+
+def _show(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    rows = [columns, *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     for row in rows:
         cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells))
+
+
+def _load(answer: dict[str, Any] | None) -> tuple[str, str, str, str]:
+    """What is in the last columns for a service."""
+    if not answer or not answer["generations"]:
+        return ("-",) * 4
+    serving = [each for each in answer["generations"] if each["state"] == "serving"]
+    newest = (serving or answer["generations"])[-1]
+    ready = [each for each in newest["workers"] if (each["kind"], each["state"]) == _READY]
+    connections = sum(worker["connections"] for _, worker in _workers(answer))
+    return (
+        str(newest["number"]),
+        f"{len(ready)}/{newest['size']}",
+        str(connections),
+        str(answer["requests"]),
+    )
 
 
 def _workers(answer: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from pounce import ending, log
+from pounce import ending, log, titles
 from pounce.descriptors import raise_limit
 from pounce.lifecycle import worker_name
-from pounce.supervisor.handle import HOST_SLOT
 from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
 from pounce.workers import Application, Assignment, LifespanHost, ServingWorker, TCPWorker
 
@@ -58,7 +57,9 @@ class Starter:
         def main() -> int:
             nonlocal worker
             raise_limit()
-            os.environ["POUNCE_WORKER"] = str(worker_name(assignment.slot))
+            name = worker_name(assignment.slot)
+            titles.entitle(f"worker {name}, generation {assignment.generation}")
+            os.environ["POUNCE_WORKER"] = str(name)
             os.environ["POUNCE_GENERATION"] = str(assignment.generation)
             try:
                 log.leave_losses_to(assignment.row.lose)
@@ -95,13 +96,16 @@ class Starter:
 
 
 def _start_thread(worker: ServingWorker | LifespanHost, assignment: Assignment) -> Target:
+    name = worker_name(assignment.slot)
+
     def main() -> int:
+        who = f"worker {name}" if isinstance(name, int) else name
+        titles.name_thread(f"{who} gen {assignment.generation}")
         try:
             return worker.run()
         finally:
             assignment.channel.close()
 
-    name = "lifespan" if assignment.slot == HOST_SLOT else worker_name(assignment.slot)
     return ThreadTarget(
         main,
         name=f"pounce-{assignment.generation}-{name}",

@@ -1,0 +1,55 @@
+"""All services of this machine, for ``pounce status`` without a name."""
+
+from typing import Any, NamedTuple
+
+from pounce.cli import control
+from pounce.config_file import configured
+from pounce.errors import PounceError
+from pounce.systemd.units import active_states
+from pounce.varlink import SOCKET
+
+# Seconds that one service may take to answer: the others are not to wait for one that is stuck.
+_PATIENCE = 2.0
+
+
+class Instance(NamedTuple):
+    """One service: what systemd says of its units ("" where nothing), and its own answer."""
+
+    name: str
+    unit: str
+    socket: str
+    answer: dict[str, Any] | None
+
+    @property
+    def state(self) -> str:
+        """What it does, in a word."""
+        return str(self.answer["phase"]) if self.answer else self.unit or "no answer"
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What it consists of, for programs."""
+        return {"unit": self.unit, "socket": self.socket, "status": self.answer}
+
+
+def instances() -> list[Instance]:
+    """Every service that is configured or runs, by name."""
+    running = {path.parent.name for path in control.RUNTIME_DIRECTORY.glob(f"*/{SOCKET}")}
+    names = sorted(running.union(configured()))
+    units = [f"pounce@{name}.{kind}" for name in names for kind in ("service", "socket")]
+    states = active_states(units) if units else {}
+    return [
+        Instance(
+            name,
+            states.get(f"pounce@{name}.service", ""),
+            states.get(f"pounce@{name}.socket", ""),
+            _ask(name),
+        )
+        for name in names
+    ]
+
+
+def _ask(name: str) -> dict[str, Any] | None:
+    try:
+        return control.call(name, None, "Status", timeout=_PATIENCE)
+    except PounceError:
+        return None
