@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 from pounce.lifecycle import (
@@ -282,13 +283,28 @@ class LogCollector:
 
     def __init__(self) -> None:
         self._logger = get_logger("pounce.supervisor")
+        self._reason = ""  # the last one told
 
     def collect(self, event: LifecycleEvent) -> None:
         """Log *event*, if it is one that an operator wants to read."""
-        told = _tell(event)
+        told = _tell(self._shortened(event))
         if told is not None:
             level, text = told
             self._logger.log(level, "%s", text, extra={"pounce": _fields(event)})
+
+    def _shortened(self, event: LifecycleEvent) -> LifecycleEvent:
+        """*event*; of the reason for a failure only the first line if all of it was told before.
+
+        Every worker of a generation may fail by the same import, and then the reload by that.
+        """
+        if isinstance(event, WorkerReady):
+            self._reason = ""
+        elif isinstance(event, WorkerFailed | ReloadFailed):
+            summary, more, _ = event.reason.partition("\n")
+            if more and event.reason == self._reason:
+                return replace(event, reason=f"{summary} (more above)")
+            self._reason = event.reason
+        return event
 
 
 def _fields(event: LifecycleEvent) -> Fields:
@@ -352,6 +368,6 @@ def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
             )
         case WorkerStopped():
             if event.forced:
-                return logging.WARNING, f"{who} had to be stopped by force; it {event.outcome}"
+                return logging.WARNING, f"{who} took too long to end: it {event.outcome}"
             return logging.INFO, f"{who} stopped: it {event.outcome}"
     return None

@@ -4,6 +4,7 @@ import pytest
 
 from tests.apps.logs import OWN
 from tests.systemd.instance import Instance
+from tests.systemd.machine import APPLICATIONS
 
 
 def test_entries_tell_worker_and_generation(instance: Instance) -> None:
@@ -86,3 +87,25 @@ def test_a_journal_that_is_stopped(instance: Instance) -> None:
         return any("records lost: " in str(entry["MESSAGE"]) for entry in entries)
 
     machine.wait_until(told, 30, "how many entries were lost")
+
+
+def test_a_failed_import_is_one_traceback(instance: Instance) -> None:
+    directory = f"/srv/{instance.name}"
+    instance.machine.write(f"{directory}/shop.py", "from fastapi_app import app\n")
+    instance.configure("shop:app", directory=directory, workers=2)
+    instance.amend(
+        instance.service, f"[Service]\nEnvironment=PYTHONPATH={APPLICATIONS}\nRestart=no\n"
+    )
+    instance.start()
+    instance.machine.write(f"{directory}/shop.py", "import no_such_module\n")
+    assert instance.machine.systemctl("reload", instance.service, check=False).returncode
+    assert tracebacks(instance) == 1
+    instance.stop()
+    instance.machine.systemctl("stop", instance.socket)
+    assert instance.machine.systemctl("start", instance.service, check=False).returncode
+    assert tracebacks(instance) == 2
+    instance.machine.path(f"{directory}/shop.py").unlink()
+
+
+def tracebacks(instance: Instance) -> int:
+    return sum(entry["MESSAGE"].count("Traceback (most") for entry in instance.journal())

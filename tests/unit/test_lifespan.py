@@ -175,11 +175,35 @@ def raises(scope: Scope, receive: Receive, send: Send) -> Any:
 
 
 def test_raising_instead_of_answering_means_no_lifespan_in_auto(caplog: Logged) -> None:
-    with caplog.at_level(logging.INFO, "pounce.error"):
+    with caplog.at_level(logging.DEBUG, "pounce.error"):
         run(raises, "auto")
     [record] = caplog.records
-    assert record.levelno == logging.INFO
-    assert "KeyError: 'lifespan'" in record.getMessage()
+    assert record.levelno == logging.DEBUG
+    assert record.getMessage() == "the application has no lifespan: it raised KeyError: 'lifespan'"
+
+
+def test_answering_as_if_it_were_a_request_means_no_lifespan_in_auto(caplog: Logged) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+
+    with caplog.at_level(logging.DEBUG, "pounce.error"):
+        run(app, "auto")
+    [record] = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert "'http.response.start' was sent" in record.getMessage()
+
+
+def test_a_startup_that_raises_is_told_with_its_traceback_in_auto(caplog: Logged) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "lifespan.startup"
+        raise OSError("the database is away")
+
+    run(app, "auto")
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "served without its lifespan" in record.getMessage()
+    assert record.getMessage().endswith("\nOSError: the database is away\n")
 
 
 def test_raising_instead_of_answering_is_an_error_when_on() -> None:
@@ -206,10 +230,10 @@ def test_an_extraordinary_exception_is_one_too(
     if mode == "on":
         assert "gave up" in error_of(lambda: run(app, mode)).hint
     else:
-        with caplog.at_level(logging.INFO, "pounce.error"):
+        with caplog.at_level(logging.DEBUG, "pounce.error"):
             run(app, mode)
-        assert "the application has no lifespan; it raised:" in caplog.text
-        assert "gave up" in caplog.text
+        assert "the application has no lifespan: it raised " in caplog.text
+        assert type(error).__name__ in caplog.text
 
 
 def test_a_cancellation_by_the_application_itself_while_it_serves(caplog: Logged) -> None:

@@ -277,7 +277,7 @@ STORY: list[tuple[LifecycleEvent, int, str]] = [
     (
         WorkerStopped(1, 0, 42, "was killed by SIGKILL", forced=True),
         W,
-        "worker 0 (42) had to be stopped by force; it was killed by SIGKILL",
+        "worker 0 (42) took too long to end: it was killed by SIGKILL",
     ),
     (GenerationReady(2, 4), INFO, "generation 2 serves: 4 workers"),
     (GenerationRetired(1), INFO, "generation 1 is retired"),
@@ -312,6 +312,31 @@ def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
         name = "lifespan" if event.slot == -1 else event.slot
         expected |= {"POUNCE_WORKER": name, "POUNCE_TARGET": 42}
     assert vars(record)["pounce"] == expected
+
+
+def test_a_reason_is_told_in_full_once() -> None:
+    kept = Kept()
+    log.configure("info", kept)
+    collector, reason = log.LogCollector(), "importing 'shop' failed\n  Traceback ..."
+    for event in (
+        WorkerFailed(2, 0, 42, reason),
+        WorkerFailed(2, 1, 43, reason),
+        ReloadFailed(2, reason),
+        WorkerFailed(3, 0, 44, "importing 'shop' failed\n  another Traceback ..."),
+        ReloadFailed(3, "its configuration\nhas two mistakes"),
+        WorkerReady(4, 0, 45),
+        WorkerFailed(4, 0, 46, "its configuration\nhas two mistakes"),
+    ):
+        collector.collect(event)
+    assert [record.getMessage().partition(": ")[2] for record in kept.records] == [
+        reason,
+        "importing 'shop' failed (more above)",
+        "the old code still serves: importing 'shop' failed (more above)".partition(": ")[2],
+        "importing 'shop' failed\n  another Traceback ...",
+        "its configuration\nhas two mistakes",
+        "",
+        "its configuration\nhas two mistakes",
+    ]
 
 
 def test_the_health_check_is_not_told() -> None:

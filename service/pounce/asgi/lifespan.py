@@ -24,6 +24,10 @@ class _Phase(Enum):
     ENDED = auto()
 
 
+class _NoLifespanEvent(RuntimeError):
+    """The application has sent what does not belong into a lifespan."""
+
+
 class Lifespan:
     """One run of the application's lifespan, in the loop that calls it.
 
@@ -92,10 +96,10 @@ class Lifespan:
         except (SystemExit, KeyboardInterrupt):
             raise
         # CancelledError also comes from what the application calls, and is then one like others.
-        except BaseException:
+        except BaseException as error:
             if self._is_cancelled():
                 raise
-            self._raised(traceback.format_exc())
+            self._raised(error)
         else:
             self._returned()
         finally:
@@ -105,15 +109,25 @@ class Lifespan:
     def _is_cancelled(self) -> bool:
         return self._task is not None and self._task.cancelling() > 0
 
-    def _raised(self, report: str) -> None:
+    def _raised(self, error: BaseException) -> None:
+        report = "".join(traceback.format_exception(error))
         if self._phase is _Phase.FAILED:
             self._failure = f"{self._failure}\n{report}"
         elif self._phase is not _Phase.STARTING:
             logger.error("the application's lifespan ended with an exception:\n%s", report)
         elif self._mode == "on":
             self._failure = report
+        elif self._events.empty() and not isinstance(error, _NoLifespanEvent):
+            # The specification has it served all the same, but this is no application that only
+            # looks at the scope and says that it has no lifespan.
+            logger.warning(
+                "the application is served without its lifespan, whose startup raised (an error "
+                'where lifespan = "on"):\n%s',
+                report,
+            )
         else:
-            logger.info("the application has no lifespan; it raised:\n%s", report)
+            summary = "".join(traceback.format_exception_only(error)).partition("\n")[0]
+            logger.debug("the application has no lifespan: it raised %s", summary)
 
     def _returned(self) -> None:
         if self._phase is _Phase.STARTING and self._mode == "on":
@@ -134,4 +148,4 @@ class Lifespan:
             logger.error("the application's shutdown failed: %s", message.get("message", ""))
             self._answered.set()
         else:
-            raise RuntimeError(f"{kind!r} was sent to the lifespan while {self._phase.name}")
+            raise _NoLifespanEvent(f"{kind!r} was sent to the lifespan while {self._phase.name}")

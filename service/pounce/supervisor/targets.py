@@ -272,7 +272,7 @@ class ThreadTarget:
         self._main = main
         self._stop = stop
         self._in_flight = in_flight
-        self._outcome = "runs"
+        self._outcome = "still runs, as nothing ends a thread by force"
         self._stacks = ""
         # Not a pipe whose end is closed: a child that the application forks would keep it open.
         self._ended = os.eventfd(0)
