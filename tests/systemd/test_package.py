@@ -110,12 +110,30 @@ def test_http3_has_a_udp_socket_for_each_worker(packaged: Machine, instance: Ins
     assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
 
 
-def test_an_edited_file_asks_for_a_daemon_reload(packaged: Machine, instance: Instance) -> None:
+def test_an_edited_file_does_not_make_systemctl_warn(packaged: Machine, instance: Instance) -> None:
     instance.configure("demo:app", listen=[{"address": "127.0.0.1:8100"}])
     packaged.systemctl("daemon-reload")
-    assert packaged.show(instance.socket, "NeedDaemonReload") == "no"
+    packaged.systemctl("start", instance.service)
     packaged.run("touch", "--date=+1 minute", f"/etc/pounce/{instance.name}.toml")
-    assert packaged.show(instance.socket, "NeedDaemonReload") == "yes"
+    for verb, unit in (
+        ("status", instance.socket),
+        ("reload", instance.service),
+        ("restart", instance.service),
+        ("restart", instance.socket),
+    ):
+        assert "changed on disk" not in packaged.systemctl(verb, unit, check=False).stderr
+
+
+def test_an_abstract_socket(packaged: Machine, instance: Instance) -> None:
+    instance.configure("demo:app", listen=[{"address": "unix:@pounce/shop"}])
+    packaged.systemctl("daemon-reload")
+    packaged.systemctl("start", instance.service)
+    assert packaged.show(instance.socket, "Listen") == "@pounce/shop (Stream)"
+    asked = ("--fail", "--output", "/dev/null", "--abstract-unix-socket", "pounce/shop")
+    assert packaged.curl("http://localhost/", *asked).returncode == 0
+    messages = [entry["MESSAGE"] for entry in instance.journal()]
+    assert "listening on unix:@pounce/shop" in messages
+    assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
 
 
 def test_a_broken_file_breaks_nothing_else(packaged: Machine, instance: Instance) -> None:

@@ -21,6 +21,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[fe80::1%eth0]:80", "[fe80::1%%eth0]:80"),
         (":80", "80"),
         ("unix:/run/shop.sock", "/run/shop.sock"),
+        ("unix:@shop/100%", "@shop/100%%"),
         ("/srv/100%/a b", "/srv/100%%/a b"),
     ],
 )
@@ -55,7 +56,7 @@ def configure(path: Path, text: str) -> Path:
 def test_the_drop_in_names_every_address(tmp_path: Path) -> None:
     path = configure(tmp_path / "shop.toml", listening("127.0.0.1:80", "/run/shop.sock"))
     assert drop_in(path) == (
-        f"[Unit]\nSourcePath={path}\n\n"
+        f"# Made by pounce-generator from {path}\n\n"
         "[Socket]\nListenStream=\nListenStream=127.0.0.1:80\nListenStream=/run/shop.sock\n"
     )
 

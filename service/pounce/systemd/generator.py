@@ -70,9 +70,10 @@ def drop_in(path: Path) -> str:
     opened = list(_opened(path, _entries(file)))
     if not opened:
         return ""
-    # SourcePath= lets systemctl tell that a file was edited and a daemon-reload is due.
-    # The empty ListenStream= takes away the template's default.
-    lines = ["[Unit]", f"SourcePath={path}", "", "[Socket]", "ListenStream="]
+    # No SourcePath=: systemctl would warn of every edit of the file (NeedDaemonReload), though few
+    # change an address; of those pounce itself tells. The empty ListenStream= takes away the
+    # template's default.
+    lines = [f"# Made by pounce-generator from {path}", "", "[Socket]", "ListenStream="]
     lines += [f"ListenStream={stream}" for stream, _ in opened]
     datagrams = [f"ListenDatagram={stream}" for stream, entry in opened if entry.http3]
     if datagrams:
