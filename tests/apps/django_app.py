@@ -5,6 +5,7 @@
 
 import os
 import sys
+import threading
 from typing import Any
 
 import django
@@ -49,6 +50,7 @@ settings.configure(
 django.setup()
 
 from django.contrib import admin  # noqa: E402 - what needs settings
+from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.http import FileResponse, HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -68,13 +70,20 @@ def echo(request: Any) -> Any:
 
 echo.csrf_exempt = True  # type: ignore[attr-defined]
 
+
+def thread(request: Any) -> Any:
+    return HttpResponse(threading.current_thread().name)
+
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("stream", stream),
     path("file", file),
     path("echo", echo),
+    path("thread", thread),
 ]
 app = get_wsgi_application()
+asgi = get_asgi_application()
 
 if __name__ == "__main__":
     from django.core.management import execute_from_command_line

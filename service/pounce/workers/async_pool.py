@@ -9,7 +9,7 @@ from typing import Any
 from pounce import ending, forks
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.config import LoopName
-from pounce.loggers import identity
+from pounce.workers import thread_sensitive
 from pounce.workers.loops import new_event_loop
 
 
@@ -47,7 +47,7 @@ class AsyncPool(Apart):
         self._ended = asyncio.Event()
         self._turned = 0.0
         self._asked = 0.0
-        self._identity = identity.get()
+        self._join = thread_sensitive.joining()
         # A daemon: nobody is to wait for an application that is stuck.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -78,7 +78,7 @@ class AsyncPool(Apart):
         self._turned = asked
 
     def _run(self) -> None:
-        identity.set(self._identity)
+        self._join()
         with forks.guarding(self._loop), ending.running(self._loop) as runner:
             runner.run(self._live())
 

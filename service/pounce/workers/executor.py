@@ -19,8 +19,8 @@ class Executor(ThreadPoolExecutor):
     (sys.flags.thread_inherit_context). A child that the call forks ends where the call does.
     """
 
-    def __init__(self) -> None:
-        super().__init__(thread_name_prefix="asyncio")
+    def __init__(self, max_workers: int | None = None, name: str = "asyncio") -> None:
+        super().__init__(max_workers, name)
         self._new_context = contextvars.copy_context().copy
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

@@ -12,6 +12,7 @@ from pounce.asgi.types import ASGIApp
 from pounce.errors import ApplicationError
 from pounce.interpreter import noticing_the_lock
 from pounce.loggers import get_logger
+from pounce.workers import thread_sensitive
 from pounce.workers.async_pool import Apart
 from pounce.workers.base import Assignment, LoopWorker
 
@@ -59,6 +60,7 @@ class LifespanHost(LoopWorker):
 
     def give(self) -> Served:
         """The application for one worker, in whose thread this is called; raises PounceError."""
+        thread_sensitive.begin()
         if self._make is None:
             return self.served
         with suppress(IndexError):
@@ -67,11 +69,13 @@ class LifespanHost(LoopWorker):
 
     def load(self) -> None:
         """Import the application."""
+        thread_sensitive.begin()
         with noticing_the_lock() as said:
             make = self._find()
             self.served = make()
             if self.served.asgi is not None and not self.served.wsgi:
                 self._make_another(make)
+        thread_sensitive.divert()
         for each in said:
             logger.warning(
                 "workers take turns from now on: %s Or use a version of the module that supports "
@@ -137,5 +141,6 @@ class LifespanHost(LoopWorker):
             await self._lifespan.shutdown()
 
     def tick(self, now: float) -> None:
-        """Stamp the heartbeat."""
+        """Stamp the heartbeat, and look what the application has imported meanwhile."""
+        thread_sensitive.divert()
         self.assignment.row.beat(connections=0, busy=0, requests=0)

@@ -6,9 +6,9 @@ import traceback
 from contextlib import suppress
 from typing import Any, Protocol
 
-from pounce.loggers import identity
 from pounce.sync.exchange import Exchange, Handler
 from pounce.sync.queue import Left, RequestQueue, Seat
+from pounce.workers import thread_sensitive
 
 
 class Owner(Protocol):
@@ -43,7 +43,7 @@ class SyncWorker:
         self._queue = queue
         self._handler = handler.of_thread()
         self._seat = Seat()
-        self._identity = identity.get()
+        self._join = thread_sensitive.joining()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
         self._thread = threading.Thread(target=self.run, name=name, daemon=True)
         try:
@@ -93,7 +93,7 @@ class SyncWorker:
 
     def run(self) -> int:
         """Answer requests until it drains; what its thread does."""
-        identity.set(self._identity)
+        self._join()
         with suppress(Left):
             while not self.retired:
                 exchange = self._queue.take(self._seat)
