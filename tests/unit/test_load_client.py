@@ -131,7 +131,7 @@ def against(serve: Serve, *, sock: socket.socket | None = None, **changes: Any) 
     if sock is None:
         with listener() as sock:
             return against(serve, sock=sock, **changes)
-    changed: dict[str, Any] = {"connections": 1, "requests": 1, "timeout": 1.0, **changes}
+    changed: dict[str, Any] = {"connections": 1, "requests": 1, **changes}
     plan = replace(Plan(address=address_of(sock)), **changed)
 
     with Server(serve, sock):
@@ -362,7 +362,14 @@ def test_an_announced_close_is_polite() -> None:
 
 
 def test_connections_that_sit_answer_at_both_ends() -> None:
-    result = against(good, connections=200, requests=0, duration=3.0, think=math.inf)
+    def sit(address: Address) -> Result:
+        plan = Plan(address=address, connections=200, duration=60.0, think=math.inf, timeout=30.0)
+        with Background(plan) as load:
+            load.wait_until(lambda result: result.answered == 200, timeout=30.0)
+        return load.result()
+
+    with listener() as sock, Server(good, sock):
+        result = sit(address_of(sock))
     result.assert_nothing_lost()
     assert result.answered == 400
     assert result.connections == 200
