@@ -21,6 +21,9 @@ PYTHON = Path(sys.executable)
 APPS = Path(__file__).parent / "apps"
 PATIENCE = 10.0
 """Seconds that anything may take which is awaited here."""
+START = 30.0
+"""Seconds in which a service starts or reloads: importing an application takes CPU time, and the
+tests of other files take theirs meanwhile."""
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
@@ -189,10 +192,14 @@ class Service:
         """Signal the supervisor."""
         self.process.send_signal(number)
 
+    def wait_for_start(self) -> None:
+        """Return once it serves."""
+        self.expect("generation 1 serves", START)
+
     def reload(self, generation: int) -> None:
         """Reload, and wait until *generation* has taken over."""
         self.send_signal(signal.SIGHUP)
-        self.expect(f"generation {generation} has taken over")
+        self.expect(f"generation {generation} has taken over", START)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for its end; the exit status."""
@@ -233,7 +240,7 @@ def launched(
 def serving(directory: Path, *flags: str, **how: Any) -> Iterator[Service]:
     """As `launched`, and wait until it serves."""
     with launched(directory, *flags, **how) as service:
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         yield service
 
 
@@ -251,7 +258,7 @@ def binding(
     log = directory / "log"
     with running([str(PYTHON), "-m", "pounce", *arguments], log) as process:
         service = Service(process, Address.parse(address), log, authority)
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         yield service
 
 

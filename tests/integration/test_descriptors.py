@@ -29,7 +29,7 @@ def limited(directory: Path, soft: int, hard: int, *flags: str) -> Iterator[Serv
     log = directory / "log"
     with running([*limits, str(PYTHON), "-m", "pounce", *serve], log) as process:
         service = Service(process, Address.parse(address), log)
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         yield service
 
 

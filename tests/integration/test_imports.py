@@ -33,7 +33,7 @@ def test_a_service_without_a_certificate_is_spared_what_reads_them(tmp_path: Pat
     address = f"127.0.0.1:{free_port()}"
     arguments = ["serve", "load:app", "--directory", str(APPS), "--bind", address]
     with running([str(PYTHON), "-c", PROGRAM, str(imports), *arguments], log) as process:
-        Service(process, Address.parse(address), log).expect("generation 1 serves")
+        Service(process, Address.parse(address), log).wait_for_start()
     assert "pounce.net.certificate" in imports.read_text(), "the hook works"
     assert "cryptography" not in imports.read_text()
 
@@ -48,7 +48,7 @@ def test_nothing_is_imported_in_the_supervisor_after_the_start(tmp_path: Path) -
     command = [str(PYTHON), "-c", PROGRAM, str(imports), *arguments, *flags, *tls]
     with running(command, log) as process:
         service = Service(process, Address.parse(address), log)
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         before = imports.read_text()
         assert "pounce.supervisor" in before, "the hook works"
         service.reload(2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import PYTHON, comes_true, free_port, running, serving, wait_until
+from tests.service import PYTHON, START, comes_true, free_port, running, serving, wait_until
 
 APPLICATION = """\
 {first}
@@ -95,7 +95,7 @@ def test_as_pid_1_it_reaps_what_the_applications_children_leave(tmp_path: Path) 
     flags = ["--worker-mode", "process", "--directory", str(tmp_path), "--bind"]
     with running([*command, *flags, f"127.0.0.1:{port}"], tmp_path / "log") as process:
         log = tmp_path / "log"
-        wait_until(lambda: "generation 1 serves" in log.read_text(), "the service")
+        wait_until(lambda: "generation 1 serves" in log.read_text(), "the service", START)
         [init] = children(process.pid)
         worker = children(init)
         fetch(port)

@@ -34,7 +34,7 @@ def own_unix(directory: Path, *flags: str, address: str = "") -> Iterator[Servic
     arguments = ["serve", "load:app", "--directory", str(APPS), "--bind", address, *flags]
     with running([str(PYTHON), "-m", "pounce", *arguments], directory / "log") as process:
         service = Service(process, Address.parse(address), directory / "log")
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         yield service
 
 
@@ -212,7 +212,7 @@ def test_a_child_of_the_application_does_not_keep_a_listener_open(tmp_path: Path
     command = [str(PYTHON), "-m", "pounce", "serve", "forking:app", "--bind", address, *flags]
     with running(command, tmp_path / "log") as process:
         service = Service(process, Address.parse(address), tmp_path / "log")
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         with service.connect() as wire:
             wire.get("/fork")
         service.send_signal(signal.SIGTERM)

@@ -277,20 +277,17 @@ def test_a_crash_loses_the_requests_in_flight_and_no_others(tmp_path: Path, how:
 def test_twenty_crashes_in_a_row(tmp_path: Path) -> None:
     with serving(tmp_path, *TWO_PROCESSES) as service, service.load(connections=16) as load:
         other = service.workers["1"]
-        pauses = []
         for _ in range(20):
             victim = service.workers["0"]
-            began = time.monotonic()
             os.kill(victim, signal.SIGKILL)
             successor = service.expect_worker("0", victim)
-            pauses.append(time.monotonic() - began)
             with service.connect_to("0"):  # which may need some tries: workers take turns
                 assert service.workers["0"] == successor
         load.wait_for_more(100)
         load.stop()
         lost_in_flight_only(load.result())
         assert service.workers["1"] == other
-        assert max(pauses) < 1.0, pauses
+        assert service.log.count("was killed by SIGKILL; next one in 0 s") == 20
 
 
 def test_a_spent_restart_budget_degrades_the_service_and_at_last_ends_it(tmp_path: Path) -> None:
@@ -317,7 +314,7 @@ def test_a_worker_ends_under_a_launcher_that_ignores_its_children(tmp_path: Path
             service = stack.enter_context(launched(tmp_path, *TWO_PROCESSES))
         finally:
             signal.signal(signal.SIGCHLD, before)
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         victim = service.workers["0"]
         os.kill(victim, signal.SIGKILL)
         service.expect_worker("0", victim)
@@ -357,9 +354,11 @@ def test_a_hung_worker_is_replaced_while_others_serve(
     with serving(tmp_path, *flags) as service:
         first = service.workers
         service.wait_for_slots("0", "1")
-        with service.load(connections=8, timeout=2, think=0.01) as load, service.connect() as wire:
-            load.wait_until(lambda result: result.workers == {"0", "1"})
-            slot = wire.slot()
+        with ExitStack() as stack:
+            load = stack.enter_context(service.load(connections=8, timeout=2, think=0.01))
+            # One worker may have all of these clients; the other one is to hang then.
+            slot, other = "01" if "1" in load.wait_for_more(50).workers else "10"
+            wire = stack.enter_context(service.connect_to(slot))
             # Threads of an interpreter with a global lock would share it with a busy one for ever.
             wire.send(f"/hang?how={how}&ms=2500" if mode == "thread" else f"/hang?how={how}")
             load.wait_for_more(100)
@@ -372,7 +371,6 @@ def test_a_hung_worker_is_replaced_while_others_serve(
                 load.wait_for_more(100)
         result = load.result()
         assert (result.refused, result.wrong) == (0, 0), result.table()
-        other = {"0": "1", "1": "0"}[slot]
         assert service.workers[other] == first[other]
 
 

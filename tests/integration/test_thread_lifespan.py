@@ -159,8 +159,7 @@ THREADS = ("--worker-mode", "thread", "--workers", "2", "--startup-timeout", "20
 def shop(tmp_path: Path, source: str, *flags: str, app: str = "shop:app") -> Iterator[Service]:
     (tmp_path / "shop.py").write_text(source)
     with launched(tmp_path, *THREADS, *flags, app=app, apps=tmp_path) as service:
-        # Frameworks take seconds to import on a busy machine.
-        service.expect("generation 1 serves", timeout=30)
+        service.wait_for_start()
         yield service
 
 

@@ -49,7 +49,7 @@ def serving(directory: Path, *flags: str) -> Iterator[tuple[Service, Address]]:
     log = directory / "log"
     with running([str(PYTHON), "-m", "pounce", "serve", *arguments], log) as process:
         service = Service(process, secure, log, authority.write(directory))
-        service.expect("generation 1 serves")
+        service.wait_for_start()
         yield service, plain
 
 
