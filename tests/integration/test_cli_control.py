@@ -143,6 +143,7 @@ NONSENSE: dict[str, tuple[list[str], str]] = {
     "no service": (["reload"], "Say which service"),
     "two services": (["stop-draining", "shop", "--control", "x"], "Say which service"),
     "two names": (["reload", "shop", "other"], "unexpected extra argument"),
+    "one and all": (["reload", "shop", "--all"], "Say which service, or --all"),
     "no number": (["scale", "--control", "x"], "Give the service's NAME and the number"),
     "no worker": (["scale", "shop", "0"], "0 is not in the range"),
     "too many": (["scale", "shop", "1025"], "1025 is not in the range"),

@@ -161,6 +161,19 @@ class Machine:
 
     # -- systemd -----------------------------------------------------------------------------
 
+    def reboot(self) -> None:
+        """Stop everything and boot again; the init stays the same process (systemd 254)."""
+        asked = ("show", "--value", "-p", "UserspaceTimestampMonotonic")
+        before = self.systemctl(*asked).stdout
+        self.systemctl("soft-reboot", "--no-block")
+        self.wait_until(
+            # systemctl fails while systemd executes itself anew.
+            lambda: self.systemctl(*asked, check=False).stdout not in ("", before),
+            60,
+            "the machine to boot again",
+        )
+        self.wait_until(self._is_running, 60, "systemd to be running again")
+
     def systemctl(self, *arguments: str, check: bool = True, timeout: float = 120) -> Result:
         """Run systemctl; where a start fails, the error shows the unit's journal."""
         finished = self.run("systemctl", *arguments, check=False, timeout=timeout)

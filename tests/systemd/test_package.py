@@ -152,7 +152,6 @@ def test_purged_it_leaves_nothing_behind(plain: Machine, packages: list[Path]) -
     install(plain, packages)
     instance = Instance(plain, "shop")
     plain.run("pounce", "init", "shop", "--app", "demo:app", "--directory", APPLICATIONS)
-    plain.systemctl("enable", "--now", instance.socket)
     plain.systemctl("enable", "--now", instance.service)
     assert instance.curl("/", "--fail").returncode == 0
     apt(plain, "remove", "pounce", "python3-pounce")

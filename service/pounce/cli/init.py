@@ -36,8 +36,7 @@ def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> No
     click.echo(f"{path} is written; what it can say is explained there")
     _check(path)
     click.echo("next:")
-    click.echo(f"  systemctl enable --now pounce@{name}.socket")
-    click.echo(f"  systemctl start pounce@{name}")
+    click.echo(f"  systemctl enable --now pounce@{name}")
 
 
 def _values(words: dict[str, str | tuple[str, ...] | None]) -> dict[str, object]:
