@@ -13,7 +13,9 @@ import pytest
 
 from pounce.net.address import Address
 from tests.certificates import Authority
+from tests.control import Controlled
 from tests.live import until
+from tests.modes import both_modes
 from tests.service import APPS, PYTHON, Service, free_port, running
 from tests.throttled import SHAPES, Download, OverHTTP3, OverTCP, OverWebSocket
 
@@ -179,6 +181,27 @@ def test_while_nobody_else_reads_the_socket(tmp_path: Path, trouble: Trouble) ->
     with serving(tmp_path, "--workers", "1") as (service, plain):
         all_ = readers(service, plain, "http3")
         assert asyncio.run(read_through(service, all_, trouble)) == []
+
+
+@needs_http3
+@both_modes
+def test_past_the_reload_timeout_when_a_stop_comes(tmp_path: Path, mode: str) -> None:
+    """The worker that reads the socket for the retired one dies, and no other is started."""
+    control = tmp_path / "control"
+    flags = ("--worker-mode", mode, "--reload-timeout", "0.1", "--control", str(control))
+
+    async def stop_past_the_timeout(service: Service) -> None:
+        await reload(service)
+        controlled = Controlled(service, control)
+        await until(lambda: "expired" in {each["state"] for each in controlled.workers()})
+        await stop(service)
+        await asyncio.to_thread(service.expect, "stopping")
+        if mode == "process":
+            os.kill(service.workers["h3-0"], signal.SIGKILL)
+
+    with serving(tmp_path, "--workers", "1", *flags) as (service, plain):
+        all_ = readers(service, plain, "http3")
+        assert asyncio.run(read_through(service, all_, stop_past_the_timeout)) == []
 
 
 @needs_http3

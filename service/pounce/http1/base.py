@@ -238,7 +238,10 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         return self._context.hand_over is not None and not self._eof and self.sends_files
 
     def _leave_to_successor(self) -> None:
-        assert self._context.hand_over is not None  # noqa: S101 - asked before
+        hand_over = self._context.hand_over
+        if hand_over is None:  # a stop has come since the connection began to leave
+            self._linger()
+            return
         if not self._leaving:
             self._leaving = self._restrained = True
             self.deadline = inf
@@ -248,7 +251,7 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
             # Two writers would interleave: resume_writing tells when all has gone out.
             self._transport.set_write_buffer_limits(high=0)
         else:
-            self._context.hand_over(self)
+            hand_over(self)
 
     def _linger(self, *, more: bool = False, stall: float | None = None) -> None:
         """Close the write side, and let the client read what it was sent; see LingeringClose."""

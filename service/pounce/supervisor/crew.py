@@ -36,7 +36,7 @@ from pounce.supervisor.lookout import Lookout
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import Started, Starter, WorkerMode
-from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput
+from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput, WorkerState
 from pounce.supervisor.targets import _parallel_join_targets, _target_id
 from pounce.workers import Application, Assignment
 
@@ -135,10 +135,11 @@ class Crew:
             self._loop.call_later(_RESEND, partial(self._resend, worker))
 
     def drain(self, worker: _WorkerHandle) -> None:
-        """Tell *worker* to drain, in the time that its generation has."""
+        """Tell *worker* to drain, in what is left of its time, or else of its generation's."""
         generation = worker.generation
         self.send(worker, Drain(generation.hands_over, generation.stopping))
-        self.set_deadline(worker, max(0.0, generation.drained_by - self._loop.now))
+        if worker.state is WorkerState.DRAINING:
+            self.set_deadline(worker, max(0.0, generation.drained_by - self._loop.now))
 
     def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:
         """Feed OVERDUE in *seconds*, instead of whatever deadline there was."""

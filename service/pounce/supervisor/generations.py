@@ -37,6 +37,9 @@ from pounce.supervisor.states import (
 
 logger = get_logger("pounce.supervisor")
 
+# Workers that were told to end, and still serve the clients they have.
+_ENDING = (WorkerState.DRAINING, WorkerState.EXPIRED, WorkerState.STOPPING)
+
 Outcome = Literal[
     ServiceInput.GENERATION_READY,
     ServiceInput.GENERATION_FAILED,
@@ -139,10 +142,11 @@ class Generations:
             generation.drained_by = self._loop.now + patience
             generation.grace = SHORT_GRACE
             generation.stopping = True
-            draining = [each for each in generation.handles if each.state is WorkerState.DRAINING]
+            ending = [each for each in generation.handles if each.state in _ENDING]
             self._feed(generation, GenerationInput.DRAIN)
-            for worker in draining:
-                # Who takes over its connections, if anybody does, may have changed.
+            for worker in ending:
+                # Who takes over its connections, if anybody does, may have changed, and from now on
+                # nobody else reads the UDP sockets for it.
                 self._crew.drain(worker)
 
     def cut_off(self, generation: _Generation) -> int:
