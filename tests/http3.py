@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -183,6 +183,15 @@ class Exchange:
             await self.changed.wait()
 
 
+def _pseudo(method: str, path: str) -> Fields:
+    return [
+        (b":method", method.encode()),
+        (b":scheme", b"https"),
+        (b":authority", b"a.example"),
+        (b":path", path.encode()),
+    ]
+
+
 class Client(QuicConnectionProtocol):
     """One connection."""
 
@@ -222,16 +231,20 @@ class Client(QuicConnectionProtocol):
         pseudo: Fields | None = None,
     ) -> Exchange:
         """Send a request's head."""
-        head = pseudo or [
-            (b":method", method.encode()),
-            (b":scheme", b"https"),
-            (b":authority", b"a.example"),
-            (b":path", path.encode()),
-        ]
+        head = pseudo or _pseudo(method, path)
         exchange = self.stream()
         self.http.send_headers(exchange.stream_id, [*head, *fields], end_stream=ended)
         self.transmit()
         return exchange
+
+    def start_all(self, paths: Iterable[str]) -> list[Exchange]:
+        """Send a GET request for each of *paths*, as many in a packet as it has room for."""
+        exchanges = []
+        for path in paths:
+            exchanges.append(self.stream())
+            self.http.send_headers(exchanges[-1].stream_id, _pseudo("GET", path), end_stream=True)
+        self.transmit()
+        return exchanges
 
     def stream(self) -> Exchange:
         """An empty request stream."""

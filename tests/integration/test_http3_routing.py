@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from aioquic.quic.packet import pull_quic_transport_parameters
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.http3 import packets
 from pounce.http3.errors import Code
+from pounce.http3.quic import MAX_REQUESTS
 from pounce.workers import switchboard
 from tests.http3 import ConnectionGone, Server, client_configuration, connected, serve
 from tests.live import hello, live, respond, until
@@ -409,6 +411,24 @@ async def test_many_connections_with_something_to_do_leave_turns_to_others(
             await until(lambda: flushed >= 40)
         assert turns.count >= 12
         monkeypatch.undo()
+
+
+@live
+async def test_many_requests_at_once_leave_turns_to_others(tmp_path: Path) -> None:
+    begun: Counter[int] = Counter()  # requests, by the loop's turn
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun[turns.count] += 1
+        time.sleep(0.001)  # as if the application had to work
+        await respond(send, scope["path"].encode())
+
+    async with serve(slow, tmp_path) as server, connected(server.address) as client:
+        with Turns() as turns:
+            exchanges = client.start_all(f"/{number}" for number in range(MAX_REQUESTS))
+            answers = [(await each.result()).body for each in exchanges]
+    assert answers == [b"/%d" % number for number in range(MAX_REQUESTS)]
+    # Two or three of them take the share of a turn.
+    assert max(begun.values()) <= 10
 
 
 @live

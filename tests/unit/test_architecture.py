@@ -190,6 +190,7 @@ DOORS = {
         "pounce.net.forwarded",
         "pounce.net.host",
         "pounce.net.tls",
+        "pounce.net.turns",
     },
     ("workers", "net"): {
         "pounce.net.forwarded",

@@ -24,6 +24,7 @@ from pounce.asgi.types import Scope
 from pounce.http3.deliveries import Deliveries
 from pounce.http3.engine import Engine
 from pounce.http3.errors import Code, ConnectionFailed
+from pounce.http3.events import Events
 from pounce.http3.fields import RequestHead
 from pounce.http3.outlet import Outlet, Path
 from pounce.http3.quic import TIMER_STEP, ServerConnection
@@ -52,6 +53,7 @@ class HTTP3Connection:
         self.context = context
         self.engine = Engine(context.config)
         self._quic = quic
+        self._events = Events(quic.next_event)
         self._outlet = outlet
         self._ids: set[bytes] = set()
         self._streams: dict[int, RequestStream] = {}
@@ -74,8 +76,8 @@ class HTTP3Connection:
 
     @property
     def busy(self) -> bool:
-        """Whether a request is in flight, or its response on its way to the client."""
-        return bool(self._streams or self._deliveries)
+        """Whether a request is in flight or waits, or its response is on its way to the client."""
+        return bool(self._streams or self._deliveries or self._events)
 
     @property
     def spare_since(self) -> float:
@@ -168,16 +170,23 @@ class HTTP3Connection:
             self._retire()
 
     def flush(self, now: float) -> None:
-        """Handle what has come, and send what there is to send."""
+        """Handle what has come, for a turn, and send what there is to send."""
+        self._flush(now, self._events.new())
+
+    def _go_on(self) -> None:
+        """Handle what has waited for a turn."""
+        self._flush(self.context.loop.time(), self._events.turn())
+
+    def _flush(self, now: float, events: Iterable[QuicEvent]) -> None:
         if self._over:
             return
         self._flushing = True
         try:
-            self._handle_events()
+            self._handle_events(events)
             self._confirm(now)
             datagrams = [] if self._over else self._quic.datagrams_to_send(now)
             # Of connection ids that the client may use as soon as these have arrived.
-            self._handle_events()
+            self._handle_events(self._events.urgent())
         except Exception:
             logger.exception("the HTTP/3 connection of %s:%s is dropped for an error", *self.client)
             self._vanish()
@@ -186,6 +195,8 @@ class HTTP3Connection:
             self._flushing = False
         if datagrams:
             self._outlet.send(datagrams)
+        if self._events:
+            self.context.turns.later(self._go_on)
         for stream in list(self._paused):
             stream.resume()
             if not stream.write_paused:
@@ -249,26 +260,20 @@ class HTTP3Connection:
 
     # Events.
 
-    def _handle_events(self) -> None:
+    def _handle_events(self, events: Iterable[QuicEvent]) -> None:
         try:
-            while (event := self._quic.next_event()) is not None:
-                self._handle(event)
+            for event in events:
+                handler = self._handlers.get(type(event))
+                if handler is not None:
+                    handler(self, event)
         except ConnectionFailed as error:
             self._close(error.code, error.reason)
-
-    def _handle(self, event: QuicEvent) -> None:
-        handler = self._handlers.get(type(event))
-        if handler is not None:
-            handler(self, event)
 
     def _stop_sending(self, event: StopSendingReceived) -> None:
         if event.stream_id == self._control:
             raise ConnectionFailed(Code.CLOSED_CRITICAL_STREAM, "")
         if event.stream_id in self._streams:
             self._streams[event.stream_id].lost()
-
-    def _id_issued(self, event: ConnectionIdIssued) -> None:
-        self.add_id(event.connection_id)
 
     def _id_retired(self, event: ConnectionIdRetired) -> None:
         self._ids.discard(event.connection_id)
@@ -311,6 +316,7 @@ class HTTP3Connection:
     def _count(self) -> None:
         """Have the client connect anew after as many requests as a connection may have."""
         self._requests += 1
+        self._events.begun()
         if self._requests == self.context.config.max_requests_per_connection:
             self.drain()
 
@@ -323,18 +329,15 @@ class HTTP3Connection:
     def _established(self, _: HandshakeCompleted) -> None:
         self._outlet.settled(self)
 
-    def _terminated(self, _: ConnectionTerminated) -> None:
-        self._end()
-
     _handlers: ClassVar[dict[type[QuicEvent], Callable[..., None]]] = {
         StreamDataReceived: _stream_data,
         StreamReset: _stream_reset,
         StopSendingReceived: _stop_sending,
-        ConnectionIdIssued: _id_issued,
+        ConnectionIdIssued: lambda self, event: self.add_id(event.connection_id),
         ConnectionIdRetired: _id_retired,
         ProtocolNegotiated: _open,
         HandshakeCompleted: _established,
-        ConnectionTerminated: _terminated,
+        ConnectionTerminated: lambda self, _: self._end(),
     }
 
     def _confirm(self, now: float) -> None:
