@@ -63,6 +63,11 @@ class Mailboxes:
         self._owned[index] = _RESTING
 
     @property
+    def in_use(self) -> bool:
+        """Whether a worker has one."""
+        return any(self._owned[: len(self._pairs)])
+
+    @property
     def awaited(self) -> bool:
         """Whether a worker may still need datagrams that another one reads."""
         return self._owned.find(bytes((_OWNED,))) >= 0

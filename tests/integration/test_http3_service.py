@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.control import Controlled
 from tests.http3 import Client, ConnectionGone, connected
 from tests.live import until
 from tests.modes import both_modes
-from tests.service import PATIENCE, Service, binding
+from tests.service import PATIENCE, Service, binding, wait_until
 
 STEP = 0.05
 
@@ -193,3 +194,36 @@ def test_a_stop_refuses_new_clients_and_answers_the_others(tmp_path: Path, mode:
     with serving(tmp_path, 2, "--worker-mode", mode) as service:
         asyncio.run(asyncio.wait_for(main(), 40))
         assert service.wait() == 0
+
+
+@both_modes
+def test_a_stop_refuses_datagrams_that_nobody_reads(tmp_path: Path, mode: str) -> None:
+    """A worker for HTTP/1.1 may have more to finish than those for HTTP/3 have."""
+    with (
+        serving(tmp_path, 2, "--worker-mode", mode) as service,
+        service.connect() as wire,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+    ):
+        wire.sock.sendall(b"POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n12")
+        stranger.connect((service.address.host, service.address.port))
+        stranger.settimeout(0.1)
+        assert not is_refused(stranger)
+        service.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(stranger), "a refusal")
+        wire.sock.sendall(b"34")
+        response = wire.receive()
+        assert response is not None
+        assert response.status == 200
+        assert service.wait() == 0
+
+
+def is_refused(stranger: socket.socket) -> bool:
+    """Whether the kernel says that nobody listens there, as it does a moment later (udp(7))."""
+    try:
+        stranger.send(b"?")
+        stranger.recv(1500)
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        return False
+    return False

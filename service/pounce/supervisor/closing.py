@@ -5,6 +5,9 @@ listener is not only closed here: it is told to listen no more (shutdown(2)), wh
 socket itself, whoever holds it. For TCP that resets the connections that wait in its queue, so
 workers take those first, and meanwhile the kernel adds none. A worker that is stuck takes none, and
 new clients would wait with it, so workers have a second for that.
+
+The workers for HTTP/3 refuse new clients themselves, and need their UDP sockets for the clients
+they have. Once the last of these workers has ended, the kernel refuses whoever still comes.
 """
 
 import ctypes
@@ -45,6 +48,7 @@ class Closing:
     def __init__(self, loop: Loop, listeners: Sequence[socket.socket]) -> None:
         self._loop = loop
         self._left = [sock for sock in listeners if sock.type == socket.SOCK_STREAM]
+        self._datagram = [sock for sock in listeners if sock.type == socket.SOCK_DGRAM]
         self._timer: Timer | None = None
         self._deadline = 0.0
 
@@ -62,11 +66,17 @@ class Closing:
         else:
             self.finish()
 
+    def refuse_datagrams(self) -> None:
+        """No worker reads the UDP sockets any more: have the kernel say so (ICMP, udp(7))."""
+        for sock in self._datagram:
+            _hear_nobody(sock)
+
     def finish(self) -> None:
         """Refuse from now on, whatever waits."""
         if self._timer is not None:
             self._timer.cancel()
         self._close(self._left)
+        self.refuse_datagrams()
 
     def _look(self) -> None:
         """Close those whose queue is empty, or all of them when the time is over."""
@@ -102,3 +112,12 @@ def _take_in_no_more(sock: socket.socket) -> None:
             count = len(_NO_SYN) // struct.calcsize("HBBI")
             about = struct.pack("HP", count, ctypes.addressof(program))
             sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, about)
+
+
+def _hear_nobody(sock: socket.socket) -> None:
+    """Connect *sock* to itself: the kernel then takes no datagrams for it from others (udp(7))."""
+    with suppress(OSError):  # it is closed already
+        host, *rest = sock.getsockname()
+        # An address for every interface is nobody's own.
+        own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with
+        sock.connect((own, *rest))

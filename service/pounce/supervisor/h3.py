@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pounce.config import ServerConfig
 from pounce.handover import QUIC, Keeper
@@ -31,6 +31,7 @@ class H3:
         # For those that serve, start, and drain; and for one that takes over from another.
         # Those that do not end in time hold theirs for longer, so there may be need of more.
         self._mailboxes = Mailboxes(self._most * (config.max_draining + 2) + 2)
+        self._tell: Callable[[], None] | None = None
 
     def prepare(self, config: ServerConfig) -> None:
         """Have mailboxes for one more generation, and for those that take over from its workers.
@@ -58,6 +59,16 @@ class H3:
     def close_mailbox(self, number: int) -> None:
         """Its worker is gone."""
         self._mailboxes.release(number)
+        self._tell_if_unread()
+
+    def when_unread(self, tell: Callable[[], None]) -> None:
+        """Call *tell* once no worker is left; no other may be started from now on."""
+        self._tell = tell
+        self._tell_if_unread()
+
+    def _tell_if_unread(self) -> None:
+        if self._tell is not None and not self._mailboxes.in_use:
+            self._tell()
 
     def close(self) -> None:
         """Give back the descriptors."""

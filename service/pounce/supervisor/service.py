@@ -270,6 +270,8 @@ class Service:
             # Without a keeper nobody will read the handover from now on.
             generation.has_successor = self._keeping is not None
         self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
+        if self.crew.served.h3:
+            self.crew.served.h3.when_unread(self._closing.refuse_datagrams)
         self._answer_all(PounceError("the service is stopping"))
 
     def _force(self) -> None:
