@@ -356,7 +356,9 @@ class ServerConfig:
         "where requests are logged",
         details="on is the service's own log: the journal, under systemd. In a file each line "
         "begins with the time; where logrotate(8) has moved it, a new one begins with the next "
-        "line, or at SIGUSR1. A relative path starts at the configuration file's directory.",
+        "line, or at SIGUSR1. A relative path starts at the configuration file's directory. A "
+        "request that pounce itself refuses is logged with its request line, or with - where that "
+        "cannot be read.",
     )
     log_level: LogLevel = option(
         "logging",

@@ -410,6 +410,49 @@ async def test_access_log(caplog: pytest.LogCaptureFixture) -> None:
     assert third.startswith('127.0.0.1 "POST / HTTP/1.1" 400 ')
 
 
+REFUSED = {
+    b"POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 9999\r\n\r\n": (413, "POST /a?b HTTP/1.1"),
+    b"GET /a HTTP/1.1\r\n\r\n": (400, "GET /a HTTP/1.1"),
+    b"GET /a HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 70_000: (431, "GET /a HTTP/1.1"),
+    b"GET /a HTTP/2.0\r\nhost: a\r\n\r\n": (505, "GET /a HTTP/2.0"),
+    b"GET https://a/b HTTP/1.1\r\nhost: a\r\n\r\n": (421, "GET https://a/b HTTP/1.1"),
+    b"GET /a HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n": (
+        400,
+        "GET /a HTTP/1.1",
+    ),
+    b"GET /%b HTTP/1.1\r\nhost: a\r\n\r\n" % (b"a" * 9000): (414, "-"),
+    b"GET /\x00 HTTP/1.1\r\nhost: a\r\n\r\n": (400, "-"),
+    b"GET  / HTTP/1.1\r\nhost: a\r\n\r\n": (400, "-"),
+}
+
+
+@pytest.mark.parametrize("request_", REFUSED)
+@live
+async def test_the_access_log_has_the_request_line_of_what_is_refused(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pounce.access")
+    status, line = REFUSED[request_]
+    options: dict[str, Any] = {"access_log": "on", "max_body_size": 1000, "forwarded_allow": ()}
+    async with serve(echo, **options) as server:
+        await _ask(server, request_)
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f'127.0.0.1 "{line}" {status} 0 0.0')
+
+
+@live
+async def test_the_access_log_has_the_request_line_of_a_head_that_comes_too_slowly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "pounce.access")
+    options: dict[str, Any] = {"access_log": "on", "header_timeout": 0.1}
+    async with serve(echo, **options) as server, await server.connect() as client:
+        await client.send(b"GET /a HTTP/1.1\r\nhost: a\r\n")
+        assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
+    [told] = [record.getMessage() for record in caplog.records]
+    assert told.startswith('127.0.0.1 "GET /a HTTP/1.1" 408 0 0.0')
+
+
 @live
 async def test_an_access_log_for_a_file(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pounce.access")

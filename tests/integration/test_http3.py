@@ -486,7 +486,20 @@ async def test_the_access_log(tmp_path: Path, caplog: Any) -> None:
     options = {"access_log": "on"}
     async with serve(echo, tmp_path, **options) as server, connected(server.address) as client:
         await client.post("/a?b", b"four")
-        await client.get("/", (b"connection", b"close"))
+        await client.get("/c", (b"connection", b"close"))
+        await client.post("/d", b"", (b"content-length", b"9" * 30))
+        await client.post("/e", b"more", (b"content-length", b"1"))
+        await client.get("no path")
     lines = [each.getMessage() for each in caplog.records if each.name == "pounce.access"]
-    assert lines[0].startswith('127.0.0.1 "POST /a?b HTTP/3" 200 4 ')
-    assert lines[1].startswith('127.0.0.1 "-" 400 ')
+    for line, start in zip(
+        lines,
+        (
+            '"POST /a?b HTTP/3" 200 4 ',
+            '"GET /c HTTP/3" 400 0 ',
+            '"POST /d HTTP/3" 413 0 ',
+            '"POST /e HTTP/3" 400 ',
+            '"-" 400 0 ',
+        ),
+        strict=True,
+    ):
+        assert line.startswith(f"127.0.0.1 {start}")

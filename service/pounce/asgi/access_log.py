@@ -40,9 +40,9 @@ class AccessLog:
         line = f"{method} {target.decode('latin-1')} HTTP/{scope['http_version']}"
         self._write(scope["client"], line, status, size, self.clock() - started)
 
-    def refusal(self, client: tuple[str, int] | None, status: int) -> None:
-        """Log input that was answered by pounce itself, because it made no request."""
-        self._write(client, "-", status, 0, 0.0)
+    def refusal(self, client: tuple[str, int] | None, status: int, line: bytes = b"") -> None:
+        """Log input that pounce itself has answered; *line* is its request line, if it has one."""
+        self._write(client, line.decode("latin-1") or "-", status, 0, 0.0)
 
     def _write(
         self, client: tuple[str, int] | None, line: str, status: int, size: int, duration: float

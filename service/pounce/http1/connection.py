@@ -232,7 +232,7 @@ class HTTP1Connection(RequestStream):
         try:
             self._begin(head)
         except BadRequest as error:
-            self._answer(error.status, error.reason)
+            self._answer(error.status, error.reason, line=head.line)
 
     def _await_turn(self) -> None:
         """Read the received bytes in a later turn; until then no others."""
@@ -382,7 +382,7 @@ class HTTP1Connection(RequestStream):
             # The request was answered; a second answer would be taken for the next one's.
             self._linger(more=True)
         else:
-            self._answer(error.status, error.reason)
+            self._answer(error.status, error.reason, line=self._reader.line)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -395,6 +395,6 @@ class HTTP1Connection(RequestStream):
         elif self._reader.in_body:
             self._linger(more=True)
         elif self._reader.buffer:
-            self._answer(408, "the request's head came too slowly")
+            self._answer(408, "the request's head came too slowly", line=self._reader.line)
         else:
             self._close()

@@ -33,6 +33,11 @@ class RequestHead(NamedTuple):
     forwarded: bool = False
     websocket: bool = False
 
+    @property
+    def line(self) -> bytes:
+        """The request line."""
+        return b"%b %b HTTP/%b" % (self.method.encode(), self.target, self.http_version.encode())
+
 
 class Body(NamedTuple):
     """A piece of the request's content, never empty, its transfer coding removed."""

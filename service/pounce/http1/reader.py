@@ -13,7 +13,7 @@ from pounce.http1.events import (
     NeedData,
     RequestHead,
 )
-from pounce.http1.rules import check_block, check_partial
+from pounce.http1.rules import check_block, check_partial, request_line
 
 
 class RequestReader(ABC):
@@ -55,6 +55,11 @@ class RequestReader(ABC):
     def idle(self) -> bool:
         """Whether nothing is left to read of what was received, or of a request that began."""
         return not self.buffer and (self.body is None or self.body.complete)
+
+    @property
+    def line(self) -> bytes:
+        """The request line of the head that has begun or was refused, if that is one."""
+        return request_line(self.buffer, self._config)
 
     def unread(self) -> bytes:
         """The received bytes that were not yet turned into events, for another reader to feed."""
@@ -109,10 +114,10 @@ class RequestReader(ABC):
             self._scan()
             return NEED_DATA
         block = bytes(buffer[: end + 2])
-        del buffer[: end + 4]
-        self._start_head()
         check_block(block, self._config)
         head = self._parse_head(block)
+        del buffer[: end + 4]
+        self._start_head()
         if head.has_body:
             self.body = self._body_of(head)
         return head

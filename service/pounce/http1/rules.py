@@ -27,7 +27,16 @@ _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:([^\r]*)", re.IGN
 # recipients to anticipate such numerals).
 _MAX_LENGTH_DIGITS = 18
 
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP/\d\.\d")
+
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def request_line(head: bytearray, config: ServerConfig) -> bytes:
+    """The first line of *head* if it is a request's, and not too long; else nothing."""
+    end = head.find(b"\r\n", 0, config.max_request_line + 2)
+    line = bytes(head[: max(0, end)])
+    return line if _REQUEST_LINE.fullmatch(line) else b""
 
 
 def check_partial(buffer: bytearray, start: int, line_end: int, config: ServerConfig) -> None:

@@ -361,12 +361,12 @@ class RequestStream(BaseConnection):
         else:
             self._answer(error.status, error.reason)
 
-    def _answer(self, status: int, reason: str, extra: Any = ()) -> None:
-        """Answer in the application's place, and close."""
+    def _answer(self, status: int, reason: str, extra: Any = (), *, line: bytes = b"") -> None:
+        """Answer in the application's place, and close; *line* is the request's, if it has one."""
         if self._cycle is not None:
             self._cycle.answered(status)
         elif self._context.access_log is not None:
-            self._context.access_log.refusal(self._client, status)
+            self._context.access_log.refusal(self._client, status, line)
         self._transport.write(error_response(self._context.defaults, status, reason, extra))
         self._linger(more=True)
 

@@ -37,11 +37,13 @@ class ConnectionFailed(Exception):
 class RequestFailed(Exception):
     """One request cannot be served: it is answered *status*, where that is still possible.
 
-    Its stream is read no further, which *code* explains to the client.
+    Its stream is read no further, which *code* explains to the client. `line` is the request's for
+    the access log, where that is known.
     """
 
     def __init__(self, status: int, reason: str, code: Code = Code.MESSAGE_ERROR) -> None:
         super().__init__(reason)
+        self.line = b""
         self.status = status
         self.reason = reason
         self.code = code

@@ -44,9 +44,30 @@ class RequestHead(NamedTuple):
     expects_continue: bool
     forwarded: bool
 
+    @property
+    def line(self) -> bytes:
+        """What a request line would say."""
+        return _line(self.method.encode(), self.target)
+
 
 def request_head(fields: Fields, config: ServerConfig) -> RequestHead:
     """Judge a decoded field section; raises RequestFailed."""
+    try:
+        return _judged(fields, config)
+    except RequestFailed as error:
+        pseudo = dict(fields)
+        method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+        sized = len(method) + len(target) <= config.max_request_line
+        if sized and _METHOD.fullmatch(method) and _TARGET.fullmatch(target):
+            error.line = _line(method, target)
+        raise
+
+
+def _line(method: bytes, target: bytes) -> bytes:
+    return b"%b %b HTTP/3" % (method, target)
+
+
+def _judged(fields: Fields, config: ServerConfig) -> RequestHead:
     _check_size(fields, config)
     pseudo, headers = _divide(fields)
     method = _method(pseudo)

@@ -351,7 +351,8 @@ class RequestStream:
             if self._cycle is not None:
                 self._cycle.answered(error.status)
             elif context.access_log is not None:
-                context.access_log.refusal(self._carrier.client, error.status)
+                line = error.line or (head.line if head else b"")
+                context.access_log.refusal(self._carrier.client, error.status, line)
             self._response = Response(context.defaults, head.method if head else "GET")
             text = f"{error.status} {PHRASES[error.status]}: {error.reason}\n"
             self._response.start(error.status, [(b"content-type", b"text/plain; charset=utf-8")])

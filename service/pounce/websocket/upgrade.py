@@ -56,7 +56,8 @@ def _admit(context: ServerContext, request: Scope) -> Handshake:
 def _refuse(
     context: ServerContext, transport: asyncio.Transport, request: Scope, bad: BadHandshake
 ) -> None:
-    if context.access_log is not None:
-        context.access_log.refusal(request["client"], bad.status)
+    log = context.access_log
+    if log is not None:
+        log.request(request, bad.status, 0, log.clock())
     transport.write(error_response(context.defaults, bad.status, bad.reason, bad.fields))
     LingeringClose(context, transport)
