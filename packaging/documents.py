@@ -14,8 +14,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from pounce import __version__
-from pounce.cli import COMMANDS, pounce
+from pounce.cli import COMMANDS
 from pounce.cli.arguments import ConfiguredCommand
+from pounce.cli.commands import pounce
 from pounce.cli.serve import serve
 from pounce.config import SECTIONS, ServerConfig
 from pounce.options import Option, Records, Table, flagged, members, options

@@ -8,7 +8,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from pounce.cli import pounce as command
+from pounce.cli.commands import pounce as command
 from tests.service import Service, serving
 
 

@@ -1,7 +1,6 @@
 """From an invocation to a configuration that this very interpreter can serve."""
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,9 @@ from pounce.errors import ConfigError
 _PYTHON_OPTIONS = ("-P",)
 _PROBE = "import sys, pounce; print(sys.prefix)"
 _PROBE_TIMEOUT = 30.0  # seconds; importing pounce takes a fraction of one
+
+# As venv writes it into pyvenv.cfg, without what a pre-release has behind it.
+_VERSION = ".".join(map(str, sys.version_info[:3]))
 
 
 def prepare(invocation: Invocation, arguments: list[str]) -> Settings:
@@ -46,12 +48,12 @@ def _check_still_ours(directory: Path) -> None:
     A symbolic link that was moved to another environment of the same Python is a deploy: the
     import path leads through the link, so the next processes find what is there now.
     """
-    running = f"{sys.prefix} (Python {platform.python_version()})"
+    running = f"{sys.prefix} (Python {_VERSION})"
     hint = "another interpreter needs a restart; a reload cannot change it"
     if not _same_path(directory, Path(sys.prefix)):
         raise ConfigError(f"virtualenv is now {directory}, but {running} is running", hint=hint)
     version = _environment_version(directory)
-    if version != platform.python_version():
+    if version != _VERSION:
         raise ConfigError(
             f"virtualenv: {directory} is now of Python {version}, but {running} is running",
             hint=hint,

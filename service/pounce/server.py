@@ -52,6 +52,11 @@ class Server:
         self._supervisor: Supervisor | None = None
         self._over = False
 
+    @property
+    def has_run_applications(self) -> bool:
+        """Whether applications ran in this process: as threads, and not in forked workers."""
+        return self._supervisor is not None and self._supervisor.mode == "thread"
+
     def shutdown(self) -> None:
         """Stop serving, as SIGTERM does; callable from any thread, also before it serves."""
         with self._lock:

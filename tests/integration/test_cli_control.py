@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pounce.cli import pounce as command
+from pounce.cli.commands import pounce as command
 from pounce.errors import PounceError
 from tests.control import controlled
 from tests.service import wait_until

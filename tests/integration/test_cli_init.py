@@ -10,7 +10,7 @@ import click.testing
 import pytest
 import tomli
 
-from pounce.cli import pounce as command
+from pounce.cli.commands import pounce as command
 from pounce.config_file import ConfigFile
 from pounce.config_text import template
 

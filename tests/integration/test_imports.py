@@ -38,6 +38,35 @@ def test_a_service_without_a_certificate_is_spared_what_reads_them(tmp_path: Pat
     assert "cryptography" not in imports.read_text()
 
 
+# Clients wait while a service starts: what it needs for nothing costs them time.
+UNNEEDED = {"aioquic", "click", "cryptography", "h2", "rich", "systemd"}
+
+# As in a unit, but the files are not in /etc/pounce.
+FROM_ELSEWHERE = """
+from functools import partial
+from pathlib import Path
+from pounce import config_file
+
+config_file.find = partial(config_file.find, directory=Path(sys.argv.pop(1)))
+main()
+"""
+
+
+def test_a_service_by_name_is_spared_what_it_does_not_need(tmp_path: Path) -> None:
+    imports, log = tmp_path / "imports", tmp_path / "log"
+    address = f"127.0.0.1:{free_port()}"
+    (tmp_path / "shop.toml").write_text(
+        f'app = "load:app"\ndirectory = "{APPS}"\n[[listen]]\naddress = "{address}"\n'
+    )
+    program = PROGRAM.replace("main()", FROM_ELSEWHERE)
+    command = [str(PYTHON), "-c", program, str(imports), str(tmp_path), "serve", "shop"]
+    with running(command, log) as process:
+        Service(process, Address.parse(address), log).expect("generation 1 serves")
+    packages = {name.partition(".")[0] for name in imports.read_text().split()}
+    assert "uvloop" in packages, "the hook works"
+    assert not packages & UNNEEDED
+
+
 def test_nothing_is_imported_in_the_supervisor_after_the_start(tmp_path: Path) -> None:
     certificate, key = Authority().issue("127.0.0.1").write(tmp_path, "site")
     imports, log = tmp_path / "imports", tmp_path / "log"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pounce.interpreter import has_global_lock
+from pounce.net.address import Address
 from tests.modes import both_modes
-from tests.service import Service, serving, wait_until
+from tests.service import APPS, Service, free_port, running, serving, wait_until
 
 # A worker waits for 3 seconds. Those that are given here for the requests are longer.
 PATIENCE = 9.0
@@ -110,3 +112,43 @@ def app(environ, start_response):
         assert "the work is done" in service.log
         assert not warnings_in(service.log)
         check_calm(service)
+
+
+# A program around pounce, and an application: each with something to do at the very end.
+PROGRAM = """
+import atexit, sys
+
+atexit.register(print, "the program's callback", end="")  # no line: it stays in a buffer
+from pounce.cli import main
+main()
+"""
+APPLICATION = f"""
+import atexit, sys
+
+sys.path.append({str(APPS)!r})
+from load import app
+
+atexit.register(print, "the application's callback")
+left_open = open("left-open", "w")
+left_open.write("what Python writes at its end")
+"""
+
+
+@both_modes
+def test_the_end_of_the_process_loses_nothing(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "ends.py").write_text(APPLICATION)
+    log, address = tmp_path / "log", f"127.0.0.1:{free_port()}"
+    where = ["--directory", str(tmp_path), "--bind", address]
+    command = [sys.executable, "-c", PROGRAM, "serve", "ends:app", *where, "--worker-mode", mode]
+    with running(command, log) as process:
+        service = Service(process, Address.parse(address), log)
+        service.expect("generation 1 serves")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE) == 0
+    assert "the program's callback" in service.log
+    assert "stopped" in service.log
+    if mode == "thread" or sys.version_info >= (3, 13):  # see above
+        assert "the application's callback\n" in service.log
+    # A forked worker ends without that (multiprocessing), and so does free-threaded Python.
+    if mode == "thread" and has_global_lock():
+        assert (tmp_path / "left-open").read_text() == "what Python writes at its end"

@@ -16,7 +16,7 @@ from click.shell_completion import ShellComplete
 
 from pounce import __version__, config_file
 from pounce.cli import COMMANDS
-from pounce.cli import pounce as command
+from pounce.cli.commands import pounce as command
 from pounce.config import Listen, ServerConfig
 from pounce.config_file import configured
 from pounce.options import options

@@ -50,7 +50,7 @@ class Machine:
 
     def __init__(self, root: Path) -> None:
         self._scratch = Path(tempfile.mkdtemp(prefix="pounce-machine-"))
-        self._cgroup = _control_groups() / self._scratch.name
+        self._cgroup = control_groups() / self._scratch.name
         self._cgroup.mkdir()
         self._console = (self._scratch.with_suffix(".console")).open("w+")
         self._nspawn = self._boot(root)
@@ -258,7 +258,7 @@ def _is_init(pid: int) -> bool:
     return re.search(r"^NSpid:.*\t1$", status, re.MULTILINE) is not None
 
 
-def _control_groups() -> Path:
+def control_groups() -> Path:
     """Where the host has the unified control group hierarchy."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()

@@ -4,49 +4,46 @@ Exit codes: 2 for a command line that click cannot read (an unknown flag), other
 of `pounce.errors`: 78 for a refused value, whether a file or a flag gave it.
 """
 
+import os
 import sys
-from importlib import import_module
-from textwrap import indent
+from pathlib import Path
 
-import click
-
-from pounce import __version__
 from pounce.errors import PounceError
 
 COMMANDS = ("check", "config", "init", "log", "reload", "scale", "serve", "status", "stop-draining")
 
-
-class Subcommands(click.Group):
-    """Imports a subcommand's module when it is asked for: calling a service needs no server."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """The subcommands' names."""
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The subcommand *cmd_name*; None where there is none."""
-        if cmd_name not in COMMANDS:
-            return None
-        name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"pounce.cli.{name}"), name)
-        # click would cut what it finds itself (Command.get_short_help_str).
-        command.short_help = " ".join((command.help or "").partition("\n\n")[0].split())
-        return command
-
-
-@click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="pounce %(version)s")
-def pounce() -> None:
-    """Serve Python ASGI and WSGI applications as native systemd services."""
+# By this variable, shells ask the command what could come next.
+_COMPLETION = "_POUNCE_COMPLETE"
 
 
 def main() -> None:
     """Run the command line and exit; the entry point of the ``pounce`` script."""
     try:
-        pounce(prog_name="pounce")
+        _run(sys.argv[1:])
     except PounceError as error:
-        for line in error.message.splitlines():
-            click.echo(f"pounce: error: {line}", err=True)
-        if error.hint:
-            click.echo(indent(error.hint, "  "), err=True)
+        lines = [f"pounce: error: {line}" for line in error.message.splitlines()]
+        lines += [f"  {line}" for line in error.hint.splitlines()]
+        print(*lines, sep="\n", file=sys.stderr)  # noqa: T201 - the command's output
         sys.exit(error.exit_code)
+
+
+def _run(arguments: list[str]) -> None:
+    match arguments:
+        case ["serve", name] if _is_service(name) and _COMPLETION not in os.environ:
+            _serve(name, arguments)
+        case _:
+            from pounce.cli.commands import pounce
+
+            pounce(prog_name="pounce")
+
+
+def _is_service(name: str) -> bool:
+    return not name.startswith("-") and ":" not in name
+
+
+def _serve(name: str, arguments: list[str]) -> None:
+    """``pounce serve NAME`` as units call it, without click: clients wait while it is imported."""
+    from pounce import foreground
+    from pounce.config_file import Invocation, find
+
+    foreground.run(Invocation(find(name), {}, Path.cwd()), arguments)

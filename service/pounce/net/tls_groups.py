@@ -10,7 +10,6 @@ any other case OpenSSL's own groups stay.
 """
 
 import ctypes
-import platform
 import ssl
 import sys
 from functools import cache
@@ -52,7 +51,7 @@ def _openssl() -> ctypes.CDLL | None:
     """The OpenSSL that the ssl module uses, if pounce knows how to call it."""
     # A library by name might be another one than Python's own.
     path = getattr(sys.modules["_ssl"], "__file__", None)
-    is_known = platform.python_implementation() == "CPython" and _KNOWN_LAYOUT
+    is_known = sys.implementation.name == "cpython" and _KNOWN_LAYOUT
     if not (path and is_known and ssl.OPENSSL_VERSION.startswith("OpenSSL ")):
         return None
     try:

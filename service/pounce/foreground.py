@@ -1,0 +1,48 @@
+"""A service in the foreground, from an invocation to the end of the process."""
+
+import faulthandler
+import io
+import sys
+from functools import partial
+from typing import NoReturn
+
+from pounce.config_file import Invocation
+from pounce.launch import prepare, reconfigure
+
+
+def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
+    """Serve what *invocation* asks for; raises ConfigError.
+
+    The virtual environment that it names takes over with the same command-line *arguments*.
+    """
+    settings = prepare(invocation, arguments)
+    _set_up_output()
+    # Not needed, and not paid for, where another interpreter takes over.
+    from pounce import ending, log, titles
+    from pounce.server import Server
+
+    titles.name_service(invocation.path.stem if invocation.path else settings.config.app)
+    titles.entitle("supervisor")
+    server = Server(
+        settings.config,
+        reload_config=partial(reconfigure, invocation),
+    )
+    status = server.run()
+    # What workers in threads have left; their generations are retired.
+    if ending.await_threads() and server.has_run_applications:
+        sys.exit(status)  # Python closes what they have left open
+    log.finish()
+    # The next run waits for this end, and taking the interpreter apart is most of it.
+    ending.end_at_once(status, forked=False)
+
+
+def _set_up_output() -> None:
+    """Lose nothing that the application prints, nor the stacks of a crash in C.
+
+    Python writes by the block where standard output is no terminal: lines would come to the journal
+    late, and those of a worker that is killed never.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # None, where it was closed
+        sys.stdout.reconfigure(line_buffering=True)
+    if sys.stderr is not None:
+        faulthandler.enable()
