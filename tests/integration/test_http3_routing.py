@@ -15,6 +15,7 @@ from aioquic.quic.packet import pull_quic_transport_parameters
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.http3 import packets
+from pounce.http3.connection import HANDSHAKE_TIMEOUT
 from pounce.http3.errors import Code
 from pounce.http3.quic import MAX_REQUESTS
 from pounce.workers import switchboard
@@ -267,12 +268,13 @@ async def test_handshakes_that_were_given_up_are_not_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(switchboard, "_RETRY_FROM", 4)
-    async with serve(hello, tmp_path, header_timeout=1.5) as server:
+    async with serve(hello, tmp_path) as server:
         [worker] = server.workers
         for _ in range(4):
             begin(server)
         await until(lambda: len(worker.context.connections) == 4)
-        await until(lambda: not worker.context.connections)
+        worker.context.sweep(asyncio.get_running_loop().time() + HANDSHAKE_TIMEOUT)
+        assert not worker.context.connections
         async with connected(server.address) as client:
             assert (await client.get()).body == b"hello"
             assert client.quic._retry_count == 0
