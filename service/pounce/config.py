@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pounce.cpus import available_cpus
+from pounce.deploy import Deploy
 from pounce.durations import Duration
 from pounce.kinds import (
     Boolean,
@@ -20,9 +21,9 @@ from pounce.kinds import (
 )
 from pounce.listen import DEFAULT_LISTEN, Listen
 from pounce.net.forwarded import ForwardedFields
-from pounce.options import Records, option, settle
+from pounce.options import Records, Table, option, settle
 
-__all__ = ["DEFAULT_LISTEN", "SECTIONS", "Listen", "ServerConfig"]
+__all__ = ["DEFAULT_LISTEN", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
 
 Interface = Literal["auto", "asgi", "wsgi"]
 Execution = Literal["auto", "async", "sync"]
@@ -36,6 +37,7 @@ SECTIONS = {
     "application": "Application",
     "listening": "Listening",
     "workers": "Workers",
+    "deploy": "Deploys",
     "timeouts": "Timeouts",
     "limits": "Limits",
     "http": "HTTP",
@@ -199,6 +201,10 @@ class ServerConfig:
         "",
         "the path of the control socket",
         details="Empty is `control` in the runtime directory that systemd made, else none.",
+    )
+
+    deploy: Deploy = option(
+        "deploy", Table(Deploy), Deploy(), "what happens before a new generation serves"
     )
 
     keep_alive_timeout: float = option(

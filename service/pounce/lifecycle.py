@@ -93,6 +93,22 @@ class WorkerStopped(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandStarted(LifecycleEvent):
+    """A *command* of ``[deploy] before`` runs for *generation*."""
+
+    generation: int
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFailed(LifecycleEvent):
+    """A command failed, and with it *generation*; *reason* is for a person, and names it."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationReady(LifecycleEvent):
     """All *workers* of the generation are ready, and it serves from now on."""
 

@@ -16,6 +16,8 @@ from typing import Literal
 
 from pounce.lifecycle import (
     BudgetSpent,
+    CommandFailed,
+    CommandStarted,
     GenerationReady,
     GenerationRetired,
     LifecycleEvent,
@@ -322,10 +324,8 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
     match event:
         case WorkerEvent():
             return _tell_worker(event)
-        case GenerationReady():
-            return logging.INFO, f"generation {event.generation} serves: {_workers(event.workers)}"
-        case GenerationRetired():
-            return logging.INFO, f"generation {event.generation} is retired"
+        case CommandStarted() | CommandFailed() | GenerationReady() | GenerationRetired():
+            return _tell_generation(event)
         case ReloadStarted():
             return logging.INFO, f"reload: starting generation {event.generation}"
         case ReloadCompleted():
@@ -342,6 +342,20 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
         case Stopped():
             return logging.INFO, "stopped"
     return None
+
+
+def _tell_generation(
+    event: CommandStarted | CommandFailed | GenerationReady | GenerationRetired,
+) -> tuple[int, str]:
+    match event:
+        case CommandStarted():
+            return logging.INFO, f"generation {event.generation}: running {event.command!r}"
+        case CommandFailed():
+            return logging.ERROR, event.reason
+        case GenerationReady():
+            return logging.INFO, f"generation {event.generation} serves: {_workers(event.workers)}"
+        case GenerationRetired():
+            return logging.INFO, f"generation {event.generation} is retired"
 
 
 def _workers(count: int) -> str:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from pounce import log
@@ -15,7 +14,7 @@ from pounce.listening import Listeners, collect_listeners, describe, warn_of_hel
 from pounce.loggers import get_logger
 from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import inherited_descriptors
-from pounce.systemd.credentials import resolve_credential
+from pounce.systemd.credentials import with_credentials
 from pounce.systemd.directories import runtime_directory
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.journal import (
@@ -45,7 +44,7 @@ class Server:
         app: App | None = None,
         reload_config: Callable[[], ServerConfig] | None = None,
     ) -> None:
-        self._config = _with_credentials(config)
+        self._config = with_credentials(config)
         self._app = app
         self._read_config = reload_config
         self._lock = threading.Lock()
@@ -148,7 +147,7 @@ class Server:
 
     def _reload_config(self) -> ServerConfig:
         assert self._read_config is not None  # noqa: S101 - else this is not passed on
-        config = _with_credentials(self._read_config())
+        config = with_credentials(self._read_config())
         self._endpoints.renew(config.listen)
         self._warn(config)
         for key, value in _fixed(config).items():
@@ -211,21 +210,6 @@ def _fixed(config: ServerConfig) -> dict[str, object]:
     keys = ("worker_mode", "control", "max_restarts", "restart_window")
     addresses = [(entry.address, entry.name, entry.http3) for entry in config.listen]
     return {"listen": addresses, **{key: getattr(config, key) for key in keys}}
-
-
-def _with_credentials(config: ServerConfig) -> ServerConfig:
-    """Put in the paths of credentials, where they are named; raises ConfigError."""
-    environment = {name: resolve_credential(value) for name, value in config.environment.items()}
-    listen = tuple(
-        replace(
-            entry,
-            certificate=tuple(map(resolve_credential, entry.certificate)),
-            key=tuple(map(resolve_credential, entry.key)),
-            client_ca=resolve_credential(entry.client_ca),
-        )
-        for entry in config.listen
-    )
-    return replace(config, environment=environment, listen=listen)
 
 
 def _control_path(config: ServerConfig) -> Path | None:

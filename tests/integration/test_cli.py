@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pounce.cli.commands import pounce as command
 from pounce.config import SECTIONS, ServerConfig
 from pounce.config_file import find
 from pounce.kinds import Boolean
-from pounce.options import options
+from pounce.options import Table, members, options
 
 
 def run(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -196,9 +197,13 @@ def test_every_plain_option_can_be_given_as_a_flag_and_reaches_the_configuration
         "directory": "/srv",
         "worker_ended": "shop:ended",
         "virtualenv": "/srv/venv",
+        "before": "python manage.py migrate",
     }
     flags: list[str] = []
-    for option in options(ServerConfig):
+    declared = options(ServerConfig)
+    for option in chain.from_iterable(
+        members(each) if isinstance(each.kind, Table) else (each,) for each in declared
+    ):
         if isinstance(option.kind, Boolean):
             flags.append(option.flag.replace("--", "--no-"))
         else:

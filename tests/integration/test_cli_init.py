@@ -20,6 +20,12 @@ APPLICATIONS = Path(__file__).parents[1] / "apps"
 DEMO = ("--app", "demo:app", "--directory", str(APPLICATIONS))
 
 
+@pytest.fixture(autouse=True)
+def judging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge here, as the service's user does: tests/systemd has who judges for root."""
+    monkeypatch.setenv("POUNCE_JUDGES", "1")
+
+
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of configurations, which is not there yet."""
@@ -49,6 +55,19 @@ def test_a_chosen_option_replaces_its_comment() -> None:
     assert template({"workers": 3}) == template().replace("#workers = 1\n", "workers = 3\n")
     environment = tomli.loads(template({"environment": {"A": "1", "B.C": '"'}}))
     assert environment == {"environment": {"A": "1", "B.C": '"'}}
+
+
+def test_commands_before_a_deploy_are_written_and_checked(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commands = ("--deploy-before", "true 'a b'", "--deploy-before", "gone")
+    assert init("shop", *DEMO, *commands).exit_code == 70
+    assert tomli.loads((directory / "shop.toml").read_text())["deploy"] == {
+        "before": ["true 'a b'", "gone"]
+    }
+    assert "there is no program 'gone'" in capfd.readouterr().err
+    outcome = init("blog", *DEMO, "--deploy-before", "+true")
+    assert "--deploy-before: found" in str(outcome.exception)
 
 
 def test_everybody_may_read_it(directory: Path) -> None:

@@ -48,7 +48,7 @@ class Proof:
 class Config(ServerConfig):
     """The configuration, and that table."""
 
-    deploy: Proof = option("workers", Table(Proof), Proof(), "what a new generation has to pass")
+    trial: Proof = option("workers", Table(Proof), Proof(), "what a new generation has to pass")
 
 
 class Command(ConfiguredCommand):
@@ -67,7 +67,7 @@ def show(invocation: Invocation) -> None:
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "shop.toml"
     path.write_text(
-        'workers = 2\n\n[deploy]\ncheck = ["/health"]\ncanary = "30 s"\nlisten = "shop.sock"\n'
+        'workers = 2\n\n[trial]\ncheck = ["/health"]\ncanary = "30 s"\nlisten = "shop.sock"\n'
     )
     return path
 
@@ -80,39 +80,39 @@ def load(path: Path | None, **words: str) -> Config:
 
 
 def test_a_file_sets_a_tables_options(path: Path) -> None:
-    assert load(path).deploy == Proof(("/health",), f"{path.parent}/shop.sock", 30.0)
+    assert load(path).trial == Proof(("/health",), f"{path.parent}/shop.sock", 30.0)
     assert load(path).listen == ()
-    assert load(None).deploy == Config().deploy == Proof()
+    assert load(None).trial == Config().trial == Proof()
     assert hash(load(path)) != hash(load(None))
 
 
 def test_flags_go_before_the_file_option_by_option(path: Path) -> None:
-    deploy = load(path, deploy_canary="1 min", deploy_listen="own.sock").deploy
-    assert deploy == Proof(("/health",), "/base/own.sock", 60.0)
-    assert load(None, deploy_check="/").deploy == Proof(("/",))
+    trial = load(path, trial_canary="1 min", trial_listen="own.sock").trial
+    assert trial == Proof(("/health",), "/base/own.sock", 60.0)
+    assert load(None, trial_check="/").trial == Proof(("/",))
 
 
 PROBLEMS = [
-    ("[deploy]\n\nchek = 1", "3: deploy.chek: unknown key; did you mean check?"),
-    ("[deplyo]", "1: deplyo: unknown key; did you mean deploy?"),
+    ("[trial]\n\nchek = 1", "3: trial.chek: unknown key; did you mean check?"),
+    ("[trail]", "1: trail: unknown key; did you mean trial?"),
     (
-        'deploy.canary = "1 ms"',
-        f'1: deploy.canary: found "1 ms", expected {Duration(1.0, off=True).allowed}',
+        'trial.canary = "1 ms"',
+        f'1: trial.canary: found "1 ms", expected {Duration(1.0, off=True).allowed}',
     ),
     (
-        '[deploy]\ncheck = [\n"/",\n"x"]',
-        '2: deploy.check[1]: found "x", expected a path that begins with /',
+        '[trial]\ncheck = [\n"/",\n"x"]',
+        '2: trial.check[1]: found "x", expected a path that begins with /',
     ),
-    ("[deploy]\nlisten = 1", "2: deploy.listen: found 1, expected a path"),
+    ("[trial]\nlisten = 1", "2: trial.listen: found 1, expected a path"),
     (
-        "[deploy]\nworkers = 1",
+        "[trial]\nworkers = 1",
         (
-            "2: deploy.workers: unknown key; known are check, listen, canary, rolling; "
+            "2: trial.workers: unknown key; known are check, listen, canary, rolling; "
             "to set the option workers, write it above the first [table]"
         ),
     ),
-    ("[[deploy]]", f"1: deploy: found [{{}}] (a list), expected {Table(Proof).allowed}"),
-    ("\n[deploy]\nrolling = true\ncanary = 1", "2: deploy: canary: it does not go with rolling"),
+    ("[[trial]]", f"1: trial: found [{{}}] (a list), expected {Table(Proof).allowed}"),
+    ("\n[trial]\nrolling = true\ncanary = 1", "2: trial: canary: it does not go with rolling"),
 ]
 
 
@@ -126,26 +126,26 @@ def test_a_tables_problem_has_its_line(text: str, problem: str, tmp_path: Path) 
 
 
 def test_options_that_do_not_go_together_may_come_from_file_and_flag(path: Path) -> None:
-    with pytest.raises(ConfigError, match="deploy: canary: it does not go with rolling"):
-        load(path, deploy_rolling="true")
-    assert load(path, deploy_rolling="true", deploy_canary="0").deploy.rolling
+    with pytest.raises(ConfigError, match="trial: canary: it does not go with rolling"):
+        load(path, trial_rolling="true")
+    assert load(path, trial_rolling="true", trial_canary="0").trial.rolling
 
 
 def test_each_option_of_a_table_knows_its_source(path: Path) -> None:
-    given = {"deploy_check": Given("--deploy-check", ("/a", "/b"))}
+    given = {"trial_check": Given("--trial-check", ("/a", "/b"))}
     shown = set(rows(Invocation(path, given, Path("/"), Config).load()))
     assert {
-        ("deploy.check", '["/a", "/b"]', "", "command line --deploy-check"),
-        ("deploy.canary", '"30 s"', "", f"{path}:5"),
-        ("deploy.listen", f'"{path.parent}/shop.sock"', "", f"{path}:6"),
-        ("deploy.rolling", "false", "", "default"),
+        ("trial.check", '["/a", "/b"]', "", "command line --trial-check"),
+        ("trial.canary", '"30 s"', "", f"{path}:5"),
+        ("trial.listen", f'"{path.parent}/shop.sock"', "", f"{path}:6"),
+        ("trial.rolling", "false", "", "default"),
         ("listen", "[]", "", "default"),
     } <= shown
 
 
 def test_values_can_be_read_back_as_they_are_shown(path: Path) -> None:
     given = {
-        "deploy_canary": Given("--deploy-canary", ("2.5",)),
+        "trial_canary": Given("--trial-canary", ("2.5",)),
         "reload_timeout": Given("--reload-timeout", ("0.25",)),
         "environment": Given("--env", ("A.B=1",)),
     }
@@ -155,48 +155,48 @@ def test_values_can_be_read_back_as_they_are_shown(path: Path) -> None:
 
 
 def test_a_commands_flags_set_a_tables_options(path: Path) -> None:
-    flags = ("--deploy-check", "/a", "--deploy-check", "/b", "--no-deploy-rolling")
+    flags = ("--trial-check", "/a", "--trial-check", "/b", "--no-trial-rolling")
     outcome = CliRunner().invoke(show, ["--config", str(path), *flags])
     assert outcome.exit_code == 0, outcome.output
     shown = [re.split(r"\s+=\s|\s{2,}", line) for line in outcome.output.splitlines()]
     for row in (
-        ["deploy.check", '["/a", "/b"]', "command line --deploy-check"],
-        ["deploy.rolling", "false", "command line --no-deploy-rolling"],
-        ["deploy.canary", '"30 s"', f"{path}:5"],
+        ["trial.check", '["/a", "/b"]', "command line --trial-check"],
+        ["trial.rolling", "false", "command line --no-trial-rolling"],
+        ["trial.canary", '"30 s"', f"{path}:5"],
     ):
         assert row in shown
-    outcome = CliRunner().invoke(show, ["--deploy-check", "x"])
-    assert str(outcome.exception) == '--deploy-check: found "x", expected a path that begins with /'
-    assert "--deploy-canary DURATION" in CliRunner().invoke(show, ["--help"]).output
+    outcome = CliRunner().invoke(show, ["--trial-check", "x"])
+    assert str(outcome.exception) == '--trial-check: found "x", expected a path that begins with /'
+    assert "--trial-canary DURATION" in CliRunner().invoke(show, ["--help"]).output
 
 
 def test_the_template_has_a_tables_options_commented_out(tmp_path: Path) -> None:
     text = template(owner=Config)
     assert tomli.loads(text) == {}
     assert "# How long one worker is tried first: seconds" in text
-    assert "#[deploy]\n" in text
+    assert "#[trial]\n" in text
     path = tmp_path / "all.toml"
     path.write_text(re.sub(r"^#(?! )(?=.)", "", text, flags=re.MULTILINE))
-    assert tomli.loads(path.read_text())["deploy"] == {
+    assert tomli.loads(path.read_text())["trial"] == {
         "check": [],
         "listen": "",
         "canary": 0,
         "rolling": False,
     }
-    assert load(path).deploy == Proof()
+    assert load(path).trial == Proof()
 
 
 def test_the_template_sets_a_tables_chosen_options() -> None:
     for chosen in (Proof(canary=90.0), {"canary": 90.0}):
-        text = template({"app": "shop:app", "deploy": chosen}, owner=Config)
-        assert tomli.loads(text) == {"app": "shop:app", "deploy": {"canary": "90 s"}}
+        text = template({"app": "shop:app", "trial": chosen}, owner=Config)
+        assert tomli.loads(text) == {"app": "shop:app", "trial": {"canary": "90 s"}}
 
 
 def test_the_manual_describes_a_table_and_its_options() -> None:
     documents = runpy.run_path(str(DOCUMENTS))
-    [declared] = (each for each in options(Config) if each.key == "deploy")
+    [declared] = (each for each in options(Config) if each.key == "trial")
     page = "\n".join(documents["key"](declared)).replace("\\", "")
-    assert page.startswith("*[deploy]*\n\tWhat a new generation has to pass. Allowed: a table with")
+    assert page.startswith("*[trial]*\n\tWhat a new generation has to pass. Allowed: a table with")
     assert "\n\t*canary*\n\t\tHow long one worker is tried first. Allowed: seconds or" in page
     assert "\n\t\tDefault: 0. The others follow." in page
 

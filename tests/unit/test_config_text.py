@@ -8,7 +8,7 @@ import tomli
 from pounce.config import DEFAULT_LISTEN, ServerConfig
 from pounce.config_file import Given, Invocation
 from pounce.config_text import rows, table, template
-from pounce.options import options
+from pounce.options import Table, members, options
 
 
 def uncommented() -> str:
@@ -41,7 +41,10 @@ def test_the_template_fits_a_terminal() -> None:
 
 def test_every_option_has_a_row() -> None:
     settings = Invocation(None, {}, Path("/")).load()
-    assert [row.name for row in rows(settings)] == [each.key for each in options(ServerConfig)]
+    declared = options(ServerConfig)
+    groups = [members(each) if isinstance(each.kind, Table) else (each,) for each in declared]
+    names = [f"{each.table}.{each.key}".removeprefix(".") for group in groups for each in group]
+    assert [row.name for row in rows(settings)] == names
 
 
 def test_rows_tell_value_unit_and_source(tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ G, J, B = GenerationState, GenerationInput, GenerationAction
 @pytest.mark.parametrize(
     ("state", "what", "expected"),
     [
+        pytest.param(G.PREPARING, J.PREPARED, (G.STARTING, B.LOAD), id="commands have ended"),
+        pytest.param(G.PREPARING, J.UNPREPARED, (G.FAILED, B.FAIL), id="a command has failed"),
+        pytest.param(G.PREPARING, J.DRAIN, (G.DRAINING, B.DRAIN), id="a stop during a command"),
+        pytest.param(G.DRAINING, J.UNPREPARED, (G.DRAINING, B.NOTHING), id="the command has ended"),
         pytest.param(G.STARTING, J.COMPLETE, (G.SERVING, B.SWITCH), id="all are ready"),
         pytest.param(G.STARTING, J.WORKER_LOST, (G.FAILED, B.FAIL), id="one fails, all fail"),
         pytest.param(G.SERVING, J.WORKER_LOST, (G.SERVING, B.RESPAWN), id="a crash is mended"),

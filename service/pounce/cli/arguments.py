@@ -69,7 +69,12 @@ def _shared() -> Iterator[click.Parameter]:
 
 def configuration_flag(key: str) -> click.Option:
     """The flag, named for the key itself, that gives the configuration's option *key*."""
-    return _flag(flagged(ServerConfig)[key], f"--{key}")
+    return _flag(flagged(ServerConfig)[key], flag_of(key))
+
+
+def flag_of(key: str) -> str:
+    """The flag that is named for *key*."""
+    return f"--{key.replace('_', '-')}"
 
 
 def _flag(option: Option, name: str) -> click.Option:

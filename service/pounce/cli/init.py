@@ -10,12 +10,12 @@ from tempfile import mkstemp
 
 import click
 
-from pounce.cli.arguments import configuration_flag
+from pounce.cli.arguments import configuration_flag, flag_of
 from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, Given, Invocation
 from pounce.config_text import template
 from pounce.errors import ConfigError, PounceError
 
-_KEYS = ("app", "directory", "virtualenv", "listen")
+_KEYS = ("app", "directory", "virtualenv", "listen", "deploy_before")
 
 
 @click.command(params=[configuration_flag(key) for key in _KEYS])
@@ -41,7 +41,7 @@ def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> No
 
 def _values(words: dict[str, str | tuple[str, ...] | None]) -> dict[str, object]:
     given = {
-        key: Given(f"--{key}", (word,) if isinstance(word, str) else word)
+        key: Given(flag_of(key), (word,) if isinstance(word, str) else word)
         for key, word in words.items()
         if word
     }

@@ -1,6 +1,7 @@
 """The generations of a service: steps GENERATION_TABLE."""
 
 import gc
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
@@ -20,6 +21,7 @@ from pounce.lifecycle import (
 )
 from pounce.loggers import get_logger
 from pounce.supervisor.budget import RestartBudget
+from pounce.supervisor.commands import Commands
 from pounce.supervisor.crew import SHORT_GRACE, Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.loop import Loop
@@ -79,8 +81,11 @@ class Generations:
         self._budget = budget
         self._budget_told = False
         self._untold: list[Ended] = []
+        # As it was at the start: threads of an application change this process's own.
+        self._environment = dict(os.environ)
         self._actions: dict[GenerationAction, Callable[[_Generation], None]] = {
             GenerationAction.NOTHING: lambda _: None,
+            GenerationAction.LOAD: self._load,
             GenerationAction.SWITCH: self._switch,
             GenerationAction.FAIL: self._fail,
             GenerationAction.DRAIN: self._drain,
@@ -114,10 +119,7 @@ class Generations:
             self._crew.h3_size(config),
         )
         self.all.append(generation)
-        if self._mode == "thread":
-            self._crew.spawn_host(generation)
-        else:
-            self._spawn_workers(generation)
+        self._prepare(generation)
 
     def supersede(self, config: ServerConfig, patience: float) -> None:
         """Drain the generation before the current one, for at most *patience* seconds.
@@ -151,6 +153,8 @@ class Generations:
 
     def cut_off(self, generation: _Generation) -> int:
         """Stop every worker of *generation* now; returns how many those are."""
+        if generation.commands is not None:
+            generation.commands.kill()
         workers = generation.handles
         for worker in workers:
             self._crew.feed(worker, WorkerInput.STOP)
@@ -238,6 +242,36 @@ class Generations:
         generation.state, action = GENERATION_TABLE[generation.state, what]
         self._actions[action](generation)
 
+    def _prepare(self, generation: _Generation) -> None:
+        """Run its commands, if it has any; its workers follow."""
+        if not generation.config.deploy.before:
+            self._feed(generation, GenerationInput.PREPARED)
+            return
+        number, tell = generation.number, partial(self._prepared, generation)
+        commands = Commands(
+            generation.config, number, self._environment, self._loop, self._emit, tell
+        )
+        generation.commands = commands
+        self._crew.undo_in_child.append(commands.close_in_child)
+        commands.begin()
+
+    def _prepared(self, generation: _Generation, reason: str) -> None:
+        assert generation.commands is not None  # noqa: S101 - they tell this
+        self._crew.undo_in_child.remove(generation.commands.close_in_child)
+        generation.commands = None
+        if reason:
+            generation.failure = Failed(reason, EX_SOFTWARE)
+            self._feed(generation, GenerationInput.UNPREPARED)
+            self._check_empty(generation)
+        else:
+            self._feed(generation, GenerationInput.PREPARED)
+
+    def _load(self, generation: _Generation) -> None:
+        if self._mode == "thread":
+            self._crew.spawn_host(generation)
+        else:
+            self._spawn_workers(generation)
+
     def _spawn_workers(self, generation: _Generation) -> None:
         for slot in generation.slots:
             if generation.state is GenerationState.STARTING:
@@ -301,6 +335,8 @@ class Generations:
 
     def _drain(self, generation: _Generation) -> None:
         generation.cancel_respawns()
+        if generation.commands is not None:
+            generation.commands.stop()
         for worker in generation.all_workers:
             self._crew.feed(worker, WorkerInput.DRAIN)
         self._check_empty(generation)
@@ -316,7 +352,7 @@ class Generations:
         return len(draining)
 
     def _check_empty(self, generation: _Generation) -> None:
-        if generation.all_workers:
+        if generation.all_workers or generation.commands is not None:
             return
         if generation.host_handle is None:
             self._feed(generation, GenerationInput.EMPTY)

@@ -8,6 +8,7 @@ from pounce.channel import Channel, Failed
 from pounce.config import ServerConfig
 from pounce.lifecycle import H3_SLOTS, LIFESPAN_SLOT
 from pounce.scoreboard import Row
+from pounce.supervisor.commands import Commands
 from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target
@@ -97,7 +98,8 @@ class _Generation:
     config: ServerConfig
     endpoints: Mapping[int, Endpoint]  # by descriptor; a later worker listens as the others do
     h3_size: int = 0  # workers for HTTP/3, besides
-    state: GenerationState = GenerationState.STARTING
+    state: GenerationState = GenerationState.PREPARING
+    commands: Commands | None = None  # while it prepares
     workers: dict[int, _WorkerHandle] = field(default_factory=dict)
     # While it serves: by slot, those that will take over from a worker, and those that drain
     # because one did or because there are to be fewer.

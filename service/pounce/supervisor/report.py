@@ -19,9 +19,10 @@ def health(
 ) -> HealthChecked:
     """The state of the whole service; *phase_elapsed* and *silent_for* are seconds."""
     ready = len(current.ready)
+    startup = _startup_timeout(generations[-1].config if generations else config)
     timeouts = {
-        Phase.STARTING: config.startup_timeout,
-        Phase.RELOADING: config.startup_timeout,
+        Phase.STARTING: startup,
+        Phase.RELOADING: startup,
         Phase.STOPPING: config.shutdown_timeout,
         Phase.SERVING: 0.0,
     }
@@ -38,6 +39,11 @@ def health(
         phase_timeout=timeouts[phase],
         silent_for=silent_for,
     )
+
+
+def _startup_timeout(config: ServerConfig) -> float:
+    """How long the newest generation may take: its commands, and then its workers."""
+    return config.startup_timeout * (2 if config.deploy.before else 1)
 
 
 def status(

@@ -121,16 +121,19 @@ WORKER_TABLE: Final = {
 class GenerationState(Enum):
     """The workers of one version of the code."""
 
+    PREPARING = auto()  # the commands of `[deploy] before` run
     STARTING = auto()  # not all of its workers are ready
     SERVING = auto()  # the current generation
     DRAINING = auto()  # superseded, or the service stops
-    FAILED = auto()  # a worker did not become ready; the rest is being torn down
+    FAILED = auto()  # a command failed, or a worker did not become ready; the rest is torn down
     RETIRED = auto()  # no worker left
 
 
 class GenerationInput(Enum):
     """What can happen to a generation."""
 
+    PREPARED = auto()  # all commands have ended well, or there are none
+    UNPREPARED = auto()  # a command has failed, or was ended
     COMPLETE = auto()  # every slot has a ready worker
     WORKER_LOST = auto()  # a worker ended unasked
     DRAIN = auto()  # the supervisor wants it drained
@@ -141,16 +144,29 @@ class GenerationAction(Enum):
     """What the supervisor does about a generation."""
 
     NOTHING = auto()
+    LOAD = auto()  # start its workers, which import the application
     SWITCH = auto()  # it serves from now on
     FAIL = auto()  # tear it down
     RESPAWN = auto()  # fill the lost worker's slot again
-    DRAIN = auto()  # drain its workers
+    DRAIN = auto()  # drain its workers, end its command
     RETIRE = auto()  # forget it
 
 
 _G, _J, _B = GenerationState, GenerationInput, GenerationAction
 
 GENERATION_TABLE: Final = {
+    # Commands are run once, before anything else.
+    **{
+        (state, each): (state, _B.NOTHING)
+        for state in GenerationState
+        for each in (_J.PREPARED, _J.UNPREPARED)
+    },
+    (_G.PREPARING, _J.PREPARED): (_G.STARTING, _B.LOAD),
+    (_G.PREPARING, _J.UNPREPARED): (_G.FAILED, _B.FAIL),
+    (_G.PREPARING, _J.COMPLETE): (_G.PREPARING, _B.NOTHING),
+    (_G.PREPARING, _J.WORKER_LOST): (_G.PREPARING, _B.NOTHING),
+    (_G.PREPARING, _J.DRAIN): (_G.DRAINING, _B.DRAIN),
+    (_G.PREPARING, _J.EMPTY): (_G.PREPARING, _B.NOTHING),
     (_G.STARTING, _J.COMPLETE): (_G.SERVING, _B.SWITCH),
     (_G.STARTING, _J.WORKER_LOST): (_G.FAILED, _B.FAIL),
     (_G.STARTING, _J.DRAIN): (_G.DRAINING, _B.DRAIN),

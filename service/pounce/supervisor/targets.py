@@ -176,12 +176,7 @@ class ProcessTarget:
 
     def outcome(self) -> str:
         """Exit status or signal name."""
-        code = self._process.exitcode
-        if code is None:
-            return "ended, and somebody else has taken its exit status (wait(2))"
-        if code >= 0:
-            return f"exited with status {code}"
-        return f"was killed by {_signal_name(-code)}"
+        return ended_how(self._process.exitcode)
 
     def join(self, timeout: float) -> None:
         """Wait for the process; unlike Process.join, without a descriptor of its own."""
@@ -216,6 +211,15 @@ def _close_pipes(error: OSError) -> None:
     for name in ("parent_r", "child_w", "child_r", "parent_w"):
         if name in frame.f_locals:
             os.close(frame.f_locals[name])
+
+
+def ended_how(code: int | None) -> str:
+    """Put an exit status into words: negative for a signal, None where it is not known."""
+    if code is None:
+        return "ended, and somebody else has taken its exit status (wait(2))"
+    if code >= 0:
+        return f"exited with status {code}"
+    return f"was killed by {_signal_name(-code)}"
 
 
 def _signal_name(number: int) -> str:

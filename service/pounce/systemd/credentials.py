@@ -1,8 +1,10 @@
 """Secrets passed by the service manager: LoadCredential= of systemd.exec(5)."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from pounce.config import ServerConfig
 from pounce.errors import ConfigError
 from pounce.kinds import CREDENTIAL
 
@@ -30,3 +32,18 @@ def resolve_credential(value: str) -> str:
             hint=f"add LoadCredential={name}:/path/of/the/secret to the unit",
         )
     return str(directory / name)
+
+
+def with_credentials(config: ServerConfig) -> ServerConfig:
+    """Put in the paths of credentials, where they are named; raises ConfigError."""
+    environment = {name: resolve_credential(value) for name, value in config.environment.items()}
+    listen = tuple(
+        replace(
+            entry,
+            certificate=tuple(map(resolve_credential, entry.certificate)),
+            key=tuple(map(resolve_credential, entry.key)),
+            client_ca=resolve_credential(entry.client_ca),
+        )
+        for entry in config.listen
+    )
+    return replace(config, environment=environment, listen=listen)

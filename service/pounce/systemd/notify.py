@@ -18,6 +18,7 @@ import sdnotify
 
 from pounce.lifecycle import (
     BudgetSpent,
+    CommandFailed,
     GenerationReady,
     HealthChecked,
     LifecycleEvent,
@@ -76,8 +77,8 @@ class SystemdNotifier:
                 self._on_health_checked(event)
             case GenerationReady():
                 self._on_generation_ready(event)
-            case WorkerFailed():
-                self._on_worker_failed(event)
+            case WorkerFailed() | CommandFailed():
+                self._on_start_failed(event)
             case BudgetSpent():
                 self._on_budget_spent(event)
             case ReloadStarted():
@@ -149,7 +150,7 @@ class SystemdNotifier:
             self._ready = True
             self._send("READY=1", status=self._serving(event.workers))
 
-    def _on_worker_failed(self, event: WorkerFailed) -> None:
+    def _on_start_failed(self, event: WorkerFailed | CommandFailed) -> None:
         if not self._ready:
             self._send(status=f"Start failed: {_first_line(event.reason)}")
 
