@@ -1,6 +1,7 @@
 """From an invocation to a configuration that this very interpreter can serve."""
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -97,8 +98,7 @@ def foreign_interpreter(config: ServerConfig) -> Path | None:
     if not config.virtualenv:
         return None
     directory = Path(config.virtualenv)
-    if not directory.is_dir():
-        raise ConfigError(f"virtualenv: {directory} is not a directory")
+    _check_directory(directory)
     # Not by name: a deploy may reach the same environment through a moved symbolic link.
     if directory.samefile(sys.prefix):
         return None
@@ -110,6 +110,18 @@ def foreign_interpreter(config: ServerConfig) -> Path | None:
             f"its interpreter belongs to {prefix}"
         )
     return python
+
+
+def _check_directory(path: Path) -> None:
+    """Raise ConfigError if *path* is no directory, or cannot be reached."""
+    try:
+        is_one = stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError as error:
+        raise ConfigError(f"virtualenv: {path} cannot be reached: {error.strerror}") from error
+    except OSError:
+        is_one = False
+    if not is_one:
+        raise ConfigError(f"virtualenv: {path} is not a directory")
 
 
 def _probe(python: Path) -> str:

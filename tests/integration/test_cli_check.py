@@ -1,6 +1,7 @@
 """``pounce check``: what an operator is told about an application and its interpreter."""
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -11,6 +12,12 @@ import pytest
 from tests.certificates import Authority
 
 APPLICATION = "async def app(scope, receive, send): ...\n"
+
+
+@pytest.fixture(autouse=True)
+def judging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge here, as the service's user does: tests/systemd has who judges for root."""
+    monkeypatch.setenv("POUNCE_JUDGES", "1")
 
 
 def check(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -37,6 +44,7 @@ def test_all_is_well(tmp_path: Path) -> None:
         "configuration: the command line is valid\n"
         "application: shop:app (ASGI) is imported from the current directory (pounce "
     )
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.py"]  # and no bytecode
 
 
 def test_the_directory_is_the_files_own(tmp_path: Path) -> None:
@@ -89,6 +97,33 @@ def test_an_application_that_cannot_be_imported(
     # Its own frames, and not those of pounce and the import machinery.
     for frame in ("importlib", "loader.py", "click"):
         assert frame not in outcome.stderr
+
+
+def test_commands_before_a_deploy_are_looked_for_and_not_run(tmp_path: Path) -> None:
+    write(tmp_path, shop=APPLICATION)
+    ran = tmp_path / "ran"
+    outcome = check("shop:app", "--deploy-before", f"touch {ran}", directory=tmp_path)
+    assert outcome.returncode == 0
+    assert re.search(rf"^before a deploy: touch {ran} \(\S+/touch\)$", outcome.stdout, re.MULTILINE)
+    assert not ran.exists()
+    outcome = check("shop:app", "--deploy-before", "no-such-program x", directory=tmp_path)
+    assert outcome.returncode == 70
+    assert outcome.stderr.startswith(
+        "pounce: error: [deploy] before: 'no-such-program x': it cannot be run: there is no "
+        f"program 'no-such-program'\n  looked for in {sys.prefix}/bin, "
+    )
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root has another user judge")
+def test_root_has_another_user_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POUNCE_JUDGES")
+    write(tmp_path, shop=APPLICATION)
+    outcome = check("shop:app", directory=tmp_path)
+    # pytest's directory is its own, and perhaps the interpreter is in a home.
+    assert outcome.returncode == 78
+    assert "nobody" in outcome.stdout + outcome.stderr
+    assert " belongs to root: the user nobody may not " in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.py"]
 
 
 def test_a_missing_directory(tmp_path: Path) -> None:

@@ -8,21 +8,38 @@ import click
 
 from pounce import __version__
 from pounce.cli.arguments import ConfiguredCommand
+from pounce.cli.judging import explained, have_judged, is_roots, is_service, write_no_bytecode
 from pounce.commands import find_program, search_path, split
 from pounce.config import ServerConfig
 from pounce.config_file import Invocation
-from pounce.errors import ApplicationError
+from pounce.errors import ApplicationError, PounceError
 from pounce.launch import prepare
+from pounce.systemd.credentials import with_credentials
 
 
 @click.command(cls=ConfiguredCommand)
 def check(invocation: Invocation) -> None:
     """Check a configuration, load its certificates and import its application.
 
+    For root it judges a service, NAME, as the service's own user in the service's sandbox, with
+    the unit's directives and drop-ins, and anything else, or without systemd, as the user nobody.
+    It writes no bytecode, and runs no commands of [deploy].
+
     Exits with 0 where all are well, 78 where the configuration or a certificate is not, 70 where
     the application cannot be imported or a command is not there. What may become wrong is warned
     of.
     """
+    write_no_bytecode()
+    if is_roots():
+        invocation.load()  # whoever judges: what is wrong in it is wrong
+        sys.exit(have_judged(invocation, sys.argv[1:]))
+    try:
+        _judge(invocation)
+    except PounceError as error:
+        raise explained(error, invocation) from error.__cause__
+
+
+def _judge(invocation: Invocation) -> None:
     settings = prepare(invocation, sys.argv[1:])
     from pounce.application import as_served
     from pounce.asgi.loader import load_application
@@ -31,6 +48,8 @@ def check(invocation: Invocation) -> None:
 
     click.echo(f"configuration: {invocation.path or 'the command line'} is valid")
     config = settings.config
+    if is_service():
+        config = with_credentials(config)
     check_workers(config)
     for text in config.doubts():
         click.echo(f"warning: {text}", err=True)

@@ -1,0 +1,165 @@
+"""Who judges an application for root: its service's stand-in, or an ordinary user. Never root.
+
+An import runs the application's code, and finds what root may read and the service may not.
+"""
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+import pounce
+from pounce.config_file import CONFIG_DIRECTORY, Invocation
+from pounce.errors import EX_SOFTWARE, ConfigError, PounceError
+from pounce.systemd.obstacles import obstacle
+from pounce.systemd.standin import StandIn, stand_in
+
+_MARK = "POUNCE_JUDGES"
+"""The variable that says: this process is the one that judges. Its value is _SERVICE or _USER."""
+_SERVICE = "service"
+_USER = "nobody"
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
+
+def write_no_bytecode() -> None:
+    """Leave the application as it is, in this process and in the interpreter that it may become."""
+    sys.dont_write_bytecode = True
+    os.environ[_NO_BYTECODE] = "1"
+
+
+def is_roots() -> bool:
+    """Whether this process is root's, and another one has to judge."""
+    return os.geteuid() == 0 and _MARK not in os.environ
+
+
+def is_service() -> bool:
+    """Whether this process stands in for the service, and has what the service would have."""
+    return os.environ.get(_MARK) == _SERVICE
+
+
+def have_judged(invocation: Invocation, arguments: Sequence[str]) -> int:
+    """Run ``pounce ARGUMENTS`` as the service would be run; the exit status.
+
+    Raises ConfigError where that cannot even be tried.
+    """
+    path = invocation.path
+    if path is not None and path.parent == CONFIG_DIRECTORY:
+        unit = stand_in(f"pounce@{path.stem}.service")
+        if unit is not None:
+            return _by_stand_in(unit, arguments)
+    return _by_ordinary_user(arguments)
+
+
+def _by_stand_in(unit: StandIn, arguments: Sequence[str]) -> int:
+    own = [sys.executable, "-P", "-m", "pounce"]
+    command = [unit.program] if unit.program else own
+    outcome = unit.run([*command, *arguments], [f"{_MARK}={_SERVICE}", f"{_NO_BYTECODE}=1"])
+    click.echo(f"user: {unit.user}, in the sandbox of {unit.service}")
+    click.echo(outcome.stdout, nl=False)
+    click.echo(outcome.stderr, nl=False, err=True)
+    if not outcome.failure:
+        return outcome.status
+    raise ConfigError(
+        f"{unit.service} cannot be run as its unit is now (status {outcome.status}; "
+        'systemd.exec(5), "PROCESS EXIT CODES")',
+        hint=outcome.failure,
+    )
+
+
+class _Account(NamedTuple):
+    """An ordinary user, by number."""
+
+    uid: int
+    gid: int
+
+
+def _by_ordinary_user(arguments: Sequence[str]) -> int:
+    account = _account()
+    kept = _as_user(account, _obstacle_to_pounce)
+    if kept:
+        raise _cannot_judge(f"the user {_USER} cannot run this pounce: {kept}")
+    click.echo(f"user: {_USER}, since root imports no application")
+    marks = {_MARK: _USER, _NO_BYTECODE: "1", "HOME": "/", "USER": _USER, "LOGNAME": _USER}
+    try:
+        finished = subprocess.run(  # noqa: S603 - this very program
+            [sys.executable, "-P", "-m", "pounce", *arguments],
+            env={**os.environ, **marks},
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            check=False,
+        )
+    except OSError as error:  # root without CAP_SETUID, or with no other user (user_namespaces(7))
+        raise _cannot_judge(f"cannot become the user {_USER}: {error.strerror}") from None
+    return finished.returncode if finished.returncode >= 0 else EX_SOFTWARE
+
+
+def _cannot_judge(reason: str) -> ConfigError:
+    return ConfigError(
+        f"root imports no application, and {reason}",
+        hint="run `pounce check` as the user that serves the application",
+    )
+
+
+def _account() -> _Account:
+    try:
+        found = pwd.getpwnam(_USER)
+    except KeyError:
+        return _Account(65534, 65534)  # the kernel's overflow ids (user_namespaces(7))
+    return _Account(found.pw_uid, found.pw_gid)
+
+
+def _obstacle_to_pounce() -> str:
+    return obstacle(sys.executable) or obstacle(pounce.__file__)
+
+
+def _as_user(account: _Account, ask: Callable[[], str]) -> str:
+    """What *ask* says in a child process of *account*; that process imports nothing."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(account.gid, account.gid, account.gid)
+            os.setresuid(account.uid, account.uid, account.uid)
+            os.write(writer, ask().encode(errors="surrogateescape"))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read().decode(errors="surrogateescape")
+    os.waitpid(child, 0)
+    return text
+
+
+def explained(error: PounceError, invocation: Invocation) -> PounceError:
+    """*error*, and what keeps this user from a file that it may be about."""
+    found = next(filter(None, map(obstacle, _suspects(error, invocation))), "")
+    error.hint = "\n".join(filter(None, (error.hint, found)))
+    return error
+
+
+def _suspects(error: BaseException, invocation: Invocation) -> Iterator[str]:
+    """The paths that an error can be about, those that lead to others first."""
+    if invocation.path:
+        yield str(invocation.path)
+    try:
+        config = invocation.load().config
+    except PounceError:
+        return
+    if config.virtualenv:
+        yield str(Path(config.virtualenv, "bin/python"))
+    directory = Path(config.directory or ".").absolute()
+    yield str(directory)
+    names = config.app.partition(":")[0].split(".")
+    for count in range(1, len(names) + 1):
+        yield str(directory.joinpath(*names[:count]))
+    yield str(directory.joinpath(*names).with_suffix(".py"))
+    cause = error.__cause__
+    if isinstance(cause, OSError) and isinstance(cause.filename, str):
+        yield os.path.join(directory, cause.filename)  # noqa: PTH118 - it may be absolute

@@ -1,0 +1,169 @@
+"""`pounce init` and `pounce check` for root: who imports the application, and what hinders them."""
+
+import pytest
+
+from tests.systemd.instance import Instance
+from tests.systemd.machine import Machine, Result
+
+APPLICATION = """\
+import os
+assert os.geteuid() != 0
+print("imported by", os.environ["USER"], os.environ.get("GREETING"))
+print("in", os.environ.get("RUNTIME_DIRECTORY"), os.environ.get("STATE_DIRECTORY"))
+print("tmp", sorted(os.listdir("/tmp")))
+async def app(scope, receive, send): ...
+"""
+
+# pounce finds a running systemd by this (sd_booted(3)).
+UNBOOTED = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs none /run/systemd; exec "$@"', "sh")
+
+
+@pytest.fixture
+def shop(machine: Machine, instance: Instance) -> str:
+    """The directory of an application of the instance's own."""
+    directory = f"/srv/{instance.name}"
+    machine.write(f"{directory}/shop/asgi.py", APPLICATION)
+    machine.write("/tmp/of-root", "")
+    instance.configure("shop.asgi:app", directory=directory)
+    return directory
+
+
+def check(instance: Instance, *before: str, status: int = 0) -> Result:
+    outcome = instance.machine.run(*before, "pounce", "check", instance.name, check=False)
+    assert outcome.returncode == status, outcome.stdout + outcome.stderr
+    return outcome
+
+
+def left_behind(instance: Instance) -> list[str]:
+    """Units and directories of a check that is over, and bytecode in the application."""
+    machine = instance.machine
+    units = machine.run("systemctl", "list-units", "--all", "--no-legend", "pounce-check*").stdout
+    command = ("find", "/run", "/srv", "-name", "pounce-check*", "-o", "-path", "*/shop/*.pyc")
+    return units.splitlines() + machine.run(*command, check=False).stdout.splitlines()
+
+
+def test_a_service_is_judged_in_its_own_sandbox(instance: Instance, shop: str) -> None:
+    instance.machine.write("/etc/pounce/environment", "GREETING=hello\n")
+    drop_in = "[Service]\nEnvironmentFile=/etc/pounce/environment\nExecStartPre=/bin/false\n"
+    instance.amend(instance.service, drop_in)
+    told = check(instance).stdout
+    assert told.startswith(
+        f"user: pounce-{instance.name}, in the sandbox of {instance.service}\nconfiguration: "
+    )
+    assert f"imported by pounce-{instance.name} hello\nin /run/pounce-check-" in told
+    assert f" /var/lib/pounce/{instance.name}\ntmp []\n" in told
+    assert f"application: shop.asgi:app (ASGI) is imported from {shop} (" in told
+    assert left_behind(instance) == []
+
+
+def test_a_service_that_runs_is_not_disturbed(instance: Instance, shop: str) -> None:
+    instance.configure()
+    instance.start()
+    runs = f"/run/pounce/{instance.name}"
+    before = instance.machine.run("ls", "-l", "--all", runs).stdout
+    check(instance)
+    assert instance.machine.run("ls", "-l", "--all", runs).stdout == before
+    assert instance.curl("/items").stdout == "[]"
+    assert instance.machine.run("pounce", "status", instance.name).returncode == 0
+
+
+def test_credentials_are_there_and_missing_ones_are_told(instance: Instance, shop: str) -> None:
+    instance.configure(
+        "shop.asgi:app", directory=shop, environment={"GREETING": "credential:secret"}
+    )
+    assert "has no credential 'secret'" in check(instance, status=78).stderr
+    instance.machine.write("/root/secret", "sesame")
+    instance.amend(instance.service, "[Service]\nLoadCredential=secret:/root/secret\n")
+    assert f"pounce-{instance.name} /run/credentials/" in check(instance).stdout
+    instance.machine.path("/root/secret").unlink()
+    told = check(instance, status=78).stderr
+    assert f"{instance.service} cannot be run as its unit is now (status 243" in told
+
+
+def test_commands_are_named_and_not_run(instance: Instance, shop: str) -> None:
+    instance.configure("shop.asgi:app", directory=shop, deploy={"before": ["touch /tmp/ran"]})
+    assert "before a deploy: touch /tmp/ran (/usr/bin/touch)\n" in check(instance).stdout
+    instance.machine.write(f"{shop}/migrate", "#!/bin/sh\n")
+    instance.configure("shop.asgi:app", directory=shop, deploy={"before": ["./migrate now"]})
+    told = check(instance, status=70).stderr
+    assert f"'./migrate now': it cannot be run: {shop}/migrate is not executable" in told
+
+
+def test_a_directory_that_is_closed_to_the_service_is_named(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    for place, mode in ((shop, "0700"), (f"{shop}/shop", "0750")):
+        machine.run("chmod", mode, place)
+        told = check(instance, status=70 if place != shop else 78).stderr
+        assert f"{place} has the mode " in told
+        assert f"belongs to root: the user pounce-{instance.name} may not " in told
+        assert f"(chmod o+rx {place})" in told
+        machine.run("chmod", "0755", place)
+    machine.run("chmod", "0600", f"{shop}/shop/asgi.py")
+    told = check(instance, status=70).stderr
+    assert f"{shop}/shop/asgi.py has the mode -rw-------" in told
+    assert f"(chmod o+r {shop}/shop/asgi.py)" in told
+
+
+@pytest.mark.parametrize("home", ["/root", "/home/somebody"])
+@pytest.mark.parametrize("protection", ["yes", "tmpfs"])
+def test_an_application_in_a_home_is_hidden_by_its_unit(
+    instance: Instance, home: str, protection: str
+) -> None:
+    machine = instance.machine
+    machine.write(f"{home}/shop/shop/asgi.py", APPLICATION)
+    instance.configure("shop.asgi:app", directory=f"{home}/shop")
+    instance.amend(instance.service, f"[Service]\nProtectHome={protection}\n")
+    hidden = "/root" if home == "/root" else "/home"
+    assert f"ProtectHome= hides {hidden} from the service" in check(instance, status=78).stderr
+    machine.run("rm", "-r", f"{home}/shop")
+
+
+def test_the_real_place_of_an_interpreter_is_named(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    environment = f"{shop}/venv"
+    machine.run("python3", "-m", "venv", "--system-site-packages", environment)
+    [real] = machine.run("sh", "-c", "echo /usr/bin/python3.*[0-9]").stdout.split()[:1]
+    machine.run("sh", "-c", f"mkdir -p /root/.pyenv/bin && cp {real} /root/.pyenv/bin/python3")
+    python = f"{environment}/bin/python3"
+    machine.run("ln", "-sf", "/root/.pyenv/bin/python3", python)
+    instance.configure("shop.asgi:app", directory=shop, virtualenv=environment)
+    told = check(instance, status=78).stderr
+    assert f"{environment}/bin/python cannot be run: Permission denied" in told
+    assert f"{python} is a link to /root/.pyenv/bin/python3; ProtectHome= hides /root" in told
+    machine.run("rm", "-r", "/root/.pyenv")
+
+
+def test_a_user_that_is_not_there_is_told(instance: Instance, shop: str) -> None:
+    instance.amend(instance.service, "[Service]\nDynamicUser=no\nUser=nobody-of-that-name\n")
+    told = check(instance, status=78).stderr
+    assert "cannot be run as its unit is now (status 217" in told
+    assert left_behind(instance) == []
+
+
+def test_init_checks_as_the_service(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    machine.path(f"/etc/pounce/{instance.name}.toml").unlink()
+    flags = ("--app", "shop.asgi:app", "--directory", shop, "--deploy-before", "true 'a b'")
+    outcome = machine.run("pounce", "init", instance.name, *flags)
+    assert f"imported by pounce-{instance.name} None\n" in outcome.stdout
+    assert "before a deploy: true 'a b' (/usr/bin/true)\n" in outcome.stdout
+    assert left_behind(instance) == []
+    machine.run("rmdir", f"/etc/pounce/{instance.name}")
+
+
+def test_without_systemd_nobody_judges(instance: Instance, shop: str) -> None:
+    told = check(instance, *UNBOOTED).stdout
+    assert told.startswith("user: nobody, since root imports no application\n")
+    assert "imported by nobody None\n" in told
+    assert "'of-root'" in told
+    instance.machine.run("chmod", "0700", shop)
+    told = check(instance, *UNBOOTED, status=78).stderr
+    assert f"{shop} has the mode drwx------ and belongs to root: the user nobody may not" in told
+    assert left_behind(instance) == []
+
+
+def test_what_is_no_service_is_judged_by_nobody(instance: Instance, shop: str) -> None:
+    command = ("pounce", "check", "shop.asgi:app", "--directory", shop)
+    told = instance.machine.run(*command).stdout
+    assert "imported by nobody None\n" in told
+    assert left_behind(instance) == []
