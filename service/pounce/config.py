@@ -9,12 +9,13 @@ from pounce.cpus import available_cpus
 from pounce.deploy import Deploy
 from pounce.durations import Duration
 from pounce.kinds import (
+    APPLICATION,
+    ROOT_PATH,
     Boolean,
     Choice,
     FilePath,
     Integer,
     LogFilePath,
-    Text,
     Texts,
     TrustedPeer,
     Variables,
@@ -46,18 +47,6 @@ SECTIONS = {
 }
 """The groups that options are shown in, with their headings."""
 
-_APPLICATION = Text(
-    # A dotted name of a module, then a dotted name in it, then perhaps a call.
-    pattern=r"([^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?)?",
-    allowed='"module:attribute" or "module:factory()"',
-    metavar="MODULE:ATTRIBUTE",
-)
-_ROOT_PATH = Text(
-    pattern=r"(/[^/?#\s]+)*",
-    allowed='a path such as "/shop", without a slash at its end',
-    metavar="PATH",
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
@@ -67,7 +56,7 @@ class ServerConfig:
     declarations do not allow.
     """
 
-    app: str = option("application", _APPLICATION, "", "the ASGI or WSGI application to serve")
+    app: str = option("application", APPLICATION, "", "the ASGI or WSGI application to serve")
     interface: Interface = option(
         "application",
         Choice("auto", "asgi", "wsgi"),
@@ -130,7 +119,7 @@ class ServerConfig:
     )
     worker_ended: str = option(
         "workers",
-        _APPLICATION,
+        APPLICATION,
         "",
         "the function to call once the process of a worker has ended",
         details="It is module:function, as for the application. A worker that serves calls it, in "
@@ -242,6 +231,14 @@ class ServerConfig:
     reload_timeout: float = option(
         "timeouts", Duration(), 60.0, "how long old workers may finish requests after a reload"
     )
+    idle_exit: float = option(
+        "timeouts",
+        Duration(10.0, off=True),  # PollLimitBurst=: connections start it 5 times in 30 s at most
+        0.0,
+        "how long a service without a connection goes on",
+        details="Then it ends, and the next connection starts it. Idle connections, WebSockets and "
+        "work after a response hold it. Where pounce has opened an address itself, it never ends.",
+    )
     worker_timeout: float = option(
         "timeouts",
         Duration(1.0),  # a worker's heart beats twice a second
@@ -300,7 +297,7 @@ class ServerConfig:
 
     root_path: str = option(
         "http",
-        _ROOT_PATH,
+        ROOT_PATH,
         "",
         "the path at which a proxy in front serves the application",
         details="It is ASGI's root_path and WSGI's SCRIPT_NAME. The proxy may take it off the "

@@ -138,6 +138,19 @@ class Text(Kind[str]):
         return value
 
 
+APPLICATION = Text(
+    # A dotted name of a module, then a dotted name in it, then perhaps a call.
+    pattern=r"([^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*(\(\))?)?",
+    allowed='"module:attribute" or "module:factory()"',
+    metavar="MODULE:ATTRIBUTE",
+)
+ROOT_PATH = Text(
+    pattern=r"(/[^/?#\s]+)*",
+    allowed='a path such as "/shop", without a slash at its end',
+    metavar="PATH",
+)
+
+
 class Choice(Kind[TypedText]):
     """One of a few names."""
 

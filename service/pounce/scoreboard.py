@@ -28,6 +28,7 @@ _REQUESTS: Final = 2
 _BUSY: Final = 3
 _SERVING: Final = 4
 _LOST: Final = 5
+_OCCUPIED: Final = 6
 
 # In row 0
 _HIGHEST: Final = 0
@@ -60,9 +61,10 @@ class Row:
         """Start a new worker's life in this row."""
         self._cells[:] = memoryview(bytes(_ROW_BYTES)).cast("q")
 
-    def beat(self, *, connections: int, busy: int, requests: int) -> None:
+    def beat(self, *, connections: int, busy: int, requests: int, occupied: bool = False) -> None:
         """Written by the worker's loop: it turns, and this is what it holds and has done."""
         cells = self._cells
+        cells[_OCCUPIED] = occupied
         cells[_CONNECTIONS] = connections
         cells[_BUSY] = busy
         cells[_REQUESTS] = requests
@@ -101,6 +103,11 @@ class Row:
     def busy(self) -> int:
         """Connections with a request in flight."""
         return _count(self._cells[_BUSY])
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a client is connected, or was at the last beat, or work went on without one."""
+        return bool(self._cells[_CONNECTIONS] or self._cells[_OCCUPIED])
 
     @property
     def requests(self) -> int:

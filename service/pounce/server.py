@@ -100,6 +100,7 @@ class Server:
         listeners = collect_listeners(
             self._config.listen, inherited.sockets, self._config.worker_count
         )
+        self._own = listeners.own
         try:
             self._endpoints = endpoints = Endpoints(listeners.entries)
             self._announce(listeners)
@@ -144,6 +145,12 @@ class Server:
     def _warn(self, config: ServerConfig) -> None:
         for text in [*config.doubts(), *self._endpoints.doubts()]:
             logger.warning("%s", text)
+        if config.idle_exit and self._own:
+            logger.warning(
+                "idle_exit has no effect: pounce has opened %s itself, and the next connection "
+                "would be refused; it is for services whose addresses systemd opens",
+                ", ".join(dict.fromkeys(map(describe, self._own))),
+            )
 
     def _reload_config(self) -> ServerConfig:
         assert self._read_config is not None  # noqa: S101 - else this is not passed on

@@ -159,6 +159,8 @@ S, K, C = ServiceState, ServiceInput, ServiceAction
         pytest.param(S.STARTING, K.GENERATION_FAILED, (S.STOPPING, C.FAIL), id="a failed start"),
         pytest.param(S.STARTING, K.RELOAD, (S.STARTING, C.QUEUE_RELOAD), id="an early reload"),
         pytest.param(S.SERVING, K.RELOAD, (S.RELOADING, C.BEGIN_RELOAD), id="a reload"),
+        pytest.param(S.SERVING, K.IDLE, (S.STOPPING, C.REST), id="nobody is there"),
+        pytest.param(S.RELOADING, K.IDLE, (S.RELOADING, C.NOTHING), id="but it has work to do"),
         pytest.param(S.SERVING, K.EXHAUSTED, (S.STOPPING, C.FAIL), id="no worker can live"),
         pytest.param(S.RELOADING, K.GENERATION_READY, (S.SERVING, C.END_RELOAD), id="it succeeds"),
         pytest.param(

@@ -18,6 +18,7 @@ from pounce.lifecycle import (
     ReloadCompleted,
     ReloadFailed,
     ReloadStarted,
+    Stopped,
     Stopping,
     WorkerFailed,
     WorkerReady,
@@ -208,6 +209,19 @@ def test_stopping_is_final(tell: Tell) -> None:
         "STATUS=Stopping: SIGTERM",
     ]
     assert tell(ReloadFailed(generation=2, reason="stopped")) == []
+
+
+def test_the_last_status_says_why_the_service_does_not_run(tell: Tell) -> None:
+    tell(READY)
+    tell(STOPPING)
+    tell(health(Phase.STOPPING))
+    assert tell(Stopped()) == ["STATUS=Stopped: SIGTERM"]
+
+
+def test_after_a_failed_start_it_says_that(tell: Tell) -> None:
+    tell(FAILED)
+    tell(STOPPING)
+    assert tell(Stopped()) == ["STATUS=Start failed: No module named 'shop'"]
 
 
 def flood(manager: socket.socket) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pounce.cli import control
+from pounce.durations import spell
 
 _SERVICES = (
     "service",
@@ -53,6 +54,13 @@ def status(name: str | None, control_socket: Path | None, as_json: bool) -> None
         click.echo(json.dumps(answer, indent=2))
     else:
         _show(_WORKERS, [_row(*each) for each in _workers(answer)])
+        _show_idleness(answer)
+
+
+def _show_idleness(answer: dict[str, Any]) -> None:
+    if answer.get("idle_exit"):
+        idle, ends = answer["idle"], spell(answer["idle_exit"])
+        click.echo(f"no connection for {idle:.0f} s; the service ends after {ends} of that")
 
 
 def _show_services(as_json: bool) -> None:

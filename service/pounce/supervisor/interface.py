@@ -37,8 +37,15 @@ type Generation (
 )
 
 # Every generation that is starting, serving or draining; requests counts those of workers,
-# and of earlier runs, that are gone, too
-method Status() -> (phase: string, requests: int, generations: []Generation)
+# and of earlier runs, that are gone, too. With idle_exit, idle is for how many seconds nobody
+# has been connected
+method Status() -> (
+  phase: string,
+  requests: int,
+  generations: []Generation,
+  idle: ?float,
+  idle_exit: ?float
+)
 
 # Replace the workers by a new generation; answers when it serves
 method Reload() -> (generation: int)

@@ -7,6 +7,7 @@ from typing import Any
 from pounce import log
 from pounce.channel import Reopen
 from pounce.config import ServerConfig
+from pounce.durations import spell
 from pounce.errors import PounceError
 from pounce.handover import Keeper
 from pounce.lifecycle import (
@@ -24,6 +25,7 @@ from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.closing import Closing
 from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
+from pounce.supervisor.idling import Idling
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
@@ -80,6 +82,7 @@ class Service:
         )
         if self._keeping:
             self.crew.undo_in_child.append(self._keeping.close_in_child)
+        self._idling = Idling(loop)
         self._reload_config = reload_config
         self._loop = loop
         self._emit = emit
@@ -101,6 +104,7 @@ class Service:
             ServiceAction.END_RELOAD: lambda: self._end_reload(self._newest.reload_timeout),
             ServiceAction.END_RESTART: lambda: self._end_reload(self._newest.shutdown_timeout),
             ServiceAction.GIVE_UP_RELOAD: self._give_up_reload,
+            ServiceAction.REST: self._rest,
             ServiceAction.STOP: lambda: self._stop("as asked"),
             ServiceAction.FORCE: self._force,
             ServiceAction.FINISH: self._finish,
@@ -148,9 +152,13 @@ class Service:
             self._answer_all(PounceError("the service is stopping"))
 
     def status(self) -> dict[str, Any]:
-        """Every generation and worker."""
+        """Every generation and worker, and for how long nobody has been connected."""
         past = self.crew.scoreboard.past_requests
-        return report.status(self._generations.all, self._phase, past, self._loop.now)
+        told = report.status(self._generations.all, self._phase, past, self._loop.now)
+        if self._may_rest:
+            idle_exit = self.config.idle_exit
+            told |= {"idle": round(self._idling.seconds, 3), "idle_exit": idle_exit}
+        return told
 
     def stop_draining(self) -> int:
         """Stop every worker that still drains; returns how many those are."""
@@ -260,7 +268,13 @@ class Service:
         self._answer_all(self._cause)
         self._stop("the service cannot go on")
 
-    def _stop(self, reason: str) -> None:
+    def _rest(self) -> None:
+        # Whoever connects from now on waits until the next run. Who got in at the last moment is
+        # answered here: systemd closes what it keeps for a service that ends by itself
+        # (FileDescriptorStorePreserve= in systemd.service(5)).
+        self._stop(f"no connection for {spell(self.config.idle_exit)}", keeps=False)
+
+    def _stop(self, reason: str, *, keeps: bool = True) -> None:
         self._emit(Stopping(reason, self.config.shutdown_timeout))
         if self._keeping:
             self._keeping.end()
@@ -268,7 +282,7 @@ class Service:
         self._closing.begin(wait=self._generations.current is not None)
         for generation in self._generations.all:
             # Without a keeper nobody will read the handover from now on.
-            generation.has_successor = self._keeping is not None
+            generation.has_successor = keeps and self._keeping is not None
         self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
         if self.crew.served.h3:
             self.crew.served.h3.when_unread(self._closing.refuse_datagrams)
@@ -311,9 +325,24 @@ class Service:
         if self.crew.stuck_threads() > self.config.worker_count:
             reason = "more threads hang than there are workers; only a new process helps"
             self._told(ServiceInput.EXHAUSTED, PounceError(reason))
+        self._look_for_clients()
         elapsed = self._loop.now - self._phase_began
         newest = generations.newest
         silence = self.crew.lookout.least(newest.ready)
         self._emit(
             report.health(generations.all, newest, self.config, self._phase, elapsed, silence)
         )
+
+    @property
+    def _may_rest(self) -> bool:
+        """Whether it ends where nobody is connected: only what systemd holds is opened again."""
+        return self.config.idle_exit > 0 and not self.crew.served.own
+
+    def _look_for_clients(self) -> None:
+        if self._phase is not Phase.SERVING or not self._may_rest:
+            self._idling.begin()
+            return
+        rows = [worker.row for worker in self._generations.everyone]
+        self._idling.look(rows, self.crew.scoreboard.past_requests)
+        if self._idling.seconds >= self.config.idle_exit:
+            self._feed(ServiceInput.IDLE)

@@ -210,6 +210,7 @@ class ServiceInput(Enum):
     EXHAUSTED = auto()  # no worker lives and the restart budget allows none
     RELOAD = auto()
     RESTART = auto()
+    IDLE = auto()  # nobody has been connected for idle_exit
     SHUTDOWN = auto()  # a caller wants the service stopped
     TERMINATE = auto()  # a signal wants the service stopped
     EMPTY = auto()  # the last generation is retired
@@ -228,6 +229,7 @@ class ServiceAction(Enum):
     END_RELOAD = auto()  # drain the old generation
     END_RESTART = auto()  # drain the old generation, as in a stop
     GIVE_UP_RELOAD = auto()  # the old generation goes on
+    REST = auto()  # the same as a stop, but the next connection starts the service
     STOP = auto()  # drain every generation
     FORCE = auto()  # stop every worker now
     FINISH = auto()  # leave the loop
@@ -242,6 +244,7 @@ SERVICE_TABLE: Final = {
     (_S.STARTING, _K.RELOAD): (_S.STARTING, _C.QUEUE_RELOAD),
     # The code may have been edited after a worker has imported it.
     (_S.STARTING, _K.RESTART): (_S.STARTING, _C.QUEUE_RESTART),
+    (_S.STARTING, _K.IDLE): (_S.STARTING, _C.NOTHING),
     (_S.STARTING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
     (_S.STARTING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.STARTING, _K.EMPTY): (_S.STARTING, _C.NOTHING),
@@ -250,6 +253,7 @@ SERVICE_TABLE: Final = {
     (_S.SERVING, _K.EXHAUSTED): (_S.STOPPING, _C.FAIL),
     (_S.SERVING, _K.RELOAD): (_S.RELOADING, _C.BEGIN_RELOAD),
     (_S.SERVING, _K.RESTART): (_S.RESTARTING, _C.BEGIN_RELOAD),
+    (_S.SERVING, _K.IDLE): (_S.STOPPING, _C.REST),
     (_S.SERVING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
     (_S.SERVING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.SERVING, _K.EMPTY): (_S.SERVING, _C.NOTHING),
@@ -259,6 +263,7 @@ SERVICE_TABLE: Final = {
     (_S.RELOADING, _K.EXHAUSTED): (_S.RELOADING, _C.NOTHING),
     (_S.RELOADING, _K.RELOAD): (_S.RELOADING, _C.QUEUE_RELOAD),
     (_S.RELOADING, _K.RESTART): (_S.RELOADING, _C.SKIP_RESTART),
+    (_S.RELOADING, _K.IDLE): (_S.RELOADING, _C.NOTHING),
     (_S.RELOADING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
     (_S.RELOADING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.RELOADING, _K.EMPTY): (_S.RELOADING, _C.NOTHING),
@@ -267,6 +272,7 @@ SERVICE_TABLE: Final = {
     (_S.RESTARTING, _K.EXHAUSTED): (_S.RESTARTING, _C.NOTHING),
     (_S.RESTARTING, _K.RELOAD): (_S.RESTARTING, _C.QUEUE_RELOAD),
     (_S.RESTARTING, _K.RESTART): (_S.RESTARTING, _C.QUEUE_RESTART),
+    (_S.RESTARTING, _K.IDLE): (_S.RESTARTING, _C.NOTHING),
     (_S.RESTARTING, _K.SHUTDOWN): (_S.STOPPING, _C.STOP),
     (_S.RESTARTING, _K.TERMINATE): (_S.TERMINATING, _C.STOP),
     (_S.RESTARTING, _K.EMPTY): (_S.RESTARTING, _C.NOTHING),

@@ -26,6 +26,7 @@ from pounce.lifecycle import (
     ReloadCompleted,
     ReloadFailed,
     ReloadStarted,
+    Stopped,
     Stopping,
     WorkerFailed,
 )
@@ -59,7 +60,7 @@ class SystemdNotifier:
         self._watchdog = _watchdog_interval()
         self._next_ping = 0.0
         self._ready = False
-        self._stopping = False
+        self._stop_reason = self._start_failure = ""
         self._generation = 1
         self._workers = 0
         self._budget_spent = ""
@@ -87,6 +88,9 @@ class SystemdNotifier:
                 self._on_reload_ended(event)
             case Stopping():
                 self._on_stopping(event)
+            case Stopped():
+                # systemctl status goes on showing it.
+                self._send(status=self._start_failure or f"Stopped: {self._stop_reason}")
 
     def send(self, states: str, descriptors: Sequence[int] = ()) -> None:
         """Send *states*, lines of NAME=value, with *descriptors* (FDSTORE=1, BARRIER=1).
@@ -152,7 +156,8 @@ class SystemdNotifier:
 
     def _on_start_failed(self, event: WorkerFailed | CommandFailed) -> None:
         if not self._ready:
-            self._send(status=f"Start failed: {_first_line(event.reason)}")
+            self._start_failure = f"Start failed: {_first_line(event.reason)}"
+            self._send(status=self._start_failure)
 
     def _on_health_checked(self, event: HealthChecked) -> None:
         self._generation, self._workers = event.generation, event.workers
@@ -194,12 +199,12 @@ class SystemdNotifier:
             self._generation = event.generation
         # READY=1 ends a failed reload, too: the protocol has no message for the failure.
         # After STOPPING=1, which is final, nothing may claim to be ready.
-        if not self._stopping:
+        if not self._stop_reason:
             self._send("READY=1", status=self._serving(self._workers))
 
     def _on_stopping(self, event: Stopping) -> None:
-        self._stopping = True
-        self._send("STOPPING=1", _EXTENSION, status=f"Stopping: {_first_line(event.reason)}")
+        self._stop_reason = _first_line(event.reason)
+        self._send("STOPPING=1", _EXTENSION, status=f"Stopping: {self._stop_reason}")
 
     def _health(self, event: HealthChecked) -> str:
         if event.phase is Phase.STARTING:

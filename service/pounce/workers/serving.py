@@ -155,7 +155,12 @@ class ServingWorker(LoopWorker):
             requests = self.context.requests
             connections = self.held()
         if self._distributor is None or self._can_go_on(self._distributor, now):
-            self.assignment.row.beat(connections=connections, busy=busy, requests=requests)
+            self.assignment.row.beat(
+                connections=connections,
+                busy=busy,
+                requests=requests,
+                occupied=not self.is_idle(),
+            )
 
     def _can_go_on(self, distributor: AcceptDistributor, now: float) -> bool:
         """Whether threads are left to answer.
