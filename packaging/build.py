@@ -20,7 +20,7 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.systemd import rootfs  # noqa: E402 - found from the project's directory
 
-TOOLS = ("build-essential", "lintian", "python3-pip", "rpm", "rpmlint")
+TOOLS = ("build-essential", "lintian", "python3-pip", "python3-systemd", "rpm", "rpmlint")
 
 
 def main(kind: str, suite: str = "trixie", directory: str = "dist") -> None:

@@ -149,11 +149,13 @@ def test_everything_that_is_to_be_installed_is_there(documents: Path) -> None:
 def test_every_dependency_is_there_when_packages_are_built() -> None:
     project = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]
     control = (PROJECT / "debian/control").read_text()
-    specification = (PROJECT / "packaging/rpm/pounce.spec").read_text()
     for dependency in project["dependencies"]:
         package = "python3-" + re.split(r"[>=<; ]", dependency)[0]
         assert f" {package},\n" in control
-        assert f"BuildRequires:  {package}\n" in specification
+    specification = (PROJECT / "packaging/rpm/pounce.spec").read_text()
+    extras = ",".join(sorted(set(project["optional-dependencies"]) - {"lint", "test"}))
+    # It adds the dependencies of the project itself.
+    assert f"%generate_buildrequires\n%pyproject_buildrequires -x {extras}\n" in specification
 
 
 def test_the_packages_bring_what_is_optional_elsewhere() -> None:

@@ -1,7 +1,6 @@
 """The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
 
 import math
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,9 @@ import pytest
 from pounce.net.address import Address
 from tests.certificates import Authority
 from tests.load import Background, Plan
-from tests.systemd import rootfs
 from tests.systemd.instance import Instance
 from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
-from tests.systemd.packages import apt, boot, build, install, newer
+from tests.systemd.packages import apt, boot, install, newer
 
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -188,21 +186,3 @@ def test_an_upgrade_restarts_what_runs_and_no_client_notices(
     assert stopped.show("ActiveState") == "inactive"
     for result in (requests.result(), connections.result()):
         result.assert_nothing_lost()
-
-
-def test_the_rpm_serves_and_goes(suite: str, tmp_path: Path) -> None:
-    packages = [path for path in build("rpm", suite, tmp_path) if "noarch" in path.name]
-    # Debian's packages provide what the RPM needs, but not under Fedora's names.
-    rpm = ("rpm", "--nodeps")
-    with Machine(rootfs.cached(suite, (*rootfs.PACKAGES, "rpm"), wheels=())) as machine:
-        before = files(machine)
-        for package in packages:
-            shutil.copy(package, machine.path("/root"))
-        machine.run("sh", "-c", f"{' '.join(rpm)} --install /root/*.rpm && rm /root/*.rpm")
-        live(machine)
-        machine.systemctl("enable", "--now", "pounce@hello.socket", "pounce@hello.service")
-        machine.run(*rpm, "--erase", "pounce", "python3-pounce")
-        assert machine.show("pounce@hello.socket", "ActiveState") == "inactive"
-        assert machine.show("pounce@hello.service", "ActiveState") == "inactive"
-        # What an administrator has made stays: an RPM has no purge.
-        assert not [path for path in files(machine) - before if re.match("/usr/.*pounce", path)]
