@@ -76,12 +76,13 @@ class Account:
         command = [str(python), "-m", "pytest", "-q", "-p", "tests.outcomes"]
         status, outcomes = _pytest([*command, *options, *suites], variables)
         self.skipped.update(outcomes.skipped)
-        if status == TESTS_FAILED and self.retry:
+        if status == TESTS_FAILED and self.retry and _are_tests(outcomes.failed):
             print(f"== once more, one at a time: what failed of {title}", flush=True)
-            status, again = _pytest([*command, "--last-failed", *suites], variables)
-            passed = [test for test in outcomes.failed if test not in again.failed]
-            self.retried += [f"{test} ({title})" for test in passed]
-            outcomes = again
+            result, again = _pytest([*command, *outcomes.failed], variables)
+            if result in (0, TESTS_FAILED):  # otherwise pytest could not run them
+                passed = [test for test in outcomes.failed if test not in again.failed]
+                self.retried += [f"{test} ({title})" for test in passed]
+                status, outcomes = result, again
         if status:
             self.failed += [f"{test} ({title})" for test in outcomes.failed] or [title]
         _say_outcome(f"{title}, {time.monotonic() - began:.0f} s", status)
@@ -106,6 +107,11 @@ def _pytest(command: list[str], variables: dict[str, str]) -> tuple[int, Outcome
         environment = os.environ | variables | {VARIABLE: str(told)}
         status = subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
         return status, Outcomes.read(told)
+
+
+def _are_tests(failed: list[str]) -> bool:
+    """Whether each of *failed* can be run by itself, unlike a file that cannot be collected."""
+    return all("::" in each for each in failed)
 
 
 def _say_outcome(title: str, status: int) -> None:
