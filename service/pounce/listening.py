@@ -1,14 +1,16 @@
 """Which sockets a service serves: those it was given, matched to its configuration, and its own."""
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
 from pounce.loggers import get_logger
 from pounce.net.address import Address
-from pounce.net.host import unix_path
+from pounce.net.host import unix_path, unmapped
 from pounce.net.listeners import (
     InheritedSocket,
     close_listener,
@@ -118,10 +120,11 @@ def collect_listeners(
     """Match *inherited* sockets to *entries*, by name or address; open what is missing.
 
     Of UDP sockets for HTTP/3 there is to be one for each of *h3_workers*.
-    An inherited socket that no entry wants is served all the same, with a warning if there
-    are entries at all. With neither, the service listens on 127.0.0.1:8000. Raises
-    ListenError.
+    Without entries, all inherited sockets are served; without sockets either, the service listens
+    on 127.0.0.1:8000. Raises ListenError, also for an inherited socket that no entry names.
     """
+    if entries:
+        _refuse_unnamed(entries, inherited)
     stream = [each for each in inherited if each.sock.type == socket.SOCK_STREAM]
     datagram = [each for each in inherited if each.sock.type == socket.SOCK_DGRAM]
     if not (entries or inherited):
@@ -138,8 +141,6 @@ def collect_listeners(
     except ListenError:
         found.close()
         raise
-    if entries:
-        _warn_of_unwanted(found)
     if not found.stream:
         raise ListenError(
             "only UDP sockets were passed, and no [[listen]] entry says what they are for",
@@ -171,9 +172,31 @@ def _collect_datagram(
         found.entries.setdefault(sock.fileno(), entry)
 
 
-def _warn_of_unwanted(found: Listeners) -> None:
-    for sock in _without_entry(found.stream, found):
-        logger.warning("%s was inherited but is in no [[listen]] entry", describe(sock))
+def _refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSocket]) -> None:
+    """Raise ListenError for sockets that no entry names.
+
+    They may be those of the configuration as it was: an address that had a certificate until
+    somebody moved it would now be served without one.
+    """
+    unnamed = [each.sock for each in inherited if not any(_matches(one, each) for one in entries)]
+    if unnamed:
+        passed = ", ".join(dict.fromkeys(map(bound_to, unnamed)))
+        named = ", ".join(str(entry.address) for entry in entries)
+        raise ListenError(
+            f"no [[listen]] entry names {passed}, which pounce was given to serve; "
+            f"the entries name {named}",
+            hint=f"to move addresses: {how_to_move(inherited)}; if a drop-in of the socket unit "
+            "opens this one, add an entry for it",
+        )
+
+
+def how_to_move(inherited: Sequence[InheritedSocket]) -> str:
+    """The commands that have systemd open the addresses that the configuration names now."""
+    # Where a socket unit has no FileDescriptorName=, its own name is that of its sockets.
+    names = {each.name.removesuffix(".socket") for each in inherited if ".socket" in each.name}
+    units = [f"{name}.{kind}" for name in sorted(names) for kind in ("socket", "service")]
+    restarted = " ".join(units) or "(the socket unit and the service)"
+    return f"systemctl daemon-reload && systemctl restart {restarted}"
 
 
 def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
@@ -188,34 +211,45 @@ def _is_at(address: Address, sock: socket.socket) -> bool:
         return address.fd == sock.fileno()
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return address.kind == "unix" and address.path == unix_path(name)
+        return address.kind == "unix" and _is_path(address.path, unix_path(name))
     if address.kind != "tcp" or address.port != name[1]:
         return False
-    if name[0] in _EVERY_INTERFACE and address.host in ("", *_EVERY_INTERFACE):
-        return _covers(sock, address.host)
+    if not address.host:
+        return unmapped(name[0]) in _EVERY_INTERFACE
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False  # opening it says what is wrong
-    return name[0] in {info[4][0] for info in found}
+    return _host(name) in {_host(info[4]) for info in found}
 
 
-def _covers(sock: socket.socket, host: str) -> bool:
-    """Whether a socket on every interface has the family that *host* asks for."""
-    if not host:
-        return True
-    if sock.family == socket.AF_INET:
-        return host != "::"
-    # A dual-stack socket, systemd's default, takes IPv4 as well (ipv6(7)).
-    return host == "::" or not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+def _is_path(path: str, bound: str) -> bool:
+    """Whether *path* leads to the unix socket that is *bound* there."""
+    # systemd leaves out what a path has twice, and /var/run is a link to /run.
+    if path.startswith("@"):  # an abstract socket: not a path
+        return path == bound
+    return os.path.realpath(path) == os.path.realpath(bound)
+
+
+def _host(name: tuple[Any, ...]) -> tuple[str, int]:
+    """The address in a socket's *name* and, of an IPv6 address of one link, the link (ipv6(7))."""
+    host, _, *more = name
+    return unmapped(host), more[1] if more else 0
 
 
 def describe(sock: socket.socket, *, secure: bool = False) -> str:
     """The socket's address as people write it; *secure* is with TLS."""
+    if sock.family == socket.AF_UNIX:
+        return bound_to(sock)
+    web = "https://" if secure else "http://"
+    scheme = web if sock.type == socket.SOCK_STREAM else "udp "
+    return scheme + bound_to(sock)
+
+
+def bound_to(sock: socket.socket) -> str:
+    """The socket's address as a configuration names it."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{unix_path(name)}"
     host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    web = "https://" if secure else "http://"
-    scheme = web if sock.type == socket.SOCK_STREAM else "udp "
-    return f"{scheme}{host}:{name[1]}"
+    return f"{host}:{name[1]}"

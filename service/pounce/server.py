@@ -10,13 +10,21 @@ from pounce.descriptors import raise_limit
 from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, PounceError
 from pounce.lifecycle import Collectors
-from pounce.listening import Listeners, collect_listeners, describe, warn_of_held
+from pounce.listening import (
+    Listeners,
+    bound_to,
+    collect_listeners,
+    describe,
+    how_to_move,
+    warn_of_held,
+)
 from pounce.loggers import get_logger
 from pounce.supervisor import App, Supervisor
-from pounce.systemd.activation import inherited_descriptors
+from pounce.systemd.activation import Inherited, inherited_descriptors, is_started_by_systemd
 from pounce.systemd.credentials import with_credentials
 from pounce.systemd.directories import runtime_directory
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
+from pounce.systemd.generator import why_not_held
 from pounce.systemd.journal import (
     JOURNAL_SOCKET,
     JournalSocket,
@@ -47,6 +55,7 @@ class Server:
         self._config = with_credentials(config)
         self._app = app
         self._read_config = reload_config
+        self._inherited = Inherited([], [])
         self._lock = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._over = False
@@ -95,7 +104,7 @@ class Server:
         raise_limit()
         self._log = _Log(self._config)
         notifier = SystemdNotifier()
-        inherited = inherited_descriptors()
+        self._inherited = inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
         listeners = collect_listeners(
             self._config.listen, inherited.sockets, self._config.worker_count
@@ -141,6 +150,8 @@ class Server:
         for address in dict.fromkeys(map(describe, served)):
             logger.info("listening on %s, for HTTP/3", address)
         warn_of_held(listeners)
+        if is_started_by_systemd():
+            _warn_of_own(listeners, self._inherited)
 
     def _warn(self, config: ServerConfig) -> None:
         for text in [*config.doubts(), *self._endpoints.doubts()]:
@@ -159,10 +170,34 @@ class Server:
         self._warn(config)
         for key, value in _fixed(config).items():
             if value != _fixed(self._config)[key]:
-                logger.warning("reload: a changed %s takes effect at the next restart", key)
+                logger.warning("reload: %s", self._how_to_apply(key))
         self._log.configure(config)
         self._config = config
         return config
+
+    def _how_to_apply(self, key: str) -> str:
+        """When a change takes effect that a reload cannot make."""
+        if key == "listen" and self._inherited.sockets:
+            return (
+                "the service goes on at its old addresses, which systemd holds; "
+                f"to move to the new ones: {how_to_move(self._inherited.sockets)}"
+            )
+        return f"a changed {key} takes effect at the next restart"
+
+
+def _warn_of_own(listeners: Listeners, inherited: Inherited) -> None:
+    """Warn of addresses that systemd does not hold: clients are refused while pounce restarts."""
+    own = {bound_to(sock): listeners.entries[sock.fileno()].address for sock in listeners.own}
+    for bound, address in own.items():
+        advice = why_not_held(address)
+        if not advice and inherited.sockets:
+            advice = f"to have systemd open it: {how_to_move(inherited.sockets)}"
+        logger.warning(
+            "systemd does not hold %s: pounce has opened it itself, "
+            "and clients are refused while the service is down\n  %s",
+            bound,
+            advice or "a socket unit for the service could hold it (ListenStream=)",
+        )
 
 
 class _Log:

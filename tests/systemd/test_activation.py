@@ -45,13 +45,55 @@ def test_stopping_the_socket_stops_everything(machine: Machine, instance: Instan
     assert not machine.path(instance.path).exists()
 
 
-def test_an_address_that_systemd_did_not_open_is_bound_by_pounce(
+def warnings(instance: Instance) -> list[str]:
+    entries = instance.journal("PRIORITY=4", "SYSLOG_IDENTIFIER=pounce")
+    return [entry["MESSAGE"] for entry in entries]
+
+
+def test_an_address_that_systemd_did_not_open_is_bound_by_pounce_and_warned_of(
     machine: Machine, instance: Instance
 ) -> None:
-    instance.configure(listen=[{"address": f"unix:{instance.path}"}, {"address": "127.0.0.1:8002"}])
+    machine.write("/etc/hosts", "127.0.0.1 inside\n")
+    others = ("127.0.0.1:8002", "inside:8004", f"unix:/run/pounce/{instance.name}/own")
+    addresses = (f"unix:{instance.path}", *others)
+    instance.configure(listen=[{"address": address} for address in addresses])
     instance.start()
-    assert machine.curl("http://127.0.0.1:8002/items").stdout == "[]"
-    assert instance.curl("/items").stdout == "[]"
+    for target in ("http://127.0.0.1:8002", "http://127.0.0.1:8004", f"unix:{instance.path}:"):
+        assert machine.curl(f"{target}/items").stdout == "[]"
+    told = warnings(instance)
+    commands = f"systemctl daemon-reload && systemctl restart {instance.socket} {instance.service}"
+    expected = [
+        ("127.0.0.1:8002", f"to have systemd open it: {commands}"),
+        ("127.0.0.1:8004", "a socket unit needs an IP address, not a name"),
+        (others[2], f"to have systemd open it: {commands}"),
+    ]
+    assert sorted(told) == sorted(
+        f"systemd does not hold {address}: pounce has opened it itself, and clients are refused "
+        f"while the service is down\n  {advice}"
+        for address, advice in expected
+    )
+
+
+def test_without_a_socket_unit_the_address_is_warned_of(
+    machine: Machine, instance: Instance
+) -> None:
+    """As where a wrapper has cleared the environment."""
+    instance.configure()
+    clears = "ExecStart=\nExecStart=env -u LISTEN_PID -u LISTEN_FDS /usr/bin/pounce serve %i\n"
+    instance.amend(instance.service, f"[Service]\n{clears}")
+    instance.start()
+    [told] = warnings(instance)
+    assert told.startswith("systemd does not hold 127.0.0.1:8000: pounce has opened it itself, ")
+    assert "a socket unit for the service could hold it" in told
+
+
+def test_what_a_wrapper_keeps_from_pounce_is_named(machine: Machine, instance: Instance) -> None:
+    instance.configure()
+    stays = "NotifyAccess=all\nExecStart=\nExecStart=/bin/sh -c '/usr/bin/pounce serve %i; exit'\n"
+    instance.amend(instance.service, f"[Service]\n{stays}")
+    instance.start()
+    told = warnings(instance)
+    assert any("a shell or wrapper that starts pounce must exec it" in each for each in told), told
 
 
 def test_a_udp_socket_is_held_and_does_no_harm(machine: Machine, instance: Instance) -> None:

@@ -17,6 +17,8 @@ from tests.systemd.packages import apt, boot, install, newer
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
 
+CONNECTION_REFUSED = 7  # curl's exit status
+
 UNITS = ("pounce.service", "pounce@x.service", "pounce@x.socket")
 
 # What any installation changes, and any package's does.
@@ -41,6 +43,14 @@ def packaged(suite: str, packages: list[Path]) -> Iterator[Machine]:
 @pytest.fixture
 def instance(packaged: Machine) -> Iterator[Instance]:
     instance = Instance(packaged, "shop")
+    yield instance
+    instance.remove()
+
+
+@pytest.fixture
+def warned(packaged: Machine) -> Iterator[Instance]:
+    """An instance whose journal has warnings, which others look for in vain."""
+    instance = Instance(packaged, "warned")
     yield instance
     instance.remove()
 
@@ -85,12 +95,54 @@ def test_an_address_is_written_once(packaged: Machine, instance: Instance) -> No
     assert not [entry for entry in instance.journal() if int(entry["PRIORITY"]) <= 4]
 
 
-def test_http3_has_a_udp_socket_for_each_worker(packaged: Machine, instance: Instance) -> None:
-    authority, host = Authority(), "shop.example.org"
+def secure(machine: Machine, host: str) -> dict[str, str]:
+    """The options of a listener with a certificate for *host*, and /etc/pounce/shop.ca for it."""
+    authority = Authority()
     issued = authority.issue(host)
     for name, pem in {"key": issued.key_pem, "pem": issued.pem, "ca": authority.pem}.items():
-        packaged.write(f"/etc/pounce/shop.{name}", pem.decode())
-    entry = {"address": "127.0.0.1:8443", "certificate": "shop.pem", "key": "shop.key"}
+        machine.write(f"/etc/pounce/shop.{name}", pem.decode())
+    return {"certificate": "shop.pem", "key": "shop.key"}
+
+
+def test_an_address_is_moved_by_the_commands_that_the_service_names(
+    packaged: Machine, warned: Instance
+) -> None:
+    entry = {"address": ":8443", **secure(packaged, "shop.example.org")}
+    warned.configure("demo:app", listen=[entry])
+    packaged.systemctl("daemon-reload")
+    warned.start()
+    # What was there with a certificate must not be served without one, whatever is done.
+    warned.configure("demo:app", listen=[{"address": "127.0.0.1:8101"}])
+    packaged.systemctl("reload", warned.service)
+    assert packaged.systemctl("restart", warned.service, check=False).returncode == 1
+    assert warned.show("ExecMainStatus") == "71"
+    told = [entry["MESSAGE"] for entry in warned.journal() if int(entry["PRIORITY"]) <= 4]
+    named = {
+        command for text in told for command in re.findall(r"systemctl [a-z@. -]+&& [^;]*", text)
+    }
+    [commands] = {command.strip() for command in named}
+    packaged.run("sh", "-ec", commands)
+    assert packaged.curl("http://127.0.0.1:8101/", "--fail").returncode == 0
+    assert packaged.curl("http://127.0.0.1:8443/", check=False).returncode == CONNECTION_REFUSED
+    assert packaged.show(warned.socket, "Listen") == "127.0.0.1:8101 (Stream)"
+
+
+def test_an_address_that_only_pounce_can_open_is_the_only_one(
+    packaged: Machine, warned: Instance
+) -> None:
+    warned.configure("demo:app", listen=[{"address": "localhost:8102"}])
+    packaged.systemctl("daemon-reload")
+    warned.start()
+    assert packaged.curl("http://localhost:8102/", "--fail").returncode == 0
+    assert not packaged.path(warned.path).exists()
+    told = [entry["MESSAGE"] for entry in warned.journal() if ":8102: pounce" in entry["MESSAGE"]]
+    assert told
+    assert all("a socket unit needs an IP address, not a name" in each for each in told)
+
+
+def test_http3_has_a_udp_socket_for_each_worker(packaged: Machine, instance: Instance) -> None:
+    host = "shop.example.org"
+    entry = {"address": "127.0.0.1:8443", **secure(packaged, host)}
     instance.configure("demo:app", workers=2, listen=[{**entry, "http3": True}])
     packaged.systemctl("enable", "--now", instance.socket)
     datagram, stream = "127.0.0.1:8443 (Datagram)", "127.0.0.1:8443 (Stream)"

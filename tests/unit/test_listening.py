@@ -1,6 +1,5 @@
 """Which sockets a service serves: what it was given, matched to what its configuration names."""
 
-import logging
 import os
 import socket
 from contextlib import ExitStack
@@ -26,7 +25,9 @@ Logged = pytest.LogCaptureFixture
 
 def given(stack: ExitStack, host: str = "127.0.0.1", name: str = "") -> InheritedSocket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = stack.enter_context(socket.create_server((host, 0), family=family))
+    sock = stack.enter_context(socket.socket(family))
+    sock.bind((host, 0))
+    sock.listen()
     return InheritedSocket(sock, name)
 
 
@@ -131,20 +132,100 @@ def test_the_first_of_two_entries_that_want_a_socket_has_it(stack: ExitStack) ->
     assert listeners.entries == {inherited.sock.fileno(): entries[0]}
 
 
+# What no entry names is not served
+
+
+def refusal(entries: list[Listen], inherited: list[InheritedSocket]) -> str:
+    """Why *inherited* is refused; nothing was opened for *entries* meanwhile."""
+    with pytest.raises(ListenError) as raised:
+        collect_listeners(entries, inherited)
+    return str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["", "other"])
-def test_an_unwanted_one_is_served_and_warned_of(
-    stack: ExitStack, caplog: Logged, name: str
-) -> None:
+def test_a_socket_that_no_entry_names(stack: ExitStack, name: str) -> None:
     inherited = given(stack, name=name)
     port = free_port()
-    listeners = collected(stack, [entry(f"127.0.0.1:{port}", "web")], [inherited])
-    assert listeners.stream == [inherited.sock, *listeners.own]
-    assert list(listeners.entries) == [sock.fileno() for sock in listeners.own]
-    assert len(listeners.own) == 1
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == (
-        f"http://127.0.0.1:{port_of(inherited)} was inherited but is in no [[listen]] entry"
+    assert refusal([entry(f"127.0.0.1:{port}", "web")], [inherited]) == (
+        f"no [[listen]] entry names 127.0.0.1:{port_of(inherited)}, which pounce was given to "
+        f"serve; the entries name 127.0.0.1:{port}\n"
+        "  to move addresses: systemctl daemon-reload && systemctl restart (the socket unit and "
+        "the service); if a drop-in of the socket unit opens this one, add an entry for it"
+    )
+
+
+def test_the_units_that_have_to_be_restarted_are_named(stack: ExitStack) -> None:
+    passed = [given(stack, name=name) for name in ("pounce@shop.socket", "pounce@shop.socket", "x")]
+    commands = "daemon-reload && systemctl restart pounce@shop.socket pounce@shop.service;"
+    assert commands in refusal([entry("127.0.0.1:1")], passed)
+
+
+@pytest.mark.parametrize(
+    ("bound", "named"),
+    [
+        ("::", "127.0.0.1"),
+        ("::", "0.0.0.0"),
+        ("::", "[::1]"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("0.0.0.0", "[::]"),
+        ("127.0.0.1", ""),
+        ("127.0.0.1", "0.0.0.0"),
+        ("127.0.0.1", "[::1]"),
+        ("::1", "127.0.0.1"),
+        ("::1", "[::]"),
+        ("::ffff:127.0.0.1", "[::1]"),
+        ("127.0.0.1", "no-such-host.invalid"),
+    ],
+)
+def test_a_socket_at_another_address_of_the_same_port(
+    stack: ExitStack, bound: str, named: str
+) -> None:
+    inherited = given(stack, bound)
+    assert "names" in refusal([entry(f"{named}:{port_of(inherited)}")], [inherited])
+
+
+@pytest.mark.parametrize(
+    ("bound", "named"),
+    [
+        ("::", "[::]"),
+        ("::", "[0:0:0:0:0:0:0:0]"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("::ffff:0.0.0.0", ""),
+        ("::ffff:0.0.0.0", "0.0.0.0"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("::1", "[0:0:0:0:0:0:0:1]"),
+    ],
+)
+def test_one_address_may_be_written_in_several_ways(
+    stack: ExitStack, bound: str, named: str
+) -> None:
+    inherited = given(stack, bound)
+    wanted = entry(f"{named}:{port_of(inherited)}")
+    listeners = collected(stack, [wanted], [inherited])
+    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+
+
+def test_a_path_may_lead_through_a_link(stack: ExitStack, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    inherited = given_unix(stack, tmp_path / "run" / "shop.sock")
+    listeners = collected(stack, [entry(f"unix:{tmp_path}//link/shop.sock")], [inherited])
+    assert listeners.own == []
+
+
+def test_another_path(stack: ExitStack, tmp_path: Path) -> None:
+    inherited = given_unix(stack, tmp_path / "one.sock")
+    assert f"names unix:{tmp_path}/one.sock, " in refusal(
+        [entry(f"unix:{tmp_path}/other.sock")], [inherited]
+    )
+    assert not (tmp_path / "other.sock").exists()
+
+
+def test_a_udp_socket_that_no_entry_names(stack: ExitStack) -> None:
+    tcp, udp = given(stack), given_udp(stack)
+    assert f"names 127.0.0.1:{port_of(udp)}, " in refusal(
+        [entry(f"127.0.0.1:{port_of(tcp)}")], [tcp, udp]
     )
 
 
@@ -262,10 +343,9 @@ def test_what_was_opened_is_closed_when_the_next_cannot_be(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_configured_host_that_does_not_exist(stack: ExitStack) -> None:
-    inherited = given(stack)
+def test_a_configured_host_that_does_not_exist() -> None:
     with pytest.raises(ListenError, match=r"cannot listen on no-such-host\.invalid"):
-        collect_listeners([entry(f"no-such-host.invalid:{port_of(inherited)}")], [inherited])
+        collect_listeners([entry("no-such-host.invalid:8000")], [])
 
 
 def test_describe(stack: ExitStack, tmp_path: Path) -> None:

@@ -114,6 +114,19 @@ def test_the_variables_are_used_once_and_hidden_from_children(stack: ExitStack) 
     assert answer["variables"] == []
 
 
+def test_what_a_socket_unit_opens_because_it_has_to_is_left_out(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    unused = f"{tmp_path}/shop.unused"
+    descriptors = [
+        listener(stack, socket.AF_UNIX, unused),
+        listener(stack, socket.AF_UNIX, f"{unused}-not"),
+    ]
+    child = f"from pounce.systemd import activation\nactivation.UNUSED = '{tmp_path}/{{}}.unused'\n"
+    answer = inherited(descriptors, child=child + SERVICE)
+    assert answer["sockets"] == [["", "AF_UNIX", "SOCK_STREAM", 4, False]]
+
+
 def test_names_are_optional(stack: ExitStack) -> None:
     descriptor = listener(stack, socket.AF_INET, ("127.0.0.1", 0))
     assert inherited([descriptor])["sockets"] == [["", "AF_INET", "SOCK_STREAM", 3, False]]
@@ -127,7 +140,7 @@ def test_sockets_meant_for_another_process_are_left_alone(pid: str, stack: ExitS
     assert answer["sockets"] == []
     assert answer["variables"] == []
     # As where a shell has started pounce without exec: else nobody would know why.
-    assert (f"LISTEN_PID={pid}, and this is process" in finished.stderr) == bool(pid)
+    assert f"LISTEN_PID names ({pid or 'none'}), and this is process" in finished.stderr
 
 
 def test_without_systemd_there_are_none() -> None:

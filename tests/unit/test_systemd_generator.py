@@ -81,7 +81,6 @@ def test_http3_has_a_udp_socket_for_each_worker(tmp_path: Path, workers: str, so
     [
         "",
         listening("fd:3"),
-        "[[listen]]\naddress = ':80'\nname = 'theirs'\n",
     ],
 )
 def test_without_an_address_to_open_the_template_stays_as_it_is(tmp_path: Path, text: str) -> None:
@@ -89,6 +88,16 @@ def test_without_an_address_to_open_the_template_stays_as_it_is(tmp_path: Path, 
     assert drop_in(path) == ""
     generate(path, tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "text", ["[[listen]]\naddress = ':80'\nname = 'theirs'\n", listening("localhost:80")]
+)
+def test_the_default_address_is_not_open_beside_others(tmp_path: Path, text: str) -> None:
+    path = configure(tmp_path / "shop.toml", text)
+    assert drop_in(path) == (
+        "[Socket]\nListenStream=\nListenStream=/run/pounce/shop.unused\nSocketMode=0600\n"
+    )
 
 
 def test_a_mistake_elsewhere_does_not_move_the_sockets(

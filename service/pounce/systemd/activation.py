@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from pounce.errors import ListenError
 from pounce.interpreter import has_global_lock
@@ -18,6 +19,9 @@ logger = get_logger("pounce.server")
 FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 STORED = "pounce-store-"
 """How the names of descriptors begin that pounce itself put into the store."""
+
+UNUSED = "/run/pounce/{}.unused"
+"""Where a service's socket unit listens only because it has to: pounce does not serve it."""
 
 # What systemd calls a descriptor that was stored without a name (FDNAME=, sd_notify(3)).
 _NAMELESS = "stored"
@@ -65,8 +69,21 @@ def inherited_descriptors() -> Inherited:
             inherited.stored.append((name, descriptor))
         else:
             _check(descriptor)
-            inherited.sockets.append(InheritedSocket(socket.socket(fileno=descriptor), name))
+            sock = socket.socket(fileno=descriptor)
+            if _is_unused(sock):
+                sock.close()
+            else:
+                inherited.sockets.append(InheritedSocket(sock, name))
     return inherited
+
+
+def is_started_by_systemd() -> bool:
+    """Whether this very process is what systemd started as a service (systemd.exec(5)).
+
+    Another program that a service starts, a shell for instance, has the variable as well, with
+    the number of a process that is not its own.
+    """
+    return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
 def by_systemd_python() -> list[Passed] | None:
@@ -91,12 +108,13 @@ def by_systemd_python() -> list[Passed] | None:
 def by_variables(environment: Mapping[str, str]) -> list[Passed]:
     """The same, as the LISTEN_* variables say. Raises ListenError where they make no sense."""
     if environment["LISTEN_PID"] != str(os.getpid()):
-        if environment["LISTEN_PID"] and environment["LISTEN_FDS"]:
+        if environment["LISTEN_FDS"]:
             logger.warning(
-                "LISTEN_FDS=%s passes descriptors to process LISTEN_PID=%s, and this is process "
-                "%d: they are left alone; a shell or wrapper that starts pounce must exec it",
+                "LISTEN_FDS=%s passes descriptors to the process that LISTEN_PID names (%s), and "
+                "this is process %d: they are left alone; a shell or wrapper that starts pounce "
+                "must exec it and keep both variables",
                 environment["LISTEN_FDS"],
-                environment["LISTEN_PID"],
+                environment["LISTEN_PID"] or "none",
                 os.getpid(),
             )
         return []
@@ -120,6 +138,11 @@ def _names(names: str, count: int) -> list[str]:
 def _known(name: str) -> str:
     """*name*, unless it is what systemd writes where the unit gives no name."""
     return "" if name == "unknown" else name
+
+
+def _is_unused(sock: socket.socket) -> bool:
+    name = sock.getsockname() if sock.family == socket.AF_UNIX else b""
+    return isinstance(name, str) and PurePath(name).match(UNUSED.format("*"))
 
 
 def _is_servable(descriptor: int) -> bool:

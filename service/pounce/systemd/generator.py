@@ -20,6 +20,7 @@ from pounce.errors import ConfigError
 from pounce.kinds import Invalid
 from pounce.net.address import Address
 from pounce.options import options
+from pounce.systemd.activation import UNUSED
 from pounce.systemd.journal import JOURNAL_SOCKET, encode_entry
 
 # Sorts before the override.conf of `systemctl edit`, which therefore has the last word.
@@ -67,9 +68,10 @@ def drop_in(path: Path) -> str:
         # Reading a pipe, say, would keep systemd waiting.
         raise ConfigError(f"{path}: not a regular file")
     file = ConfigFile(path)
-    opened = list(_opened(path, _entries(file)))
+    entries = _entries(file)
+    opened = list(_opened(path, entries))
     if not opened:
-        return ""
+        return _nothing(path, entries)
     # No SourcePath=: systemctl would warn of every edit of the file (NeedDaemonReload), though few
     # change an address; of those pounce itself tells. The empty ListenStream= takes away the
     # template's default.
@@ -79,6 +81,18 @@ def drop_in(path: Path) -> str:
     if datagrams:
         lines += ["ReusePort=yes", *datagrams * _workers(file)]
     return "\n".join(lines) + "\n"
+
+
+def _nothing(path: Path, entries: Sequence[Listen]) -> str:
+    """The drop-in for *entries* that need nothing of the socket unit.
+
+    Its default address would be served, though no entry names it, and without an address it would
+    not be loaded: it gets one that pounce does not serve.
+    """
+    if not entries or any(entry.address.kind == "fd" for entry in entries):
+        return ""
+    unused = UNUSED.format(path.stem)
+    return f"[Socket]\nListenStream=\nListenStream={unused}\nSocketMode=0600\n"
 
 
 def _workers(file: ConfigFile) -> int:
@@ -143,6 +157,15 @@ def listen_stream(address: Address) -> str:
     except ValueError:
         raise ValueError("a socket unit needs an IP address, not a name") from None
     return str(address).replace("%", "%%")
+
+
+def why_not_held(address: Address) -> str:
+    """What keeps a socket unit from opening *address*; "" if nothing does."""
+    try:
+        listen_stream(address)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _log(path: Path, text: str) -> None:
