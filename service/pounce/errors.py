@@ -1,7 +1,7 @@
 """What can go wrong, each with the exit code systemd and scripts rely on.
 
-Exit codes follow sysexits.h(3head) where it has a fitting one: systemd's
-``RestartPreventExitStatus=`` needs to tell "starting again cannot help" (78) from the rest.
+Exit codes follow sysexits.h(3head) where it has a fitting one: "starting again cannot help" (78)
+can be told from the rest.
 """
 
 import errno

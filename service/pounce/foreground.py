@@ -3,10 +3,13 @@
 import faulthandler
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
 from pounce.config_file import Invocation
+from pounce.errors import PounceError
 from pounce.launch import prepare, reconfigure
 
 
@@ -15,18 +18,19 @@ def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
 
     The virtual environment that it names takes over with the same command-line *arguments*.
     """
-    settings = prepare(invocation, arguments)
-    _set_up_output()
-    # Not needed, and not paid for, where another interpreter takes over.
-    from pounce import ending, log, titles
-    from pounce.server import Server
+    with _errors_in_the_status():
+        settings = prepare(invocation, arguments)
+        _set_up_output()
+        # Not needed, and not paid for, where another interpreter takes over.
+        from pounce import ending, log, titles
+        from pounce.server import Server
 
-    titles.name_service(invocation.path.stem if invocation.path else settings.config.app)
-    titles.entitle("supervisor")
-    server = Server(
-        settings.config,
-        reload_config=partial(reconfigure, invocation),
-    )
+        titles.name_service(invocation.path.stem if invocation.path else settings.config.app)
+        titles.entitle("supervisor")
+        server = Server(
+            settings.config,
+            reload_config=partial(reconfigure, invocation),
+        )
     status = server.run()
     # What workers in threads have left; their generations are retired.
     if ending.await_threads() and server.has_run_applications:
@@ -34,6 +38,18 @@ def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
     log.finish()
     # The next run waits for this end, and taking the interpreter apart is most of it.
     ending.end_at_once(status, forked=False)
+
+
+@contextmanager
+def _errors_in_the_status() -> Iterator[None]:
+    """Have `systemctl status` show what is wrong with the configuration."""
+    try:
+        yield
+    except PounceError as error:
+        from pounce.systemd.notify import SystemdNotifier
+
+        SystemdNotifier().say_why(error.message)
+        raise
 
 
 def _set_up_output() -> None:

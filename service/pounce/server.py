@@ -31,7 +31,7 @@ from pounce.systemd.journal import (
     encode_record,
     stderr_is_journal,
 )
-from pounce.systemd.notify import SystemdNotifier
+from pounce.systemd.notify import SystemdNotifier, saying_why
 from pounce.varlink import SOCKET
 
 logger = get_logger("pounce.server")
@@ -102,8 +102,17 @@ class Server:
     def serve(self) -> None:
         """Serve; raises PounceError when it cannot start or go on."""
         raise_limit()
-        self._log = _Log(self._config)
+        with saying_why():
+            self._log = _Log(self._config)
         notifier = SystemdNotifier()
+        try:
+            with saying_why(notifier):
+                self._serve(notifier)
+        finally:
+            notifier.close()
+            log.finish()
+
+    def _serve(self, notifier: SystemdNotifier) -> None:
         self._inherited = inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
         listeners = collect_listeners(
@@ -123,8 +132,6 @@ class Server:
             )
         finally:
             listeners.close()
-            notifier.close()
-            log.finish()
 
     def _supervise(self, notifier: SystemdNotifier, keeper: ConnectionStore | None) -> Supervisor:
         supervisor = Supervisor(

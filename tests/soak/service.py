@@ -38,10 +38,8 @@ _BROKEN = {
     ),
 }
 
-# Deploys and kills follow each other faster here than the limits for a real service allow.
+# Kills follow each other faster here than the restarts of a real service.
 _UNIT = """\
-[Unit]
-StartLimitIntervalSec=0
 [Service]
 RestartSteps=0
 RestartMaxDelaySec=infinity

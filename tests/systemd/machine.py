@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -156,6 +157,11 @@ class Machine:
         )
         for unit in (REPOSITORY / "units").iterdir():
             shutil.copy(unit, self.path("/usr/lib/systemd/system"))
+        if self.systemd_version < 254:
+            self.write(
+                "/etc/systemd/system/pounce@.service.d/restart.conf",
+                (REPOSITORY / "packaging/systemd-252/restart.conf").read_text(),
+            )
         shutil.copytree(REPOSITORY / "tests/apps", self.path(APPLICATIONS), dirs_exist_ok=True)
         self.systemctl("daemon-reload")
 
@@ -181,6 +187,11 @@ class Machine:
             log = self.run("journalctl", "--no-pager", "--lines=60", check=False).stdout
             raise AssertionError(f"systemctl {' '.join(arguments)}\n{finished.stderr}\n{log}")
         return finished
+
+    @cached_property
+    def systemd_version(self) -> int:
+        """systemd's version, as 257."""
+        return int(self.run("systemctl", "--version").stdout.split()[1])
 
     def show(self, unit: str, name: str) -> str:
         """A unit's property, as text."""

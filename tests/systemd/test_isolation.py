@@ -100,14 +100,3 @@ def test_neither_controls_the_other(instance: Instance, neighbour: Instance) -> 
     assert ask(instance, "connect", control) is None
     assert ask(neighbour, "connect", control) in HIDDEN
     assert ask(neighbour, "kill", instance.show("MainPID")) in {"EPERM", "ESRCH"}
-
-
-def test_a_user_that_does_not_exist_is_told_once(machine: Machine, instance: Instance) -> None:
-    instance.configure()
-    instance.amend(instance.service, "[Service]\nDynamicUser=no\nUser=nobody-of-that-name\n")
-    assert machine.systemctl("start", instance.service, check=False).returncode == 1
-    assert instance.show("SubState") == "failed"
-    assert instance.show("NRestarts") == "0"
-    said = [entry["MESSAGE"] for entry in instance.journal()]
-    [told] = [message for message in said if "user credentials" in message]
-    assert "No such process" in told

@@ -23,7 +23,6 @@ def test_restarts_upon_each_other_lose_nothing(
     machine: Machine, instance: Instance, mode: str
 ) -> None:
     instance.configure("load:app", workers=2, worker_mode=mode)
-    instance.amend(instance.service, "[Unit]\nStartLimitIntervalSec=0\n")
     instance.start()
     address = Address(kind="unix", path=str(machine.path(instance.path)))
     busy = [

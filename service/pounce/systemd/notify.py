@@ -12,10 +12,12 @@ import socket
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import sdnotify
 
+from pounce.errors import PounceError
 from pounce.lifecycle import (
     BudgetSpent,
     CommandFailed,
@@ -100,6 +102,13 @@ class SystemdNotifier:
         data = states.encode("utf-8", "backslashreplace")
         if self._unsent or not self._is_sent(data, descriptors):
             self._keep(data, descriptors)
+
+    def say_why(self, error: str) -> None:
+        """Have `systemctl status` show *error*, for which the service ends.
+
+        It shows no journal entries of a start that has failed and will be tried again.
+        """
+        self._send(status=f"{'Failed' if self._ready else 'Start failed'}: {_first_line(error)}")
 
     def finish(self, timeout: float) -> None:
         """Wait for at most *timeout* seconds until systemd's queue has taken every message."""
@@ -242,6 +251,16 @@ class SystemdNotifier:
         if self._heard:
             logger.warning("the service manager cannot be told how the service fares: %s", error)
         self._heard = False
+
+
+@contextmanager
+def saying_why(notifier: SystemdNotifier | None = None) -> Iterator[None]:
+    """Have `systemctl status` show a PounceError that ends the context, and with it the service."""
+    try:
+        yield
+    except PounceError as error:
+        (notifier or SystemdNotifier()).say_why(error.message)
+        raise
 
 
 def _notify_transport() -> sdnotify.SystemdNotifier | None:
