@@ -69,7 +69,15 @@ def required(section: str, kind: Kind[T], summary: str, *, details: str = "") ->
 
 def options(owner: type[Any], table: str = "") -> tuple[Option, ...]:
     """Every option that the dataclass *owner* declares, in order; those of *table*, if given."""
-    return tuple(_named(each.metadata["option"], each.name, table) for each in fields(owner))
+    made = _made.get((owner, table))
+    if made is None:
+        named = (_named(each.metadata["option"], each.name, table) for each in fields(owner))
+        made = _made[owner, table] = tuple(named)
+    return made
+
+
+# Each is asked for many times while a service starts.
+_made: dict[tuple[type[Any], str], tuple[Option, ...]] = {}
 
 
 def members(option: Option) -> tuple[Option, ...]:
