@@ -1,6 +1,7 @@
 """The Debian packages on a plain Debian: install, serve, upgrade, remove, purge."""
 
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
