@@ -147,7 +147,7 @@ MAY_KNOW = {
     "application": {"asgi", "config", "errors", "sync_app"},
     "wsgi": {"asgi", "sync"},
     "sync": {"asgi", "config", "ending", "forks", "loggers", "seldom", "sync_app"},
-    "websocket": {"asgi", "config", "http1", "loggers", "net"},
+    "websocket": {"asgi", "config", "http1", "loggers"},
     "http3": {"asgi", "config", "errors", "loggers", "net"},
     "http1": {"asgi", "config", "handover", "net"},
     "asgi": {"config", "errors", "flight", "forks", "loggers", "net", "seldom"},
@@ -219,7 +219,6 @@ DOORS = {
         "pounce.net.udp",
     },
     ("workers", "websocket"): {"pounce.websocket.upgrade"},
-    ("websocket", "net"): {"pounce.net.turns"},
     ("asgi", "net"): {
         "pounce.net.forwarded",
         "pounce.net.host",

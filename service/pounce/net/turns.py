@@ -75,11 +75,6 @@ class Units:
         self._head = b""
         self._missing = 0
 
-    @property
-    def between(self) -> bool:
-        """Whether what comes next begins a unit."""
-        return not self._missing and not self._head
-
     def pass_one(self, data: bytes | bytearray, start: int) -> int:
         """Where the unit ends that is under way or begins at *start*, or else *data* does."""
         if not self._missing:

@@ -16,8 +16,9 @@ from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 
 from pounce.asgi.types import MessageError
 from pounce.loggers import get_logger
-from pounce.net.turns import Units
+from pounce.websocket.frames import Frames
 from pounce.websocket.inflation import Inflation
+from pounce.websocket.pieces import Pieces
 
 try:
     from websockets.speedups import apply_mask
@@ -27,11 +28,10 @@ except ImportError:  # it was built without a C compiler
 Message: TypeAlias = str | bytes
 
 # RFC 6455 section 5.2: the first byte of a message in one frame; the most that the second byte can
-# say of its length; and the bytes before the content where they are followed by a masking key.
+# say of its length; and the bytes before the content.
 _TEXT, _BINARY = 0x81, 0x82
 _SHORT = 125
 _MASKED_HEAD = 6
-_LONGEST_HEAD = 10  # without the masking key
 
 # What makes a turn: so many frames, each of which counts as another for so many of its bytes, or
 # of those that it inflates to.
@@ -106,10 +106,10 @@ class Engine:
             self._protocol.extensions = [self._inflation]
         # Whether a short frame holds its message as it is, and cannot be too long.
         self._plain = not extensions and max_size >= _SHORT
-        self._fragments = bytearray()
+        self._fragments = Pieces()
         self._fragmented = self._is_text = False
         self._utf8: Any = None
-        self._frames = Units(_frame_size, _LONGEST_HEAD)
+        self._frames = Frames()
         self._incomplete = 0  # what the library holds of a frame
         self.unread = unread
         self.ended = False
@@ -130,7 +130,7 @@ class Engine:
         """How many bytes it holds of a message that is not complete."""
         inflation = self._inflation
         compressed = inflation.held if inflation is not None else 0
-        return len(self._fragments) + self._incomplete + compressed
+        return self._fragments.size + self._incomplete + compressed
 
     @property
     def behind(self) -> bool:
@@ -177,9 +177,9 @@ class Engine:
             if inflation is not None and inflation.due:
                 left -= 1 + self._inflate(inflation, messages) // _MUCH
             elif start < len(unread):
-                end = self._frames.pass_one(unread, start)
-                left -= 1 + self._judge(unread[start:end], messages) // _MUCH
-                start = end
+                room = self._max_size - self._fragments.size
+                frame, start = self._frames.take(unread, start, room)
+                left -= 1 + self._judge(frame, messages) // _MUCH
             else:
                 break
         del unread[:start]
@@ -192,7 +192,7 @@ class Engine:
         data, failure = b"", (1002, "decompression failed")
         try:
             data, whole = inflation.step(_STEP)
-            if len(self._fragments) + len(data) > self._max_size:
+            if self._fragments.size + len(data) > self._max_size:
                 failure = 1009, f"over the limit of {self._max_size} bytes"
             else:
                 message = self._fragment(data, whole)
@@ -209,10 +209,10 @@ class Engine:
             self._protocol.fail(*failure)
         return len(data)
 
-    def _judge(self, data: bytearray, messages: list[Message]) -> int:
+    def _judge(self, data: bytes | bytearray, messages: list[Message]) -> int:
         """Have the library judge *data*, of one frame; how many bytes that was or came to."""
         protocol, size = self._protocol, len(data)
-        self._incomplete = 0 if self._frames.between else self._incomplete + size
+        self._incomplete = self._incomplete + size if self._frames.missing else 0
         protocol.receive_data(data)
         try:
             for frame in protocol.events_received():
@@ -269,6 +269,7 @@ class Engine:
         The library's protocol, its parser and the parser's error refer to each other: without this
         a frame of many megabytes would stay in memory until the garbage collector runs.
         """
+        self._fragments.clear()
         protocol = self._protocol
         protocol.parser.close()
         protocol.parser_exc = None  # its traceback has the parser's frames
@@ -291,26 +292,11 @@ class Engine:
         return self._fragment(data, frame.fin)
 
     def _fragment(self, piece: bytes | bytearray | memoryview, last: bool) -> Message | None:
-        # Of many tiny fragments a list would take fifty times their size, so bytes are joined at
-        # once. Text is checked as it comes, for the client to hear of an error early.
+        # Text is checked as it comes, for the client to hear of an error early.
         if self._is_text:
             self._utf8.decode(piece, last)
-        self._fragments += piece
+        self._fragments.add(piece)
         if not last:
             return None
-        data = bytes(self._fragments)
-        self._fragments.clear()
+        data = self._fragments.take()
         return data.decode() if self._is_text else data
-
-
-def _frame_size(head: bytes) -> int:
-    """The size of the frame that begins with *head*, or 0 (RFC 6455 section 5.2)."""
-    if len(head) < 2:
-        return 0
-    length, more = head[1] & 0x7F, 0
-    if length > _SHORT:
-        more = 2 if length == _SHORT + 1 else 8
-        if len(head) < 2 + more:
-            return 0
-        length = int.from_bytes(head[2 : 2 + more])
-    return _MASKED_HEAD + more + length
