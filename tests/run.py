@@ -42,8 +42,16 @@ SUITES_OF_OTHERS = SUITES[:2]
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
 ON_OTHER_SYSTEMDS = {
-    "bookworm": ["service", "reload", "restart", "activation", "failed_starts"],
-    "forky": ["debian", "applications", "service", "reload", "activation", "failed_starts"],
+    "bookworm": ["service", "reload", "restart", "activation", "failed_starts", "judging"],
+    "forky": [
+        "debian",
+        "applications",
+        "service",
+        "reload",
+        "activation",
+        "failed_starts",
+        "judging",
+    ],
 }
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = "3.14t"

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def find_program(name: str, directory: str, path: str) -> str:
     """
     candidates = list(_candidates(name, directory, path))
     for each in candidates:
-        if shutil.which(each):
+        if os.access(each, os.X_OK) and not Path(each).is_dir():
             _check_interpreter(each)
             return each
     there = next((each for each in candidates if Path(each).exists()), "")

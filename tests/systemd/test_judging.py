@@ -37,7 +37,7 @@ def check(instance: Instance, *before: str, status: int = 0) -> Result:
 def left_behind(instance: Instance) -> list[str]:
     """Units and directories of a check that is over, and bytecode in the application."""
     machine = instance.machine
-    units = machine.run("systemctl", "list-units", "--all", "--no-legend", "pounce-check*").stdout
+    units = machine.run("systemctl", "list-units", "--all", "--no-legend", "*pounce*check*").stdout
     command = ("find", "/run", "/srv", "-name", "pounce-check*", "-o", "-path", "*/shop/*.pyc")
     return units.splitlines() + machine.run(*command, check=False).stdout.splitlines()
 
@@ -138,6 +138,18 @@ def test_a_user_that_is_not_there_is_told(instance: Instance, shop: str) -> None
     told = check(instance, status=78).stderr
     assert "cannot be run as its unit is now (status 217" in told
     assert left_behind(instance) == []
+
+
+def test_an_interrupted_check_leaves_nothing_behind(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    machine.write(f"{shop}/shop/asgi.py", "import time\ntime.sleep(1000)\n")
+    for number in ("TERM", "INT"):
+        checking = machine.start("pounce", "check", instance.name)
+        machine.wait_until(lambda: left_behind(instance), 30, "the unit")
+        machine.run("pkill", f"-{number}", "--oldest", "--full", f"pounce check {instance.name}")
+        checking.communicate(timeout=30)
+        assert checking.returncode not in (0, 70)
+        assert left_behind(instance) == []
 
 
 def test_init_checks_as_the_service(instance: Instance, shop: str) -> None:

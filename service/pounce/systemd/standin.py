@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,10 @@ Description={description}
 [Service]
 {directives}
 Type=oneshot
-TimeoutStartSec=infinity
+# For a check that is killed, and so cannot end its unit.
+TimeoutStartSec=10min
+# Otherwise a slice would be made for the name of this unit, and stay.
+Slice={slice}
 Environment={marks}
 # The service's own is removed with the unit that it is of, and the service may be running.
 RuntimeDirectory={runtime}
@@ -68,7 +72,7 @@ class StandIn:
     @property
     def user(self) -> str:
         """The service's user, as far as it is named."""
-        return _systemctl("show", "--value", "--property=User", self.service).strip() or "root"
+        return self._property("User") or "root"
 
     @property
     def program(self) -> str:
@@ -76,6 +80,9 @@ class StandIn:
         commands = [_value(line) for line in self._lines if _key(line) == "ExecStart"]
         match = _SERVE.match(commands[-1]) if commands else None
         return match[1] if match else ""
+
+    def _property(self, name: str) -> str:
+        return _systemctl("show", "--value", f"--property={name}", self.service).strip()
 
     @property
     def _has_runtime_directory(self) -> bool:
@@ -89,6 +96,7 @@ class StandIn:
                 description=f"Check of {self.service}",
                 directives="\n".join(each for each in self._lines if _is_kept(each)),
                 marks=" ".join(map(_quoted, marks)),
+                slice=self._property("Slice"),
                 output=output,
                 runtime=self._unit if self._has_runtime_directory else "",
                 command=" ".join(map(_quoted, command)),
@@ -160,25 +168,19 @@ def _quoted(word: str) -> str:
 def _started(unit: str, text: str) -> Iterator[None]:
     """Write *unit*, start it and wait for its end; afterwards nothing is left of it."""
     path = _UNITS / unit
-    path.write_text(text)
+    terminate = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        path.write_text(text)
         _systemctl("start", unit)
         yield
     finally:
-        with _undisturbed():
-            _systemctl("stop", unit)
-            _systemctl("reset-failed", unit)
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C leaves no unit behind."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+        # A second Ctrl-C leaves no unit behind.
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _systemctl("stop", unit)
+        _systemctl("reset-failed", unit)
+        path.unlink(missing_ok=True)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def _systemctl(*arguments: str) -> str:
@@ -199,6 +201,6 @@ def _said(invocation: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors="backslashreplace")
+        return path.read_text("utf-8", errors="backslashreplace")
     except FileNotFoundError:  # it did not come that far
         return ""
