@@ -1,14 +1,14 @@
 """The README's recipes, carried out as they are written there."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import Authority
-from tests.systemd.machine import REPOSITORY, Machine
+from tests.systemd.machine import Machine
 from tests.systemd.packages import boot, install
+from tests.systemd.readme import blocks
 
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -36,13 +36,6 @@ def machine(suite: str, packages: list[Path]) -> Iterator[Machine]:
     with boot(suite, APPLICATIONS_AND_FRONTS) as machine:
         install(machine, packages)
         yield machine
-
-
-def blocks(heading: str) -> list[tuple[str, str]]:
-    """The language and the text of each block below the README's *heading*."""
-    text = (REPOSITORY / "README.md").read_text()
-    [section] = re.findall(rf"^### {heading}\n(.*?)^##", text, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
 
 
 def carry_out(machine: Machine, heading: str, *environment: str) -> str:
