@@ -42,7 +42,16 @@ SUITES_OF_OTHERS = SUITES[:2]
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
 ON_OTHER_SYSTEMDS = {
-    "bookworm": ["service", "reload", "restart", "activation", "failed_starts", "judging"],
+    "bookworm": [
+        "service",
+        "reload",
+        "restart",
+        "activation",
+        "failed_starts",
+        "judging",
+        "enabling",
+        "all_instances",
+    ],
     "forky": [
         "debian",
         "applications",
@@ -51,6 +60,8 @@ ON_OTHER_SYSTEMDS = {
         "activation",
         "failed_starts",
         "judging",
+        "enabling",
+        "all_instances",
     ],
 }
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]

@@ -67,3 +67,20 @@ def test_a_mistyped_name_is_refused(machine: Machine, instance: Instance, kind: 
     assert any(f"/etc/pounce/{instance.name}.toml" in message for message in told), told
     for each in (instance.service, instance.socket):
         assert machine.show(each, "ActiveState") == "inactive"
+
+
+def test_a_client_waits_while_the_file_is_away(machine: Machine, instance: Instance) -> None:
+    """The service fails and starts again, ever more slowly, as with any bad configuration."""
+    instance.configure("load:app")
+    machine.systemctl("start", instance.socket)
+    file = machine.path(f"/etc/pounce/{instance.name}.toml")
+    text = file.read_text()
+    file.unlink()
+    url = ("--unix-socket", instance.path, "http://localhost/")
+    client = machine.start("curl", "-sS", "--fail", "--max-time", "60", *url)
+    machine.wait_until(lambda: instance.show("ExecMainStatus") == "78", 20, "a start that fails")
+    file.write_text(text)
+    _, told = client.communicate(timeout=60)
+    assert client.returncode == 0, told
+    assert machine.show(instance.socket, "ActiveState") == "active"
+    assert int(instance.show("NRestarts")) < 5
