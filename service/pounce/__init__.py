@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pounce.config import Listen, ServerConfig
+    from pounce.config import Deploy, Listen, ServerConfig
     from pounce.embedding import Site, run, serving
     from pounce.errors import PounceError
     from pounce.listening import create_listeners
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "Deploy",
     "Listen",
     "PounceError",
     "RawRequest",
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Address": "net.address",
+    "Deploy": "config",
     "Listen": "config",
     "PounceError": "errors",
     "RawRequest": "sync_app",

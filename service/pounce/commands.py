@@ -128,7 +128,7 @@ def find_program(name: str, directory: str, path: str) -> str:
         if os.access(each, os.X_OK) and not Path(each).is_dir():
             _check_interpreter(each)
             return each
-    there = next((each for each in candidates if Path(each).exists()), "")
+    there = next((each for each in candidates if _exists(each)), "")
     if there:
         is_directory = Path(there).is_dir()
         raise ApplicationError(
@@ -146,6 +146,11 @@ def _candidates(name: str, directory: str, path: str) -> Iterator[str]:
         yield from (str(Path(each) / name) for each in path.split(os.pathsep) if each)
 
 
+def _exists(path: str) -> bool:
+    """Whether there is a file at *path*, as far as this process may see; never an error."""
+    return os.access(path, os.F_OK)
+
+
 def _check_interpreter(program: str) -> None:
     """Raise ApplicationError where *program* is a script whose interpreter is not there.
 
@@ -158,7 +163,7 @@ def _check_interpreter(program: str) -> None:
     except OSError:  # it may be executed, but not read
         return
     words = first[2:].split() if first.startswith(b"#!") else []
-    if words and not Path(os.fsdecode(words[0])).exists():
+    if words and not _exists(os.fsdecode(words[0])):
         raise ApplicationError(
             f"the interpreter of {program} is not there: {os.fsdecode(words[0])}",
             hint="a virtual environment that was moved has to be made anew in its place",

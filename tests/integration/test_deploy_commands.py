@@ -224,8 +224,7 @@ def test_each_restart_of_workers_runs_them(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     script = f"""\
 import socket, threading
-from pounce import ServerConfig, Supervisor
-from pounce.config import Deploy
+from pounce import Deploy, ServerConfig, Supervisor
 
 async def app(scope, receive, send): ...
 

@@ -114,7 +114,10 @@ def test_an_application_in_a_home_is_hidden_by_its_unit(
     instance.configure("shop.asgi:app", directory=f"{home}/shop")
     instance.amend(instance.service, f"[Service]\nProtectHome={protection}\n")
     hidden = "/root" if home == "/root" else "/home"
-    assert f"ProtectHome= hides {hidden} from the service" in check(instance, status=78).stderr
+    why = f"ProtectHome= hides {hidden} from the service"
+    assert why in check(instance, status=78).stderr
+    instance.configure("shop.asgi:app", directory="/srv", virtualenv=f"{home}/venv")
+    assert why in check(instance, status=78).stderr
     machine.run("rm", "-r", f"{home}/shop")
 
 

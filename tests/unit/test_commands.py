@@ -1,6 +1,8 @@
 """Command lines as in ExecStart=: how they are split, and which program they name."""
 
 import os
+import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from pounce.config import Deploy, ServerConfig
 from pounce.config_file import Invocation
 from pounce.errors import ApplicationError, ConfigError
 from pounce.kinds import Invalid
+from tests.ordinary_user import as_ordinary_user
 
 SPLIT = [
     ("python manage.py migrate", ["python", "manage.py", "migrate"]),
@@ -119,3 +122,17 @@ def test_a_program_that_cannot_be_run_is_explained(place: Path) -> None:
             find(place, name)
         assert caught.value.message == message
         assert hint in caught.value.hint
+
+
+def test_a_place_on_the_path_that_may_not_be_looked_into_is_passed_over() -> None:
+    """The PATH of an administrator often names a directory in a home."""
+
+    def look() -> None:
+        os.chdir("/")
+        with tempfile.TemporaryDirectory(dir="/tmp") as place:
+            Path(place, "closed").mkdir(0o000)
+            assert find_program("sh", "", f"{place}/closed:/bin") == "/bin/sh"
+            with pytest.raises(ApplicationError, match="there is no program 'gone'"):
+                find_program("gone", "", f"{place}/closed:/bin")
+
+    as_ordinary_user(look, resource.RLIMIT_NOFILE, 1024)
