@@ -41,6 +41,8 @@ def test_it_ends_and_the_next_request_starts_it(machine: Machine, idling: Instan
     wait_for_end(idling)
     assert idling.show("Result") == "success"
     assert idling.show("StatusText") == "Stopped: no connection for 10 s"
+    told = machine.run("pounce", "status", idling.name, check=False).stderr
+    assert "what it told systemd last: Stopped: no connection for 10 s" in told
     assert machine.show(idling.socket, "ActiveState") == "active"
     assert idling.curl("/items").stdout == "[]"
     assert idling.show("MainPID") not in (first, "0")

@@ -9,6 +9,7 @@ import click
 
 from pounce.cli import control
 from pounce.durations import spell
+from pounce.errors import PounceError
 
 _SERVICES = (
     "service",
@@ -49,12 +50,24 @@ def status(name: str | None, control_socket: Path | None, as_json: bool) -> None
     if name is None and control_socket is None:
         _show_services(as_json)
         return
-    answer = control.call(name, control_socket, "Status")
+    answer = _ask(name, control_socket)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
         _show(_WORKERS, [_row(*each) for each in _workers(answer)])
         _show_idleness(answer)
+
+
+def _ask(name: str | None, control_socket: Path | None) -> dict[str, Any]:
+    try:
+        return control.call(name, control_socket, "Status")
+    except PounceError as error:
+        from pounce.systemd.units import status_text
+
+        last = status_text(f"pounce@{name}.service") if name else ""
+        if not last:
+            raise
+        raise PounceError(error.message, hint=f"what it told systemd last: {last}") from None
 
 
 def _show_idleness(answer: dict[str, Any]) -> None:

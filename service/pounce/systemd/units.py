@@ -9,7 +9,17 @@ _TIMEOUT = 10.0
 
 def active_states(units: Sequence[str]) -> dict[str, str]:
     """The ActiveState of each of *units*; empty where there is no systemd to ask."""
-    command = ["systemctl", "show", "--property=Id,ActiveState", "--", *units]
+    found = _show(("Id", "ActiveState"), units)
+    return {each["Id"]: each["ActiveState"] for each in found if {"Id", "ActiveState"} <= set(each)}
+
+
+def status_text(unit: str) -> str:
+    """What *unit* has said last of its status; empty where it or systemd says nothing."""
+    return "".join(each.get("StatusText", "") for each in _show(("StatusText",), [unit]))
+
+
+def _show(properties: Sequence[str], units: Sequence[str]) -> list[dict[str, str]]:
+    command = ["systemctl", "show", f"--property={','.join(properties)}", "--", *units]
     try:
         said = subprocess.run(  # noqa: S603 - the names are those of files in /etc/pounce
             command,
@@ -21,9 +31,8 @@ def active_states(units: Sequence[str]) -> dict[str, str]:
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return {}
-    found = (dict(_properties(block)) for block in said.split("\n\n"))
-    return {each["Id"]: each["ActiveState"] for each in found if {"Id", "ActiveState"} <= set(each)}
+        return []
+    return [dict(_properties(block)) for block in said.split("\n\n")]
 
 
 def _properties(block: str) -> list[tuple[str, str]]:
