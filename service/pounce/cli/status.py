@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from pounce.cli import control
-from pounce.durations import spell
 from pounce.errors import PounceError
 
 _SERVICES = (
@@ -72,6 +71,8 @@ def _ask(name: str | None, control_socket: Path | None) -> dict[str, Any]:
 
 def _show_idleness(answer: dict[str, Any]) -> None:
     if answer.get("idle_exit"):
+        from pounce.durations import spell
+
         idle, ends = answer["idle"], spell(answer["idle_exit"])
         click.echo(f"no connection for {idle:.0f} s; the service ends after {ends} of that")
 
