@@ -189,9 +189,9 @@ class Watch:
 
 
 def _runs_python(pid: int) -> bool:
-    # Until then it is systemd, which makes the sandbox.
+    # Until then it is systemd, which makes the sandbox, as "(pounce)". pounce renames itself, too.
     with suppress(OSError):
-        return b"pounce" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return re.match(rb".*python|pounce:", Path(f"/proc/{pid}/cmdline").read_bytes()) is not None
     return False
 
 

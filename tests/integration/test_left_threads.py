@@ -123,10 +123,12 @@ from pounce.cli import main
 main()
 """
 APPLICATION = f"""
-import atexit, sys
+import atexit, gc, sys
 
 sys.path.append({str(APPS)!r})
 from load import app
+
+assert gc.isenabled(), "it is off only while pounce itself is imported"
 
 atexit.register(print, "the application's callback")
 left_open = open("left-open", "w")
