@@ -11,14 +11,15 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import NamedTuple, NoReturn
 
 _UNITS = Path("/run/systemd/system")
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 # What makes a service of the directives, beside its user, sandbox and resources.
 _LEFT_OUT = re.compile(
@@ -90,7 +91,10 @@ class StandIn:
 
     def run(self, command: Sequence[str], marks: Sequence[str]) -> Outcome:
         """Run *command*, with *marks* (NAME=value) in its environment, and wait for its end."""
-        with tempfile.TemporaryDirectory(prefix="pounce-check-", dir="/run") as directory:
+        with (
+            _ending_in_order(),
+            tempfile.TemporaryDirectory(prefix="pounce-check-", dir="/run") as directory,
+        ):
             output = Path(directory)
             text = _UNIT.format(
                 description=f"Check of {self.service}",
@@ -165,22 +169,39 @@ def _quoted(word: str) -> str:
 
 
 @contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have SIGTERM and SIGINT raise an exception, once: what was made is removed in any case."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        _ignore_signals()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    handlers = {number: signal.signal(number, end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
 def _started(unit: str, text: str) -> Iterator[None]:
     """Write *unit*, start it and wait for its end; afterwards nothing is left of it."""
     path = _UNITS / unit
-    terminate = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         path.write_text(text)
         _systemctl("start", unit)
         yield
     finally:
-        # A second Ctrl-C leaves no unit behind.
-        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_signals()
         _systemctl("stop", unit)
         _systemctl("reset-failed", unit)
         path.unlink(missing_ok=True)
-        signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, terminate)
 
 
 def _systemctl(*arguments: str) -> str:
