@@ -193,6 +193,7 @@ DOORS = {
         "pounce.systemd.moments",
         "pounce.systemd.obstacles",
         "pounce.systemd.reader",
+        "pounce.systemd.removal",
         "pounce.systemd.standin",
         "pounce.systemd.units",
     },

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from pounce.errors import PounceError
 
-COMMANDS = ("check", "config", "init", "log", "reload", "scale", "serve", "status", "stop-draining")
+COMMANDS = (
+    "check",
+    "config",
+    "init",
+    "log",
+    "reload",
+    "remove",
+    "scale",
+    "serve",
+    "status",
+    "stop-draining",
+)
 
 # By this variable, shells ask the command what could come next.
 _COMPLETION = "_POUNCE_COMPLETE"

@@ -2,6 +2,9 @@
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+
+from pounce.errors import PounceError
 
 # Seconds. It answers at once, or is stuck.
 _TIMEOUT = 10.0
@@ -33,6 +36,22 @@ def _show(properties: Sequence[str], units: Sequence[str]) -> list[dict[str, str
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [dict(_properties(block)) for block in said.split("\n\n")]
+
+
+def is_booted() -> bool:
+    """Whether systemd runs this machine: sd_booted(3)."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def systemctl(*arguments: str) -> str:
+    """Run systemctl and return its output; raises PounceError, with its complaint, if it fails."""
+    command = ["systemctl", *arguments]
+    done = subprocess.run(  # noqa: S603 - units are named by administrators
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise PounceError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _properties(block: str) -> list[tuple[str, str]]:
