@@ -1,6 +1,6 @@
 """Build the native packages in a clean Debian root file system: `make deb`, `make rpm`.
 
-    python packaging/build.py deb|rpm [SUITE [DIRECTORY]]
+    python packaging/build.py deb|deb/again|rpm [SUITE [DIRECTORY]]
 
 The result goes to DIRECTORY, dist/ by default. Building has no network: all that a build may
 use is what debian/control names. The root file system is made once and kept in the tests'
@@ -20,7 +20,15 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.systemd import rootfs  # noqa: E402 - found from the project's directory
 
-TOOLS = ("build-essential", "lintian", "python3-pip", "python3-systemd", "rpm", "rpmlint")
+TOOLS = (
+    "build-essential",
+    "faketime",
+    "lintian",
+    "python3-pip",
+    "python3-systemd",
+    "rpm",
+    "rpmlint",
+)
 
 
 def main(kind: str, suite: str = "trixie", directory: str = "dist") -> None:

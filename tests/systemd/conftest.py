@@ -49,9 +49,14 @@ def machine(suite: str, wheel: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The Debian packages, built from the working tree."""
-    built = build("deb", suite, tmp_path_factory.mktemp("packages"))
+def built(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The Debian packages, built from the working tree, and their sources."""
+    return build("deb", suite, tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def packages(built: list[Path]) -> list[Path]:
+    """The Debian packages."""
     return [path for path in built if path.suffix == ".deb"]
 
 

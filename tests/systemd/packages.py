@@ -1,6 +1,7 @@
 """The native packages: built, and installed in a machine."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.systemd import rootfs
-from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
+from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine, Result
 
 
 def build(kind: str, suite: str, directory: Path) -> list[Path]:
@@ -41,8 +42,31 @@ def install(machine: Machine, packages: list[Path]) -> None:
         machine.path(f"/root/{package.name}").unlink()
 
 
-def apt(machine: Machine, *arguments: str) -> None:
-    machine.run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", *arguments)
+def apt(machine: Machine, *arguments: str) -> Result:
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+    return machine.run(*quiet, "apt-get", "--yes", *arguments, timeout=180)
+
+
+def publish(machine: Machine, packages: list[Path]) -> None:
+    """Make *packages* an archive, the only one that the machine's apt knows."""
+    archive = "/opt/archive"
+    for package in packages:
+        machine.path(archive).mkdir(exist_ok=True)
+        shutil.copy(package, machine.path(archive))
+    entries = [_entry(package) for package in sorted(machine.path(archive).glob("*.deb"))]
+    machine.write(f"{archive}/Packages", "\n".join(entries))
+    machine.write("/etc/apt/sources.list", f"deb [trusted=yes] file:{archive} ./\n")
+    apt(machine, "update")
+
+
+def _entry(package: Path) -> str:
+    """A package in an archive's index: deb822(5), as apt reads it."""
+    fields = subprocess.run(
+        ["dpkg-deb", "--field", package], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    content = package.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return f"{fields}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {digest}\n"
 
 
 def newer(packages: list[Path], directory: Path) -> list[Path]:
