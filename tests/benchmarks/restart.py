@@ -40,8 +40,8 @@ PHASES = {
     "start": "until the service is ready",
     "answer": "until the client has its answer",
 }
-_PROGRAM = "import pounce.cli.serve, pounce.server"
-_FAMILIES = ("pounce", "click", "websockets", "h11", "uvloop", "sdnotify", "tomli", "asyncio")
+_PROGRAM = "import pounce.foreground, pounce.server"
+_FAMILIES = ("pounce", "websockets", "h11", "uvloop", "sdnotify", "tomli", "asyncio")
 
 
 def main() -> None:
