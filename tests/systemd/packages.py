@@ -47,6 +47,12 @@ def apt(machine: Machine, *arguments: str) -> Result:
     return machine.run(*quiet, "apt-get", "--yes", *arguments, timeout=180)
 
 
+def preseed(machine: Machine, answer: str) -> None:
+    """Answer the question that a purge asks before it does."""
+    question = f"pounce pounce/remove_data boolean {answer}"
+    machine.run("sh", "-c", f"echo {question} | debconf-set-selections")
+
+
 def publish(machine: Machine, packages: list[Path]) -> None:
     """Make *packages* an archive, the only one that the machine's apt knows."""
     archive = "/opt/archive"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.systemd.instance import Instance
 from tests.systemd.machine import REPOSITORY, Machine, Result
-from tests.systemd.packages import apt, boot, build, newer, publish
+from tests.systemd.packages import apt, boot, build, newer, preseed, publish
 
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -52,12 +52,6 @@ def serve(machine: Machine, name: str) -> Instance:
     instance.configure("demo:app", directory=f"/srv/{name}")
     machine.systemctl("enable", "--now", instance.service)
     return instance
-
-
-def preseed(machine: Machine, answer: str) -> None:
-    """Answer the question that a purge asks before it does."""
-    question = f"pounce pounce/remove_data boolean {answer}"
-    machine.run("sh", "-c", f"echo {question} | debconf-set-selections")
 
 
 def purge(machine: Machine, answer: str) -> Result:

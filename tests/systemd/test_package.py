@@ -13,7 +13,7 @@ from tests.certificates import Authority
 from tests.load import Background, Plan
 from tests.systemd.instance import Instance
 from tests.systemd.machine import APPLICATIONS, REPOSITORY, Machine
-from tests.systemd.packages import apt, boot, install, newer
+from tests.systemd.packages import apt, boot, install, newer, preseed
 
 # Building in a root file system that is not there yet takes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -76,8 +76,11 @@ def test_a_service_s_life(packaged: Machine) -> None:
 def test_installed_it_is_ready_for_services(packaged: Machine) -> None:
     assert packaged.run("systemctl", "is-enabled", "pounce.service").stdout == "enabled\n"
     assert packaged.show("pounce.service", "ActiveState") == "active"
-    for page in ("man1/pounce.1", "man5/pounce.toml.5", "man8/pounce@.service.8"):
+    units = [f"pounce{kind}.8" for kind in ("@", "@.service", "@.socket", ".service", "-generator")]
+    for page in ("man1/pounce.1", "man5/pounce.toml.5", *(f"man8/{page}" for page in units)):
         assert packaged.path(f"/usr/share/man/{page}.gz").exists()
+    for package in ("pounce", "python3-pounce"):
+        assert packaged.path(f"/usr/share/doc/{package}/README.md.gz").exists()
     verified = packaged.run("systemd-analyze", "verify", "--man=no", *UNITS)
     assert verified.stderr == ""
 
@@ -209,6 +212,7 @@ def test_purged_it_leaves_nothing_behind(plain: Machine, packages: list[Path]) -
     for unit in (instance.socket, instance.service, "pounce.service"):
         assert plain.show(unit, "ActiveState") in ("inactive", "failed")
     assert plain.path("/etc/pounce/shop.toml").exists()
+    preseed(plain, "true")
     apt(plain, "purge", "pounce", "python3-pounce")
     assert files(plain) - before == set()
     assert not plain.path("/run/pounce").exists()
