@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aioquic.quic.connection import QuicConnection
 
-from pounce.workers.gate import Gate
+from pounce.workers.gate import _SETTLING, Arrival, Gate
 from tests.http3 import Server, client_configuration, connected, serve
 from tests.live import hello, live, until
 
@@ -85,6 +85,27 @@ async def test_the_kernel_drops_most_of_a_flood(make: Callable[[], bytes], tmp_p
         flood(server, datagrams)
         assert queued(server) - before < AT_ONCE // 2 * len(datagrams[0])
         assert (await client.get()).body == b"hello"
+
+
+@live
+async def test_strangers_wait_until_what_has_come_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(hello, tmp_path) as server, connected(server.address) as client:
+        assert (await client.get()).body == b"hello"
+        port = server.workers[0].switchboard._ports.all[0]
+        let_in = gate(server)._let_in
+        backlogs: list[float] = []
+
+        def watch(arrival: Arrival) -> None:
+            backlogs.append(port.backlog)
+            let_in(arrival)
+
+        monkeypatch.setattr(gate(server), "_let_in", watch)
+        flood(server, [undecipherable() for _ in range(50)])  # more than a turn's work
+        assert (await client.get()).body == b"hello"
+        await until(lambda: len(backlogs) > 0)
+        assert not [backlog for backlog in backlogs if 0.0 < backlog < _SETTLING]
 
 
 @live

@@ -143,7 +143,7 @@ class Gate:
         begun = time.monotonic()
         if begun >= self._began + _WINDOW:
             self._renew(begun)
-        if not self._resting:
+        if not self._resting and not 0.0 < self._backlog < _SETTLING:
             self._take_turn(self._turns.end())
             if self._crowded:
                 self._resting = True
@@ -169,6 +169,15 @@ class Gate:
         return self._initials
 
     @property
+    def _backlog(self) -> float:
+        """For how many seconds the kernel has had something that nobody has read.
+
+        Those who are connected wait behind it, so strangers wait until it is gone, or for as long
+        as what came before the kernel kept less can take.
+        """
+        return max((port.backlog for port in self._ports), default=0.0)
+
+    @property
     def _crowded(self) -> bool:
         louds, others = self._louds.waiting, self._others.waiting
         return bool(self._returning.waiting or self._initials.waiting or louds or others)
@@ -187,8 +196,7 @@ class Gate:
 
     def _renew(self, now: float) -> None:
         """Begin a window."""
-        backlog = max((port.backlog for port in self._ports), default=0.0)
-        settled = now - backlog > self._told or now > self._told + _SETTLING
+        settled = now - self._backlog > self._told or now > self._told + _SETTLING
         for lane in self._lanes:
             lane.renew(now - self._began, settled=settled)
         self._listen()
