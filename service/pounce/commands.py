@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -75,7 +76,10 @@ def _meaning(token: re.Match[str]) -> str:
         number = int(token["hex"], 16) if token["hex"] else int(token["octal"], 8)
         return os.fsdecode(bytes([number]))
     if token["short"] or token["long"]:
-        return chr(int(token["short"] or token["long"], 16))
+        number = int(token["short"] or token["long"], 16)
+        if number > sys.maxunicode:
+            raise ValueError(f"{token.group()} is no character")
+        return chr(number)
     return token.group()
 
 
@@ -97,7 +101,7 @@ class CommandLine(Kind[str]):
 def _problem(line: str) -> str:
     try:
         words = split(line)
-    except (ValueError, OverflowError) as error:  # chr() of more than there are code points
+    except ValueError as error:
         return str(error)
     if not words or not words[0]:
         return "it names no program"

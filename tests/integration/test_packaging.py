@@ -63,7 +63,7 @@ def test_pounce_1_has_every_command_and_flag(manual: dict[str, str]) -> None:
 
 
 def test_no_place_of_a_page_is_left_open(manual: dict[str, str]) -> None:
-    assert set(manual) == {"pounce.1", "pounce.toml.5", "pounce.service.8"}
+    assert set(manual) == {"pounce.1", "pounce.toml.5", "pounce.service.8", "pounce-generator.8"}
     for page in manual.values():
         assert not re.search(r"@[A-Z]+@", page)
         assert __version__ in page

@@ -45,7 +45,7 @@ REFUSED = [
     ("a ; b", "';' does not separate commands here"),
     ("-a", "prefixes such as '-' have no meaning here"),
     (r"a \x00", "the character NUL"),
-    (r"a \UFFFFFFFF", "too large"),
+    (r"a \UFFFFFFFF", "is no character"),
 ]
 
 

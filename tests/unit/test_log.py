@@ -14,6 +14,8 @@ import pytest
 from pounce import lifecycle, log
 from pounce.lifecycle import (
     BudgetSpent,
+    CommandFailed,
+    CommandStarted,
     GenerationReady,
     GenerationRetired,
     HealthChecked,
@@ -250,6 +252,8 @@ def test_configuring_again_repeats_nothing(reader: Reader) -> None:
 D, INFO, W, E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 
 STORY: list[tuple[LifecycleEvent, int, str]] = [
+    (CommandStarted(1, "manage.py migrate"), INFO, "generation 1: running 'manage.py migrate'"),
+    (CommandFailed(1, "'true' failed"), E, "'true' failed"),
     (WorkerStarted(1, 0, 42), D, "worker 0 (42) started"),
     (WorkerReady(1, 0, 42), INFO, "worker 0 (42) is ready"),
     (WorkerReady(1, -1, 42), INFO, "the lifespan (42) is ready"),
