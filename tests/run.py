@@ -51,6 +51,7 @@ ON_OTHER_SYSTEMDS = {
         "judging",
         "enabling",
         "all_instances",
+        "remove",
     ],
     "forky": [
         "debian",
@@ -62,6 +63,7 @@ ON_OTHER_SYSTEMDS = {
         "judging",
         "enabling",
         "all_instances",
+        "remove",
     ],
 }
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
