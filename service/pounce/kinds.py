@@ -231,8 +231,9 @@ class TrustedPeer(Kind[str]):
 
     @staticmethod
     def _is_peer(text: str) -> bool:
+        # A link-local address with its interface (%eth0) would be believed on every other one, too.
         try:
-            return text in {"unix", "*"} or bool(ipaddress.ip_network(text))
+            return text in {"unix", "*"} or ("%" not in text and bool(ipaddress.ip_network(text)))
         except ValueError:
             return False
 

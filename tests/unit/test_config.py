@@ -152,6 +152,7 @@ REFUSED = [
     ("root_path", "shop/", None),
     ("forwarded_allow", "*", None),
     ("forwarded_allow", ["10.0.0.1/8"], None),
+    ("forwarded_allow", ["fe80::1%eth0"], None),
     (
         "forwarded_allow",
         ["*", "localhost"],

@@ -53,11 +53,13 @@ _LONGEST = 8192
 # RFC 7239 section 6.
 _OBFUSCATED = rb"_[0-9A-Za-z._-]+"
 _NODE = re.compile(
-    rb"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?i:unknown)|%b)"
+    rb"(?:(?P<v4>[0-9.]+)|\[(?P<v6>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|(?i:unknown)|%b)"
     rb"(?::(?:(?P<port>[0-9]{1,5})|%b))?" % (_OBFUSCATED, _OBFUSCATED)
 )
 _LONGEST_ADDRESS = 45  # IPv6 that ends in IPv4; INET6_ADDRSTRLEN has a NUL as well
-_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
+# RFC 4291 section 2.5.5.2. A dual-stack listener sees IPv4 peers as these (ipv6(7)).
+_MAPPED = bytes(10) + b"\xff\xff"
+_MAPPED_NETWORK = ipaddress.IPv6Network((_MAPPED + bytes(4), 96))
 # X-Forwarded-For, which nothing specifies, has IPv6 addresses also without brackets.
 _BARE_IPV6 = re.compile(rb"[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
@@ -328,7 +330,6 @@ def _address(text: str) -> _Address | None:
         packed = inet_pton(AF_INET6, text.partition("%")[0])
     except (OSError, ValueError):
         return None
-    # A dual-stack listener sees IPv4 peers as ::ffff:192.0.2.1 (ipv6(7)).
     if packed.startswith(_MAPPED):
         return _Address(4, int.from_bytes(packed[12:], "big"))
     return _Address(6, int.from_bytes(packed, "big"))
@@ -336,4 +337,7 @@ def _address(text: str) -> _Address | None:
 
 def _network(entry: str) -> _Network:
     network = ipaddress.ip_network(entry, strict=False)
-    return _Network(network.version, int(network.network_address), int(network.netmask))
+    number, mask = int(network.network_address), int(network.netmask)
+    if network.version == 6 and network.subnet_of(_MAPPED_NETWORK):
+        return _Network(4, number & 0xFFFFFFFF, mask & 0xFFFFFFFF)
+    return _Network(network.version, number, mask)
