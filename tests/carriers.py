@@ -19,9 +19,9 @@ from tests.live import Client, LiveServer, serve, serve_in_threads
 _needs_aioquic = pytest.mark.skipif(
     importlib.util.find_spec("aioquic") is None, reason="aioquic cannot be imported"
 )
+HTTP3 = pytest.param("http3", marks=_needs_aioquic)
 every_carrier = pytest.mark.parametrize(
-    "name",
-    ["plain", "tls", pytest.param("http3", marks=_needs_aioquic), "plain threads", "tls threads"],
+    "name", ["plain", "tls", HTTP3, "plain threads", "tls threads"]
 )
 
 

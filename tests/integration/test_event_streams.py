@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pounce.asgi import departure
+from pounce.asgi import cycle, departure
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import stream
 from tests.apps.event_streams import GOODBYE, TICK, app
-from tests.carriers import carried, every_carrier
+from tests.carriers import HTTP3, carried, every_carrier
 from tests.live import live, serve, until
 from tests.modes import both_modes
 from tests.service import Service, Wire, serving
@@ -59,6 +59,67 @@ async def test_who_does_not_listen_is_cut(
         response.leave()
         await until(lambda: carrier.context.idle)
     assert not caplog.records
+
+
+on_the_loop = pytest.mark.parametrize("name", ["plain", "tls", HTTP3])
+
+
+@on_the_loop
+@live
+async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "_AFTER_CUT", 0.2)
+    ended = asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with carried(name, waits, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(TICK)
+        end_streams(carrier.context)
+        assert await response.end() == ("whole" if name == "http3" else "cut")
+        response.leave()
+        await asyncio.wait_for(ended.wait(), 10)
+        await until(lambda: carrier.context.idle)
+    assert not caplog.records
+
+
+@on_the_loop
+@pytest.mark.parametrize("kind", ["completes", "listens"])
+@live
+async def test_who_ends_its_stream_itself_after_the_cut_is_left_alone(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "_AFTER_CUT", 0.2)
+    cut, go_on, worked = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def works(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send({"type": "http.response.body", "body": TICK, "more_body": True})
+        await cut.wait()
+        if kind == "listens":
+            assert (await receive())["type"] == "http.disconnect"
+        else:
+            await send({"type": "http.response.body", "body": GOODBYE})
+        await go_on.wait()
+        worked.set()
+
+    async with carried(name, works, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(TICK)
+        end_streams(carrier.context)
+        await response.end()
+        cut.set()
+        carrier.context.loop.call_later(1.0, go_on.set)  # long after who waits would be ended
+        await asyncio.wait_for(worked.wait(), 10)
 
 
 @every_carrier

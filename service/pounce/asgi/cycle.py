@@ -80,6 +80,10 @@ ENDED: Final = 3  # the application was told that the client is gone
 _BURST = 65_536
 _LEAST = 64
 
+# How long, in seconds, an application on the loop may go on after its event stream was cut. What
+# follows there is no work after a response: it waits for an event that nobody would get.
+_AFTER_CUT = 3.0
+
 
 class Cycle(ABC):
     """One request and its response, however it is that the application is called."""
@@ -207,6 +211,16 @@ class RequestCycle(Cycle):
         # Kept here because a stream that has ended lets go of it.
         self._task = task = self._context.start_task(self.run())
         return task
+
+    def _cut(self) -> None:
+        if not self._stream.gone:
+            super()._cut()
+            self._context.loop.call_later(_AFTER_CUT, self._abandon)
+
+    def _abandon(self) -> None:
+        """End an application that neither listens nor has completed its response."""
+        if self._phase != COMPLETE and not self.listens:
+            self._cancel()
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
