@@ -109,6 +109,14 @@ class CommandFailed(LifecycleEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandStopped(LifecycleEvent):
+    """A stop of the service ended a command of *generation*; *reason* names it, and says how."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationReady(LifecycleEvent):
     """All *workers* of the generation are ready, and it serves from now on."""
 
@@ -184,7 +192,8 @@ class HealthChecked(LifecycleEvent):
     stop, all) hold. *phase_elapsed* and
     *phase_timeout* are seconds (a timeout of 0: the phase has none). *can_serve* is true
     while at least one worker of the current generation is ready. *silent_for* is for how many
-    seconds none of those has turned its loop.
+    seconds none of those has turned its loop. *command* is the one of ``[deploy] before`` that
+    runs, or "".
     """
 
     phase: Phase
@@ -197,6 +206,7 @@ class HealthChecked(LifecycleEvent):
     phase_elapsed: float
     phase_timeout: float
     silent_for: float = 0.0
+    command: str = ""
 
 
 class LifecycleCollector(Protocol):

@@ -18,6 +18,7 @@ from pounce.lifecycle import (
     BudgetSpent,
     CommandFailed,
     CommandStarted,
+    CommandStopped,
     GenerationReady,
     GenerationRetired,
     LifecycleEvent,
@@ -324,7 +325,9 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
     match event:
         case WorkerEvent():
             return _tell_worker(event)
-        case CommandStarted() | CommandFailed() | GenerationReady() | GenerationRetired():
+        case CommandStarted() | CommandFailed() | CommandStopped():
+            return _tell_command(event)
+        case GenerationReady() | GenerationRetired():
             return _tell_generation(event)
         case ReloadStarted():
             return logging.INFO, f"reload: starting generation {event.generation}"
@@ -344,14 +347,19 @@ def _tell(event: LifecycleEvent) -> tuple[int, str] | None:
     return None
 
 
-def _tell_generation(
-    event: CommandStarted | CommandFailed | GenerationReady | GenerationRetired,
-) -> tuple[int, str]:
+def _tell_command(event: CommandStarted | CommandFailed | CommandStopped) -> tuple[int, str]:
     match event:
         case CommandStarted():
             return logging.INFO, f"generation {event.generation}: running {event.command!r}"
         case CommandFailed():
             return logging.ERROR, event.reason
+        case CommandStopped():
+            # Nobody is at fault, but a migration may be half done.
+            return logging.WARNING, event.reason
+
+
+def _tell_generation(event: GenerationReady | GenerationRetired) -> tuple[int, str]:
+    match event:
         case GenerationReady():
             return logging.INFO, f"generation {event.generation} serves: {_workers(event.workers)}"
         case GenerationRetired():

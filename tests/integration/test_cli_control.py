@@ -169,9 +169,21 @@ def test_no_service_is_there(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_an_instance_is_found_by_its_name() -> None:
-    assert "no service answers at /run/pounce/no-such-service/control" in refusal(
-        "status", "no-such-service"
-    )
+    said = refusal("reload", "no-such-service")
+    assert "no service answers at /run/pounce/no-such-service/control" in said
+    assert said.endswith("is it running? systemctl status pounce@no-such-service")
+
+
+def test_what_a_service_that_has_ended_told_systemd_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho StatusText=Stopped: no connection for 10 min\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for words in (["status", "shop"], ["reload", "shop"], ["scale", "shop", "2"]):
+        said = refusal(*words)
+        assert said.endswith("\n  what it told systemd last: Stopped: no connection for 10 min")
 
 
 def test_a_path_that_cannot_be(tmp_path: Path) -> None:

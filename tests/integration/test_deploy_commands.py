@@ -42,6 +42,12 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def status(control: Path) -> str:
+    """What `pounce status` prints."""
+    command = [str(PYTHON), "-m", "pounce", "status", "--control", str(control)]
+    return subprocess.check_output(command, text=True, timeout=20)
+
+
 def is_gone(pid: int) -> bool:
     """Whether a process has ended; what nobody has waited for yet counts as ended."""
     try:
@@ -152,6 +158,7 @@ def test_a_stop_ends_a_command(tmp_path: Path, mode: str) -> None:
         service.expect("begun$")
         service.send_signal(signal.SIGTERM)
         assert service.wait() == 0
+    assert "sleep 1000'\": the service is stopping; it was killed by SIGTERM; the" in service.log
     assert "Traceback" not in service.log
     assert " ERROR " not in service.log
 
@@ -163,6 +170,20 @@ def test_a_second_signal_kills_a_command_that_ignores_the_first(tmp_path: Path) 
         service.expect("stopping")
         service.send_signal(signal.SIGTERM)
         assert service.wait(4.0) == 0
+    assert "the service is stopping; it was killed by SIGKILL" in service.log
+
+
+@both_modes
+def test_pounce_status_names_the_command_that_runs(tmp_path: Path, mode: str) -> None:
+    control, go = tmp_path / "control", tmp_path / "go"
+    wait = f"sh -c 'echo begun; until [ -e {go} ]; do sleep 0.05; done'"
+    with running(tmp_path, wait, mode=mode, flags=("--control", str(control))) as service:
+        service.expect("begun$")
+        said = status(control)
+        assert f"generation 1 waits for the command {wait!r}" in said.splitlines()
+        go.touch()
+        service.expect("generation 1 serves")
+        assert "waits for" not in status(control)
 
 
 @both_modes

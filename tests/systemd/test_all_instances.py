@@ -88,3 +88,25 @@ def test_a_restart_of_all_waits_for_each(machine: Machine, two: list[Instance]) 
     assert states(two) == ["active", "active"]
     after = [each.show("MainPID") for each in two]
     assert not set(before) & set(after)
+
+
+def test_a_stop_during_a_reload_of_all_is_a_clean_one(
+    machine: Machine, two: list[Instance]
+) -> None:
+    slow = two[0]
+    slow.configure("load:app", deploy={"before": ["sleep 1000"]})
+    machine.systemctl("reload", "--no-block", ALL)
+    machine.wait_until(lambda: "running 'sleep" in slow.show("StatusText"), 20, "the command")
+    machine.systemctl("stop", ALL)
+    machine.wait_until(lambda: states(two) == ["inactive", "inactive"], 20, "the end of both")
+    assert [each.show("Result") for each in two] == ["success", "success"]
+    assert machine.show(ALL, "Result") == "success"
+
+
+def test_they_are_stopped_with_their_sockets(machine: Machine, two: list[Instance]) -> None:
+    machine.systemctl("stop", "pounce@*.socket", "pounce@*.service", ALL)
+    assert states(two) == ["inactive", "inactive"]
+    assert [machine.show(each.socket, "ActiveState") for each in two] == ["inactive", "inactive"]
+    assert all(each.curl("/", check=False).returncode == 7 for each in two)  # curl(1): refused
+    machine.systemctl("start", ALL)
+    assert states(two) == ["active", "active"]

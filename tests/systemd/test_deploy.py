@@ -83,6 +83,23 @@ def test_a_stop_during_a_command_ends_it(machine: Machine, instance: Instance, m
     assert machine.run("pgrep", "-x", "sleep", check=False).stdout == ""
 
 
+def test_a_stop_during_a_command_of_a_reload_is_a_clean_one(
+    machine: Machine, instance: Instance
+) -> None:
+    """systemd ends the command of ExecReload= as well, and its end decides about the unit's."""
+    instance.configure()
+    instance.start()
+    configure(instance, "sh -c 'echo begun; exec sleep 1000'")
+    machine.systemctl("reload", "--no-block", instance.service)
+    machine.wait_until(lambda: said(instance, 2) == ["begun"], 20, "the command")
+    running = "starting generation 2, running \"sh -c 'echo begun; exec sleep 1000'\""
+    machine.wait_until(lambda: running in instance.show("StatusText"), 10, "the status")
+    instance.stop()
+    assert (instance.show("ActiveState"), instance.show("Result")) == ("inactive", "success")
+    [told] = instance.journal("POUNCE_EVENT=CommandStopped", "POUNCE_GENERATION=2")
+    assert "the service is stopping; it was killed by SIGTERM" in told["MESSAGE"]
+
+
 def test_a_start_after_a_crash_runs_them_again(machine: Machine, instance: Instance) -> None:
     configure(instance, "sh -c 'echo again'")
     instance.start()

@@ -84,3 +84,15 @@ def test_a_client_waits_while_the_file_is_away(machine: Machine, instance: Insta
     assert client.returncode == 0, told
     assert machine.show(instance.socket, "ActiveState") == "active"
     assert int(instance.show("NRestarts")) < 5
+
+
+def test_what_is_enabled_without_a_file_says_so_and_can_be_taken_back(
+    machine: Machine, instance: Instance
+) -> None:
+    refused = machine.systemctl("enable", "--now", instance.service, check=False)
+    assert f"A dependency job for {instance.service} failed" in refused.stderr
+    told = machine.systemctl("status", "--no-pager", "--full", instance.socket, check=False).stdout
+    assert f"/etc/pounce/{instance.name}.toml" in told.replace("as /etc/pounce", "")
+    assert len(links(instance)) == 3
+    machine.systemctl("disable", instance.service)
+    assert links(instance) == []

@@ -41,9 +41,13 @@ def test_it_ends_and_the_next_request_starts_it(machine: Machine, idling: Instan
     wait_for_end(idling)
     assert idling.show("Result") == "success"
     assert idling.show("StatusText") == "Stopped: no connection for 10 s"
-    told = machine.run("pounce", "status", idling.name, check=False).stderr
-    assert "what it told systemd last: Stopped: no connection for 10 s" in told
+    for command in ("status", "reload"):
+        told = machine.run("pounce", command, idling.name, check=False).stderr
+        assert "what it told systemd last: Stopped: no connection for 10 s" in told
     assert machine.show(idling.socket, "ActiveState") == "active"
+    assert machine.systemctl("reload", idling.service, check=False).returncode == 1
+    machine.systemctl("try-reload-or-restart", idling.service)  # a deploy script's
+    assert idling.show("ActiveState") == "inactive"
     assert idling.curl("/items").stdout == "[]"
     assert idling.show("MainPID") not in (first, "0")
     assert idling.show("NRestarts") == "0"

@@ -16,6 +16,7 @@ from pounce.lifecycle import (
     BudgetSpent,
     CommandFailed,
     CommandStarted,
+    CommandStopped,
     GenerationReady,
     GenerationRetired,
     HealthChecked,
@@ -254,6 +255,7 @@ D, INFO, W, E = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 STORY: list[tuple[LifecycleEvent, int, str]] = [
     (CommandStarted(1, "manage.py migrate"), INFO, "generation 1: running 'manage.py migrate'"),
     (CommandFailed(1, "'true' failed"), E, "'true' failed"),
+    (CommandStopped(1, "'true': it was killed"), W, "'true': it was killed"),
     (WorkerStarted(1, 0, 42), D, "worker 0 (42) started"),
     (WorkerReady(1, 0, 42), INFO, "worker 0 (42) is ready"),
     (WorkerReady(1, -1, 42), INFO, "the lifespan (42) is ready"),

@@ -41,6 +41,7 @@ def health(
     elapsed: float = 0,
     timeout: float = 0,
     silent: float = 0,
+    command: str = "",
 ) -> HealthChecked:
     return HealthChecked(
         phase=phase,
@@ -53,6 +54,7 @@ def health(
         phase_elapsed=elapsed,
         phase_timeout=timeout,
         silent_for=silent,
+        command=command,
     )
 
 
@@ -132,12 +134,27 @@ def test_the_watchdog_is_not_fed_when_no_worker_has_beaten_for_half_its_time(
         ),
         (health(ready=2), "Degraded: serving generation 1, 2 of 4 workers"),
         (health(Phase.STARTING, ready=3), "Starting generation 1, 3 of 4 workers ready"),
+        (
+            health(Phase.STARTING, ready=0, command="manage.py\nmigrate"),
+            "Starting generation 1, running 'manage.py\\nmigrate'",
+        ),
         (health(Phase.STOPPING, connections=3, draining=2), "Stopping, 3 connections left"),
     ],
 )
 def test_status(tell: Tell, event: LifecycleEvent, status: str) -> None:
     tell(READY)
     assert tell(event)[-1] == f"STATUS={status}"
+
+
+def test_the_status_names_the_command_that_a_reload_runs(tell: Tell) -> None:
+    tell(READY)
+    tell(ReloadStarted(2))
+    serving = "STATUS=Serving generation 1, 4 workers"
+    running = tell(health(Phase.RELOADING, timeout=60, command="x" * 300))[-1]
+    assert running == f"{serving}; starting generation 2, running '{'x' * 199}…"
+    assert tell(health(Phase.RELOADING, timeout=60))[-1] == f"{serving}; starting generation 2"
+    tell(health(Phase.RELOADING, timeout=60, command="migrate"))
+    assert tell(ReloadCompleted(2))[-1] == "STATUS=Serving generation 2, 4 workers"
 
 
 def test_a_spent_budget_is_told_until_every_worker_is_back(tell: Tell) -> None:

@@ -23,26 +23,58 @@ control = click.option(
 )
 
 
+class NoAnswer(PounceError):
+    """Nobody answers at a control socket."""
+
+
 def call(
-    name: str | None,
-    path: Path | None,
+    name: str | None, path: Path | None, method: str, parameters: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Call *method* of the service *name*, or of the one at *path*, and wait for the answer.
+
+    Raises PounceError when the service answers with an error, and when it is not there: with what
+    systemd knows of it.
+    """
+    if (name is None) == (path is None):
+        raise click.UsageError("Say which service: its NAME, or --control PATH.")
+    try:
+        return call_at(path or socket_of(str(name)), method, parameters)
+    except NoAnswer as error:
+        hint = "\n".join(filter(None, (error.hint, _last_words(name))))
+        where = f" systemctl status pounce@{name}" if name else ""
+        raise PounceError(error.message, hint=hint or f"is it running?{where}") from None
+
+
+def _last_words(name: str | None) -> str:
+    if name is None:
+        return ""
+    from pounce.systemd.units import status_text
+
+    last = status_text(f"pounce@{name}.service")
+    return last and f"what it told systemd last: {last}"
+
+
+def socket_of(name: str) -> Path:
+    """The control socket of the service *name*."""
+    return RUNTIME_DIRECTORY / name / SOCKET
+
+
+def call_at(
+    path: Path,
     method: str,
     parameters: dict[str, Any] | None = None,
     *,
     timeout: float | None = None,
 ) -> dict[str, Any]:
-    """Call *method* of the service *name*, or of the one at *path*, and wait for the answer.
+    """Call *method* at the socket *path*, and wait for the answer.
 
     A reload takes as long as the application takes to start, and the service answers or hangs up
     in any case, so there is no *timeout* by default; it is in seconds, for each step.
 
-    Raises PounceError when the service is not there or answers with an error.
+    Raises NoAnswer, and PounceError when something else answers, or an error.
     """
-    if (name is None) == (path is None):
-        raise click.UsageError("Say which service: its NAME, or --control PATH.")
-    where = path or RUNTIME_DIRECTORY / str(name) / SOCKET
     message = {"method": f"{INTERFACE}.{method}", "parameters": parameters or {}}
-    answer = _exchange(where, message, timeout)
+    answer = _exchange(path, message, timeout)
     if "error" in answer:
         said = answer.get("parameters", {})
         raise PounceError(str(said.get("reason") or f"{answer['error']} {said}"))
@@ -58,18 +90,15 @@ def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> dic
             sock.sendall(json.dumps(message).encode() + b"\0")
             answer = _receive(sock)
         except PermissionError:
-            raise PounceError(
+            raise NoAnswer(
                 f"{path} is for root and the service's user only", hint="call it with sudo"
             ) from None
         except OSError as error:
-            raise PounceError(
-                f"no service answers at {path}: {error.strerror or error}",
-                hint="is it running? systemctl status pounce@NAME",
-            ) from None
+            raise NoAnswer(f"no service answers at {path}: {error.strerror or error}") from None
         except ValueError:
             raise PounceError(f"what answers at {path} is not pounce's control socket") from None
     if answer is None:
-        raise PounceError(f"the service at {path} ended the connection without an answer")
+        raise NoAnswer(f"the service at {path} ended the connection without an answer")
     return answer
 
 

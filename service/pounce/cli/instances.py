@@ -50,6 +50,6 @@ def instances() -> list[Instance]:
 
 def _ask(name: str) -> dict[str, Any] | None:
     try:
-        return control.call(name, None, "Status", timeout=_PATIENCE)
+        return control.call_at(control.socket_of(name), "Status", timeout=_PATIENCE)
     except PounceError:
         return None

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from pounce.cli import control
-from pounce.errors import PounceError
 
 _SERVICES = (
     "service",
@@ -49,24 +48,20 @@ def status(name: str | None, control_socket: Path | None, as_json: bool) -> None
     if name is None and control_socket is None:
         _show_services(as_json)
         return
-    answer = _ask(name, control_socket)
+    answer = control.call(name, control_socket, "Status")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
         _show(_WORKERS, [_row(*each) for each in _workers(answer)])
+        _show_commands(answer)
         _show_idleness(answer)
 
 
-def _ask(name: str | None, control_socket: Path | None) -> dict[str, Any]:
-    try:
-        return control.call(name, control_socket, "Status")
-    except PounceError as error:
-        from pounce.systemd.units import status_text
-
-        last = status_text(f"pounce@{name}.service") if name else ""
-        if not last:
-            raise
-        raise PounceError(error.message, hint=f"what it told systemd last: {last}") from None
+def _show_commands(answer: dict[str, Any]) -> None:
+    for each in answer["generations"]:
+        # A service that runs since before an upgrade does not say it.
+        if command := each.get("command"):
+            click.echo(f"generation {each['number']} waits for the command {command!r}")
 
 
 def _show_idleness(answer: dict[str, Any]) -> None:

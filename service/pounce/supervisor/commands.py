@@ -13,7 +13,7 @@ from typing import IO
 from pounce.commands import find_program, search_path, split
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
-from pounce.lifecycle import CommandFailed, CommandStarted, LifecycleEvent
+from pounce.lifecycle import CommandFailed, CommandStarted, CommandStopped, LifecycleEvent
 from pounce.loggers import get_logger
 from pounce.supervisor.loop import Loop, Timer
 from pounce.supervisor.targets import ended_how
@@ -62,7 +62,8 @@ class Commands:
         self._tell = tell
         self._timer: Timer | None = None
         self._running: _Command | None = None
-        self._line = ""
+        self.line = ""
+        """The command that runs, as the administrator has written it."""
         self._reason = ""
         self._stopping = False
 
@@ -107,8 +108,8 @@ class Commands:
         if not self._left:
             self._finish("")
             return
-        self._line = self._left.popleft()
-        self._emit(CommandStarted(self._number, self._line))
+        self.line = self._left.popleft()
+        self._emit(CommandStarted(self._number, self.line))
         try:
             self._running = _Command(self._start(), self._loop, self._hear, self._ended)
         except PounceError as error:
@@ -118,7 +119,7 @@ class Commands:
             self._fail(f"it cannot be run: {place}{error.strerror}")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        words = split(self._line)
+        words = split(self.line)
         return subprocess.Popen(  # noqa: S603 - the administrator names the program
             words,
             executable=find_program(words[0], self._directory, self._path),
@@ -143,17 +144,18 @@ class Commands:
     def _ended(self, status: int | None, last: str) -> None:
         self._running = None
         said = f"; the last line of its output is: {last}" if last else ""
+        how = f"it {ended_how(status)}{said}"
         if self._reason:
-            self._fail(self._reason + said)
+            self._fail(f"{self._reason}; {how}")
         elif status != 0:
-            self._fail(f"it {ended_how(status)}{said}")
+            self._fail(how)
         else:
             self._next()
 
     def _fail(self, problem: str) -> None:
-        reason = f"[deploy] before: {self._line!r}: {problem}"
-        if not self._stopping:
-            self._emit(CommandFailed(self._number, reason))
+        reason = f"[deploy] before: {self.line!r}: {problem}"
+        event = CommandStopped if self._stopping else CommandFailed
+        self._emit(event(self._number, reason))
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:

@@ -116,6 +116,11 @@ class _Generation:
     stopping: bool = False  # nobody serves while it drains
 
     @property
+    def command(self) -> str:
+        """The command of ``[deploy] before`` that runs, or ""."""
+        return self.commands.line if self.commands else ""
+
+    @property
     def slots(self) -> list[int]:
         """Every slot, of all kinds of workers."""
         return [*range(self.size), *range(H3_SLOTS, H3_SLOTS + self.h3_size)]

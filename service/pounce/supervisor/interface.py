@@ -33,12 +33,13 @@ type Generation (
   number: int,
   state: string,
   size: int,
+  command: ?string,
   workers: []Worker
 )
 
-# Every generation that is starting, serving or draining; requests counts those of workers,
-# and of earlier runs, that are gone, too. With idle_exit, idle is for how many seconds nobody
-# has been connected
+# Every generation that is starting, serving or draining, and the command of [deploy] that runs
+# for it; requests counts those of workers, and of earlier runs, that are gone, too. With
+# idle_exit, idle is for how many seconds nobody has been connected
 method Status() -> (
   phase: string,
   requests: int,

@@ -38,6 +38,7 @@ def health(
         phase_elapsed=phase_elapsed,
         phase_timeout=timeouts[phase],
         silent_for=silent_for,
+        command=next((each.command for each in generations if each.command), ""),
     )
 
 
@@ -63,6 +64,7 @@ def status(
                 "number": each.number,
                 "state": each.state.name.lower(),
                 "size": each.size,
+                "command": each.command or None,
                 "workers": [_worker(worker, now) for worker in _in_order(each)],
             }
             for each in generations

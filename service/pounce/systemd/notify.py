@@ -68,6 +68,7 @@ class SystemdNotifier:
         self._budget_spent = ""
         self._reload_failed = ""
         self._starting = ""  # the generation that a reload starts
+        self._command = ""
         self._status = ""  # as sent last
         self._heard = True
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
@@ -170,6 +171,7 @@ class SystemdNotifier:
 
     def _on_health_checked(self, event: HealthChecked) -> None:
         self._generation, self._workers = event.generation, event.workers
+        self._command = f", running {_first_line(repr(event.command))}" if event.command else ""
         # Half of it, since a worker that comes back may do so at the last moment.
         alive = self._watchdog is not None and event.silent_for < self._watchdog / 2
         states = ["WATCHDOG=1"] if event.can_serve and alive and self._is_ping_due() else []
@@ -201,7 +203,7 @@ class SystemdNotifier:
         )
 
     def _on_reload_ended(self, event: ReloadCompleted | ReloadFailed) -> None:
-        self._starting = ""
+        self._starting = self._command = ""
         if isinstance(event, ReloadFailed):
             self._reload_failed = f"reload failed: {_first_line(event.reason)}"
         else:
@@ -217,8 +219,8 @@ class SystemdNotifier:
 
     def _health(self, event: HealthChecked) -> str:
         if event.phase is Phase.STARTING:
-            ready = f"{event.ready_workers} of {_count(event.workers, 'worker')}"
-            return f"Starting generation {event.generation}, {ready} ready"
+            ready = f", {event.ready_workers} of {_count(event.workers, 'worker')} ready"
+            return f"Starting generation {event.generation}{self._command or ready}"
         if event.phase is Phase.STOPPING:
             return f"Stopping, {_count(event.connections, 'connection')} left"
         if event.ready_workers == event.workers:
@@ -235,7 +237,8 @@ class SystemdNotifier:
             status = f"Cannot serve: no worker of generation {self._generation} is ready"
         if draining:
             status += f", {_count(draining, 'connection')} draining"
-        notes = (status, self._starting, self._budget_spent, self._reload_failed)
+        starting = self._starting + self._command
+        notes = (status, starting, self._budget_spent, self._reload_failed)
         return "; ".join(filter(None, notes))
 
     def _send(self, *states: str, status: str) -> None:
