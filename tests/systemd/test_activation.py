@@ -53,7 +53,7 @@ def warnings(instance: Instance) -> list[str]:
 def test_an_address_that_systemd_did_not_open_is_bound_by_pounce_and_warned_of(
     machine: Machine, instance: Instance
 ) -> None:
-    machine.write("/etc/hosts", "127.0.0.1 inside\n")
+    machine.write("/etc/hosts", "127.0.0.1 localhost inside\n::1 localhost\n")
     others = ("127.0.0.1:8002", "inside:8004", f"unix:/run/pounce/{instance.name}/own")
     addresses = (f"unix:{instance.path}", *others)
     instance.configure(listen=[{"address": address} for address in addresses])
