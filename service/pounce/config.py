@@ -334,10 +334,11 @@ class ServerConfig:
         Integer(1, unit="bytes"),
         134_217_728,
         "what messages that are incomplete or wait for the application may take, in each worker",
-        details="They count as they are in memory, decompressed; the first 65,536 bytes of each "
-        "connection do not. Where it is more, the connection that holds most is closed with 1013 "
-        "(try again later), and the application gets none of its messages. One message of "
-        "websocket_max_size bytes may always be held. Besides, a message that becomes complete is "
+        details="They count as they are in memory, decompressed or yet to be read; the first "
+        "65,536 bytes of each connection do not. Where it is more, the connection that holds most "
+        "is closed with 1013 (try again later), and the application gets none of its messages. "
+        "One message of websocket_max_size bytes may always be held. Besides, a message that "
+        "becomes complete is "
         "in memory twice for a moment, compression takes up to 80 KB for each client that uses it, "
         "and malloc(3) may keep what was freed: MALLOC_TRIM_THRESHOLD_ (mallopt(3)) says how much.",
     )

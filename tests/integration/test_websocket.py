@@ -7,7 +7,7 @@ import socket
 import weakref
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -624,7 +624,7 @@ async def test_messages_that_wait_for_their_application_are_bounded_together() -
         # One wide character makes all of a text's four bytes wide.
         last = Peer(await stack.enter_async_context(await server.connect()))
         await last.open()
-        await last.send(TEXT, b"x" * 200_000 + "\U0001f600".encode())
+        await last.send(TEXT, b"x" * 150_000 + "\U0001f600".encode())
         assert (await last.closed())[0] == 1013
         assert 800_000 < held(server) < 1_000_000
         # What has come is the application's, though the client has left.
@@ -635,6 +635,54 @@ async def test_messages_that_wait_for_their_application_are_bounded_together() -
         await until(lambda: held(server) == 0)
     received = [each.get("text", each.get("code")) for each in told]
     assert sorted(map(str, received)) == ["1013", "x" * 500_000, "x" * 500_000]
+
+
+@live
+async def test_what_was_received_but_not_read_counts_as_well() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
+    async with serve(app, **SHARE) as server, await server.connect() as client:
+        peer = Peer(client)
+        await peer.open()
+        (connection,) = server.context.connections
+        assert isinstance(connection, WebSocketConnection)
+        sending = asyncio.ensure_future(client.send(frame(BINARY, bytes(1000)) * 10_000))
+        await until(lambda: connection._reading_paused and connection._held > 65_536)
+        waits = len(connection._unread)
+        assert waits > 0
+        assert held(server) == connection._held + waits - 65_536
+        connection.give_up()
+        assert held(server) == 0
+        sending.cancel()
+
+
+@pytest.mark.parametrize("denies", [False, True])
+@live
+async def test_what_comes_before_the_handshake_is_answered_is_bounded(denies: bool) -> None:
+    told: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        if denies:
+            await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+            body = {"type": "websocket.http.response.body", "body": b"no", "more_body": True}
+            await send(body)
+        told.append(await receive())
+
+    limits: dict[str, Any] = {"websocket_max_size": 1, "websocket_max_memory": 1}
+    async with serve(app, **limits) as server, await server.connect() as client:
+        await client.ask("/", *HANDSHAKE)
+        if denies:
+            await client.read_until(b"\r\n\r\n")
+        with suppress(OSError):  # it may be answered before all is sent
+            await client.send(bytes(200_000))
+        assert denies or (await client.read_until(b"\r\n")).startswith(b"HTTP/1.1 503")
+        await until(lambda: bool(told))
+        assert told[0]["type"] == "websocket.disconnect"
+        assert held(server) == 0
 
 
 @pytest.mark.parametrize("end", ["given up", "left", "closed", "stopped"])

@@ -1,6 +1,7 @@
 """The engine alone: frames in, messages and answers out, and every violation's close code."""
 
 import gc
+import random
 import struct
 import tracemalloc
 import weakref
@@ -231,6 +232,56 @@ def test_what_a_small_frame_inflates_to_takes_several_turns(end: bytes) -> None:
     assert turns > 3
     assert messages == [text, "next"]
     assert side.held == 0
+
+
+@pytest.mark.parametrize("size", [1, 1000, 65_000, 65_536, 300_000])
+@pytest.mark.parametrize("part", [10, 1_000_000])
+def test_the_limit_is_for_messages_as_they_are_inflated(size: int, part: int) -> None:
+    content = random.Random(size).randbytes(size)
+    compressor, packed = zlib.compressobj(level=0, wbits=-15), b""
+    for start in range(0, size, part):
+        packed += compressor.compress(content[start : start + part])
+        packed += compressor.flush(zlib.Z_SYNC_FLUSH)
+    packed = packed[:-4]
+    assert len(packed) > size
+    for limit, code in ((size, None), (size - 1, 1009)):
+        side, messages = engine(max_size=limit, deflate=True), []
+        halves = packed[: size // 2], packed[size // 2 :]
+        data = frame(0x40 | BINARY, packed)
+        if limit % 2:
+            data = frame(0x40 | BINARY, halves[0], fin=False) + frame(CONTINUATION, halves[1])
+        messages += side.receive(data)
+        while side.behind:
+            messages += side.receive(b"")
+        assert messages == ([] if code else [content])
+        assert (side.close and side.close.code) == code
+
+
+@pytest.mark.parametrize("size", [2, 1000, 65_000, 70_000, 300_000])
+def test_what_is_not_compressed_has_the_same_limit(size: int) -> None:
+    for limit, code in ((size, None), (size - 1, 1009)):
+        for fragments in ([size], [1, size - 1]):
+            side = engine(max_size=limit, deflate=True)
+            messages = []
+            for number, each in enumerate(fragments, 1):
+                kind = BINARY if number == 1 else CONTINUATION
+                messages += side.receive(frame(kind, bytes(each), fin=number == len(fragments)))
+            while side.behind:
+                messages += side.receive(b"")
+            assert messages == ([] if code else [bytes(size)])
+            assert (side.close and side.close.code) == code
+            assert side.held == 0
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("kind", [PING, PONG, CLOSE])
+def test_a_long_control_frame_is_not_waited_for(kind: int, deflate: bool) -> None:
+    side = engine(max_size=10_000_000, deflate=deflate)
+    side.receive(frame(kind, bytes(1_000_000))[:100_000])
+    while side.behind:
+        side.receive(b"")
+    assert side.close is not None
+    assert side.close.code == 1002
 
 
 def test_inflation_stops_at_the_limit_exactly() -> None:

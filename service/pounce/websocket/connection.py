@@ -141,10 +141,14 @@ class WebSocketConnection(BaseConnection):
         if self._engine is not None:
             self.close(*RESTART)
         elif self._response is None or not self._response.head_sent:
-            self._cycle.answered(503)
-            self._transport.write(error_response(self._context.defaults, 503, "shutting down"))
-            self._closing(RESTART)
-            self._linger()
+            self._refuse(RESTART, "shutting down")
+
+    def _refuse(self, how: Close, reason: str) -> None:
+        """Answer the handshake in the application's place, which is told *how*."""
+        self._cycle.answered(503)
+        self._transport.write(error_response(self._context.defaults, 503, reason))
+        self._closing(how)
+        self._linger()
 
     def abort(self) -> None:
         """Drop the connection and cancel the application's task."""
@@ -171,6 +175,7 @@ class WebSocketConnection(BaseConnection):
         self._heard = True
         if self._behind or len(data) > _LITTLE or not self._wants_input():
             self._unread += data
+            self._count()
             self._go_on()
         else:
             self._feed(data)
@@ -307,7 +312,9 @@ class WebSocketConnection(BaseConnection):
     def _count(self) -> None:
         """Say what is held, if it is more than everybody may."""
         engine = self._engine
-        held = self._held + (engine.held if engine is not None and not self.gone else 0)
+        held = self._held + len(self._unread)
+        if engine is not None and not self.gone:
+            held += engine.held
         counted = max(0, held - RECEIVE_BUFFER)
         if counted != self._counted:
             self._counted = counted
@@ -315,8 +322,10 @@ class WebSocketConnection(BaseConnection):
 
     def give_up(self) -> None:
         """Messages take too much together, and this connection's most; see MessageMemory."""
-        if self.closed is None:
+        if self.closed is None and self._engine is not None:
             self.close(*TRY_AGAIN)
+        elif self._response is None and self.closed is None:
+            self._refuse(TRY_AGAIN, TRY_AGAIN.reason)
         if not self.gone:
             self._linger()
         self._drop()

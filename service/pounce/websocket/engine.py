@@ -7,6 +7,7 @@ added is whole messages, and that text is UTF-8.
 import codecs
 import logging
 import zlib
+from sys import maxsize
 from typing import Any, NamedTuple, TypeAlias
 
 from websockets.exceptions import InvalidState, ProtocolError
@@ -50,7 +51,9 @@ class Close(NamedTuple):
     reason: str
 
 
-_NO_UTF8 = Close(1007, "text is not UTF-8")
+class _TooLong(Exception):
+    """A message is longer than it may be."""
+
 
 ABNORMAL = Close(1006, "")
 """No close frame was received or sent (RFC 6455 section 7.4.1)."""
@@ -98,7 +101,9 @@ class Engine:
     def __init__(
         self, max_size: int, extensions: list[PerMessageDeflate], unread: bytearray
     ) -> None:
-        self._protocol = _Protocol(SERVER, max_size=max_size, logger=_logger)
+        # A compressed frame may be longer than what it inflates to: then only `_fragment` can tell.
+        judged = None if extensions else max_size
+        self._protocol = _Protocol(SERVER, max_size=judged, logger=_logger)
         self._max_size = max_size
         self._inflation: Inflation | None = None
         for each in extensions:  # there is no other
@@ -177,7 +182,8 @@ class Engine:
             if inflation is not None and inflation.due:
                 left -= 1 + self._inflate(inflation, messages) // _MUCH
             elif start < len(unread):
-                room = self._max_size - self._fragments.size
+                # What the library does not judge by its head is never to be held whole.
+                room = self._max_size - self._fragments.size if inflation is None else maxsize
                 frame, start = self._frames.take(unread, start, room)
                 left -= 1 + self._judge(frame, messages) // _MUCH
             else:
@@ -189,24 +195,15 @@ class Engine:
 
     def _inflate(self, inflation: Inflation, messages: list[Message]) -> int:
         """Inflate more of a message; how many bytes that came to."""
-        data, failure = b"", (1002, "decompression failed")
+        data = b""
         try:
             data, whole = inflation.step(_STEP)
-            if self._fragments.size + len(data) > self._max_size:
-                failure = 1009, f"over the limit of {self._max_size} bytes"
-            else:
-                message = self._fragment(data, whole)
-                if message is not None:
-                    messages.append(message)
-                return len(data)
-        except UnicodeDecodeError:
-            failure = _NO_UTF8
-        except zlib.error:
-            pass
-        inflation.due = False
-        self._fragments.clear()
-        if self.open:
-            self._protocol.fail(*failure)
+            message = self._fragment(data, whole)
+            if message is not None:
+                messages.append(message)
+        except (UnicodeDecodeError, _TooLong, zlib.error) as error:
+            inflation.due = False
+            self._fail(error)
         return len(data)
 
     def _judge(self, data: bytes | bytearray, messages: list[Message]) -> int:
@@ -221,10 +218,21 @@ class Engine:
                 message = self._message(frame)  # type: ignore[arg-type]
                 if message is not None:
                     messages.append(message)
-        except UnicodeDecodeError:
-            if self.open:
-                protocol.fail(*_NO_UTF8)
+        except (UnicodeDecodeError, _TooLong) as error:
+            self._fail(error)
         return size
+
+    def _fail(self, error: Exception) -> None:
+        """Start the close for what *error* says of a message, which is dropped."""
+        self._fragments.clear()
+        if not self.open:
+            return
+        if isinstance(error, _TooLong):
+            self._protocol.fail(1009, str(error))
+        elif isinstance(error, UnicodeDecodeError):
+            self._protocol.fail(1007, "text is not UTF-8")
+        else:
+            self._protocol.fail(1002, "decompression failed")
 
     def send(self, message: Message) -> bytes:
         """What to send for *message*, which is one frame; raises MessageError."""
@@ -280,6 +288,7 @@ class Engine:
         compressed = inflation is not None and inflation.compressed
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             if frame.fin and not compressed:
+                self._check_size(data)
                 return str(data, "utf-8") if opcode is Opcode.TEXT else bytes(data)
             self._is_text = opcode is Opcode.TEXT
             self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -292,6 +301,7 @@ class Engine:
         return self._fragment(data, frame.fin)
 
     def _fragment(self, piece: bytes | bytearray | memoryview, last: bool) -> Message | None:
+        self._check_size(piece)
         # Text is checked as it comes, for the client to hear of an error early.
         if self._is_text:
             self._utf8.decode(piece, last)
@@ -300,3 +310,8 @@ class Engine:
             return None
         data = self._fragments.take()
         return data.decode() if self._is_text else data
+
+    def _check_size(self, piece: bytes | bytearray | memoryview) -> None:
+        """Raise _TooLong where the message is too long with *piece*."""
+        if self._fragments.size + len(piece) > self._max_size:
+            raise _TooLong(f"over the limit of {self._max_size} bytes")

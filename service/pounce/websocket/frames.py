@@ -5,8 +5,7 @@ could have done (RFC 6455 section 5.4), its content is unmasked, inflated and ch
 and is in memory once.
 """
 
-_CONTENT = (0x0, 0x1, 0x2)  # continuation, text, binary
-_FIN, _RESERVED, _OPCODE = 0x80, 0x70, 0x0F
+_FIN = 0x80
 _MASKED = 0x80
 
 # RFC 6455 section 5.2: what the second byte says of longer frames, and how long these are.
@@ -87,8 +86,11 @@ class Frames:
 
 
 def _is_long(head: bytes) -> bool:
-    """Whether *head* is that of a message's content, as its client has to send it, and long."""
-    return head[0] & _OPCODE in _CONTENT and head[1] == _MASKED | _LONG
+    """Whether *head* is that of a long frame, masked as its client has to send it.
+
+    A long control frame is an error that the library finds in the first part.
+    """
+    return head[1] == _MASKED | _LONG
 
 
 def _size(head: bytes) -> int:
