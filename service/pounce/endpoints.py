@@ -1,11 +1,9 @@
 """What each listener is served with: its entry and, where that has a certificate, TLS."""
 
-import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from itertools import chain
-from pathlib import Path
 from ssl import SSLContext
 from typing import Literal, NamedTuple
 
@@ -13,7 +11,7 @@ from pounce.config import Listen
 from pounce.errors import ConfigError
 from pounce.kinds import CREDENTIAL
 from pounce.net.address import Address
-from pounce.net.certificate import ADVICE, Certificate
+from pounce.net.certificate import Certificate
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 
 _EXPIRES_SOON = timedelta(days=14)
@@ -120,17 +118,10 @@ def inspect(entry: Listen) -> Iterator[Finding]:
         yield Finding("certificate", f"{path} is for {names}, until {_moment(each.not_after)}")
     for text in doubts(entry, certificates):
         yield Finding("warning", text)
-    for path in filter(_is_roots_alone, files):
-        yield Finding("warning", f"{path} can be read by root alone; under systemd {ADVICE}")
 
 
 def _files(entry: Listen) -> list[str]:
     return [each for each in (*entry.certificate, *entry.key, entry.client_ca) if each]
-
-
-def _is_roots_alone(path: str) -> bool:
-    status = Path(path).stat()
-    return status.st_uid == status.st_gid == 0 and not status.st_mode & stat.S_IROTH
 
 
 def _doubt(certificate: Certificate, now: datetime) -> str:

@@ -80,6 +80,21 @@ def test_credentials_are_there_and_missing_ones_are_told(instance: Instance, sho
     assert f"{instance.service} cannot be run as its unit is now (status 243" in told
 
 
+def test_a_drop_in_that_systemd_has_yet_to_read_is_told(instance: Instance, shop: str) -> None:
+    instance.configure()
+    instance.start()
+    instance.configure("shop.asgi:app", directory=shop, environment={"A": "credential:secret"})
+    instance.machine.write("/root/secret", "sesame")
+    place = f"/etc/systemd/system/{instance.service}.d/test.conf"
+    instance.machine.write(place, "[Service]\nLoadCredential=secret:/root/secret\n")
+    newer = f"warning: unit files of {instance.service} are newer than what systemd has loaded"
+    told = check(instance, status=78).stderr
+    assert told.startswith(newer)
+    assert "run systemctl daemon-reload, then check again\n" in told
+    instance.machine.systemctl("daemon-reload")
+    assert newer not in check(instance).stderr
+
+
 def test_commands_are_named_and_not_run(instance: Instance, shop: str) -> None:
     instance.configure("shop.asgi:app", directory=shop, deploy={"before": ["touch /tmp/ran"]})
     assert "before a deploy: touch /tmp/ran (/usr/bin/touch)\n" in check(instance).stdout
@@ -102,6 +117,18 @@ def test_a_directory_that_is_closed_to_the_service_is_named(instance: Instance, 
     told = check(instance, status=70).stderr
     assert f"{shop}/shop/asgi.py has the mode -rw-------" in told
     assert f"(chmod o+r {shop}/shop/asgi.py)" in told
+
+
+def test_an_owner_that_the_sandbox_hides_is_not_named(instance: Instance) -> None:
+    machine, home = instance.machine, "/home/joe"
+    machine.write(f"{home}/shop/asgi.py", APPLICATION)
+    machine.run("chmod", "0700", home)
+    machine.run("chown", "--recursive", "daemon", home)
+    instance.configure("asgi:app", directory=f"{home}/shop")
+    instance.amend(instance.service, "[Service]\nProtectHome=no\n")
+    told = check(instance, status=78).stderr
+    assert f"{home} has the mode drwx------ and belongs to another user: the user " in told
+    machine.run("rm", "-r", home)
 
 
 @pytest.mark.parametrize("home", ["/root", "/home/somebody"])

@@ -77,6 +77,13 @@ def test_credentials(instance: Instance, trust: ssl.SSLContext) -> None:
     assert serial(instance, trust) != before
 
 
+def test_a_check_has_no_doubts_about_credentials(instance: Instance) -> None:
+    configure(instance, "credential:shop.pem", "credential:shop.key", CREDENTIALS)
+    told = instance.machine.run("pounce", "check", instance.name)
+    assert f"shop.pem is for {HOST}, until " in told.stdout
+    assert "warning" not in told.stderr
+
+
 def test_a_group_that_may_read_the_key(instance: Instance, trust: ssl.SSLContext) -> None:
     configure(instance, "/etc/shop.pem", "/etc/shop.key", "SupplementaryGroups=adm\n")
     instance.start()

@@ -2,6 +2,8 @@
 
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,7 @@ def place() -> Iterator[Path]:
 
 
 CLOSED = "{0}/closed has the mode d---------"
+CLOSED_FILE = "{0}/secret has the mode ----------"
 OBSTACLES = [
     ("open/inner/file", ""),
     ("open/inner", ""),
@@ -50,7 +53,7 @@ OBSTACLES = [
     ("open/../closed/inner", CLOSED),
     ("relative/file", CLOSED),
     ("absolute", f"{{0}}/absolute is a link to {{0}}/closed/inner/file; {CLOSED}"),
-    ("secret", "{0}/secret has the mode ----------"),
+    ("secret", CLOSED_FILE),
     ("secret", "may not read it (chmod o+r {0}/secret)"),
 ]
 
@@ -63,3 +66,16 @@ def test_an_obstacle_is_named(place: Path, path: str, words: str) -> None:
         assert words.format(place) in told if words else told == "", told
 
     as_ordinary_user(look, resource.RLIMIT_NOFILE, 1024)
+
+
+IN_A_USER_NAMESPACE = ("unshare", "--user", sys.executable, "-P", "-c")
+LOOK = "import sys; from pounce.systemd.obstacles import obstacle; print(obstacle(sys.argv[1]))"
+
+
+def test_an_owner_that_a_user_namespace_hides_is_not_named(place: Path) -> None:
+    said = subprocess.run(
+        [*IN_A_USER_NAMESPACE, LOOK, place / "secret"], capture_output=True, text=True, check=False
+    )
+    if "unshare failed" in said.stderr:
+        pytest.skip("this kernel gives no user namespace")
+    assert f"{CLOSED_FILE.format(place)} and belongs to another user: the user " in said.stdout

@@ -58,6 +58,12 @@ def have_judged(invocation: Invocation, arguments: Sequence[str]) -> int:
 def _by_stand_in(unit: StandIn, arguments: Sequence[str]) -> int:
     own = [sys.executable, "-P", "-m", "pounce"]
     command = [unit.program] if unit.program else own
+    if unit.is_outdated:
+        click.echo(
+            f"warning: unit files of {unit.service} are newer than what systemd has loaded, so "
+            "this check may miss them; run systemctl daemon-reload, then check again",
+            err=True,
+        )
     outcome = unit.run([*command, *arguments], [f"{_MARK}={_SERVICE}", f"{_NO_BYTECODE}=1"])
     click.echo(f"user: {unit.user}, in the sandbox of {unit.service}")
     click.echo(outcome.stdout, nl=False)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 # What ProtectHome= hides (systemd.exec(5)).
 _HOMES = ("/home", "/root", "/run/user")
+# The number of every user that the user namespace does not map (user_namespaces(7)).
+_UNMAPPED = Path("/proc/sys/kernel/overflowuid")
 # What systemd mounts over a path to make it inaccessible.
 _HIDDEN = "/systemd/inaccessible/"
 # The kernel follows 40 links (path_resolution(7)), and paths have few parts.
@@ -110,8 +112,20 @@ def _closed(place: str, needed: str) -> str:
     way_out = "use another place, such as /srv" if is_home else f"chmod o+{needed} {place}"
     return (
         f"{place} has the mode {stat.filemode(status.st_mode)} and belongs to "
-        f"{_name(status.st_uid)}: the user {_name(os.geteuid())} may not {verb} it ({way_out})"
+        f"{_owner(status.st_uid)}: the user {_name(os.geteuid())} may not {verb} it ({way_out})"
     )
+
+
+def _owner(uid: int) -> str:
+    """Whose a file is, as far as PrivateUsers= lets this process see it (systemd.exec(5))."""
+    is_hidden = uid == int(_UNMAPPED.read_text()) and not _is_mapped(uid)
+    return "another user" if is_hidden else _name(uid)
+
+
+def _is_mapped(uid: int) -> bool:
+    lines = Path("/proc/self/uid_map").read_text().splitlines()
+    ranges = [map(int, line.split()) for line in lines]
+    return any(first <= uid < first + count for first, _, count in ranges)
 
 
 def _name(uid: int) -> str:

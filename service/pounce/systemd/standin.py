@@ -82,6 +82,11 @@ class StandIn:
         match = _SERVE.match(commands[-1]) if commands else None
         return match[1] if match else ""
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether files of the service have changed, or are new, since systemd read them."""
+        return self._property("NeedDaemonReload") == "yes"
+
     def _property(self, name: str) -> str:
         return _systemctl("show", "--value", f"--property={name}", self.service).strip()
 
