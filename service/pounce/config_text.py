@@ -45,8 +45,9 @@ def _is_table(option: Option) -> bool:
 
 def _comment(option: Option) -> Iterator[str]:
     summary = option.summary[0].upper() + option.summary[1:]
-    allowed = option.kind.allowed
-    text = f"{summary}: {allowed}. {option.details}".rstrip()
+    # The keys of a table are on the next lines.
+    allowed = "" if isinstance(option.kind, Table) else f": {option.kind.allowed}"
+    text = f"{summary}{allowed}. {option.details}".rstrip()
     text = re.sub(r'(?<=")(\d+) ', "\\1\N{NO-BREAK SPACE}", text)  # "30 s" stays on one line
     for line in wrap(text, width=88, initial_indent="# ", subsequent_indent="# "):
         yield line.replace("\N{NO-BREAK SPACE}", " ")

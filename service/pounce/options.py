@@ -164,7 +164,7 @@ class Table(Kind[T], Generic[T]):
 
     def __init__(self, owner: type[T]) -> None:
         self.owner = owner
-        self.allowed = f"a table with the keys {', '.join(each.key for each in options(owner))}"
+        self.allowed = f"a table with {_keys(owner)}"
 
     def check(self, value: object) -> T:
         """Accept a table and an instance of the dataclass."""
@@ -207,7 +207,7 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
         self.record = Table(owner)
         self.unique = unique
         self.metavar = options(owner)[0].kind.metavar
-        self.allowed = f"tables with the keys {', '.join(each.key for each in options(owner))}"
+        self.allowed = f"tables with {_keys(owner)}"
 
     def check(self, value: object) -> tuple[T, ...]:
         """Accept lists of tables and of the dataclass's instances, without duplicates."""
@@ -236,6 +236,11 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
             seen[value] = index
         if problems:
             raise Invalid(*problems)
+
+
+def _keys(owner: type[Any]) -> str:
+    keys = [each.key for each in options(owner)]
+    return f"the key{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
 
 
 def dotted(steps: Steps) -> str:

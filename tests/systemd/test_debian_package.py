@@ -86,7 +86,7 @@ def test_a_purge_asks_a_person(shop: Instance, answer: str, kept: bool) -> None:
     assert "Remove all pounce services" in said
     places = ("/etc/pounce/shop.toml", DATABASE, f"/etc/systemd/system/{shop.service}.d")
     assert [shop.machine.path(place).exists() for place in places] == [kept] * len(places)
-    assert ("configuration and data are kept" in said) is kept
+    assert ("configuration and data stay in" in said) is kept
     # What is kept is not enabled, or the next installation would start it.
     found = shop.machine.run("find", "/etc/systemd/system", "-name", f"{shop.service}")
     assert found.stdout == ""

@@ -59,7 +59,7 @@ def test_without_a_terminal_data_stay_and_are_named(service: Instance) -> None:
     machine = service.machine
     machine.write(f"/etc/pounce/{NAME}/password", "secret")
     said = remove(machine).stdout
-    assert f"its data are kept: /etc/pounce/{NAME}, /var/lib/pounce/{NAME}\n" in said
+    assert f"The data stay in /etc/pounce/{NAME}, /var/lib/pounce/{NAME}\n" in said
     assert f"pounce remove {NAME} --purge\n" in said
     assert machine.path(DATABASE).exists()
     assert machine.path(f"/etc/pounce/{NAME}/password").exists()

@@ -30,9 +30,13 @@ def test_the_template_has_every_option_with_its_help() -> None:
     prose = " ".join(line.removeprefix("# ") for line in template().splitlines())
     for option in options(ServerConfig):
         assert option.summary[1:] in prose
-        assert option.kind.allowed in prose
+        assert isinstance(option.kind, Table) or option.kind.allowed in prose
         assert option.details in prose
         assert option.kind.unit in option.kind.allowed
+
+
+def test_a_table_is_described_by_its_keys_alone() -> None:
+    assert "# What happens before a new generation serves.\n#[deploy]\n" in template()
 
 
 def test_the_template_fits_a_terminal() -> None:

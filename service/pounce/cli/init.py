@@ -33,7 +33,7 @@ def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> No
     text = template(_values(words))
     path = _path(name)
     _write(path, text, force=force)
-    click.echo(f"{path} is written; what it can say is explained there")
+    click.echo(f"Wrote {path}; it lists and explains every option.")
     _check(path)
     click.echo("next:")
     click.echo(f"  systemctl enable --now pounce@{name}")

@@ -26,9 +26,9 @@ def remove(name: str, *, data: bool | None) -> None:
     """Stop the service NAME and remove it.
 
     Requests in flight are finished. Then the file /etc/pounce/NAME.toml goes, with the links and
-    drop-ins of the service's units. Its data are what /etc/pounce/NAME holds, and what the service
-    has written to its directories in /var/lib, /var/cache and /var/log: a person at a terminal is
-    asked about them. Without a terminal they stay, and the command says where.
+    drop-ins of the service's units. At a terminal the command asks whether to remove the service's
+    data as well: /etc/pounce/NAME, and what the service has written to its directories in /var/lib,
+    /var/cache and /var/log. Without a terminal the data stay, and the command says where.
     """
     _require(name)
     file, secrets = CONFIG_DIRECTORY / f"{name}.toml", CONFIG_DIRECTORY / name
@@ -48,9 +48,9 @@ def remove(name: str, *, data: bool | None) -> None:
     removal.forget()
     click.echo(f"{name} is stopped, disabled and removed")
     if places:
-        click.echo(f"its data {'are removed' if purge else 'are kept'}: {_list(places)}")
+        click.echo(f"{'Removed the data in' if purge else 'The data stay in'} {_list(places)}")
     if places and not purge:
-        click.echo(f"to remove them, too: pounce remove {name} --purge")
+        click.echo(f"to remove the data, too: pounce remove {name} --purge")
 
 
 def _require(name: str) -> None:
