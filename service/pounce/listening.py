@@ -76,8 +76,8 @@ def match_listeners(entries: Sequence[Listen], sockets: Sequence[socket.socket])
 
 
 def _entry_at(entries: Sequence[Listen], sock: socket.socket) -> Listen | None:
-    exact = (each for each in entries if _is_at(each.address, sock))
-    free = (each for each in entries if _is_at(_with_port_of(sock, each.address), sock))
+    exact = (each for each in entries if is_at(each.address, sock))
+    free = (each for each in entries if is_at(_with_port_of(sock, each.address), sock))
     return next(exact, None) or next(free, None)
 
 
@@ -190,10 +190,15 @@ def _refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSock
         )
 
 
-def how_to_move(inherited: Sequence[InheritedSocket]) -> str:
-    """The commands that have systemd open the addresses that the configuration names now."""
+def how_to_move(inherited: Sequence[InheritedSocket], instance: str = "") -> str:
+    """The commands that have systemd open the addresses that the configuration names now.
+
+    *instance* is the one of pounce@.service that this is, if any.
+    """
     # Where a socket unit has no FileDescriptorName=, its own name is that of its sockets.
     names = {each.name.removesuffix(".socket") for each in inherited if ".socket" in each.name}
+    if instance:
+        names.add(f"pounce@{instance}")
     units = [f"{name}.{kind}" for name in sorted(names) for kind in ("socket", "service")]
     restarted = " ".join(units) or "(the socket unit and the service)"
     return f"systemctl daemon-reload && systemctl restart {restarted}"
@@ -202,10 +207,10 @@ def how_to_move(inherited: Sequence[InheritedSocket]) -> str:
 def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
     if entry.name:
         return entry.name == inherited.name
-    return _is_at(entry.address, inherited.sock)
+    return is_at(entry.address, inherited.sock)
 
 
-def _is_at(address: Address, sock: socket.socket) -> bool:
+def is_at(address: Address, sock: socket.socket) -> bool:
     """Whether *sock* is what *address* means."""
     if address.kind == "fd":
         return address.fd == sock.fileno()

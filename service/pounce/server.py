@@ -8,7 +8,8 @@ from pounce import log
 from pounce.config import ServerConfig
 from pounce.descriptors import raise_limit
 from pounce.endpoints import Endpoints
-from pounce.errors import ApplicationError, ConfigError, PounceError
+from pounce.errors import ApplicationError, ConfigError, ListenError, PounceError
+from pounce.instance import own_name, refuse_moved
 from pounce.lifecycle import Collectors
 from pounce.listening import (
     Listeners,
@@ -19,6 +20,7 @@ from pounce.listening import (
     warn_of_held,
 )
 from pounce.loggers import get_logger
+from pounce.net.listeners import is_in_use
 from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import Inherited, inherited_descriptors, is_started_by_systemd
 from pounce.systemd.credentials import with_credentials
@@ -56,6 +58,7 @@ class Server:
         self._app = app
         self._read_config = reload_config
         self._inherited = Inherited([], [])
+        self._instance = ""
         self._lock = threading.Lock()
         self._supervisor: Supervisor | None = None
         self._over = False
@@ -115,9 +118,7 @@ class Server:
     def _serve(self, notifier: SystemdNotifier) -> None:
         self._inherited = inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
-        listeners = collect_listeners(
-            self._config.listen, inherited.sockets, self._config.worker_count
-        )
+        listeners = self._collect(inherited)
         self._own = listeners.own
         try:
             self._endpoints = endpoints = Endpoints(listeners.entries)
@@ -132,6 +133,23 @@ class Server:
             )
         finally:
             listeners.close()
+
+    def _collect(self, inherited: Inherited) -> Listeners:
+        self._instance = own_name()
+        if self._instance:
+            refuse_moved(self._instance, self._config.listen, inherited.sockets)
+        try:
+            return collect_listeners(
+                self._config.listen, inherited.sockets, self._config.worker_count
+            )
+        except ListenError as error:
+            if not (inherited.are_withheld and is_in_use(error)):
+                raise
+            raise ListenError(
+                error.message,
+                hint="systemd listens there if the socket unit names it, and passed the socket to "
+                "the shell or wrapper, which must exec pounce",
+            ) from error
 
     def _supervise(self, notifier: SystemdNotifier, keeper: ConnectionStore | None) -> Supervisor:
         supervisor = Supervisor(
@@ -158,7 +176,7 @@ class Server:
             logger.info("listening on %s, for HTTP/3", address)
         warn_of_held(listeners)
         if is_started_by_systemd():
-            _warn_of_own(listeners, self._inherited)
+            _warn_of_own(listeners, self._inherited, self._instance)
 
     def _warn(self, config: ServerConfig) -> None:
         for text in [*config.doubts(), *self._endpoints.doubts()]:
@@ -184,21 +202,21 @@ class Server:
 
     def _how_to_apply(self, key: str) -> str:
         """When a change takes effect that a reload cannot make."""
-        if key == "listen" and self._inherited.sockets:
+        if key == "listen" and (self._inherited.sockets or self._instance):
             return (
-                "the service goes on at its old addresses, which systemd holds; "
-                f"to move to the new ones: {how_to_move(self._inherited.sockets)}"
+                "the service goes on at its old addresses; to move to the new ones: "
+                + how_to_move(self._inherited.sockets, self._instance)
             )
         return f"a changed {key} takes effect at the next restart"
 
 
-def _warn_of_own(listeners: Listeners, inherited: Inherited) -> None:
+def _warn_of_own(listeners: Listeners, inherited: Inherited, instance: str) -> None:
     """Warn of addresses that systemd does not hold: clients are refused while pounce restarts."""
     own = {bound_to(sock): listeners.entries[sock.fileno()].address for sock in listeners.own}
     for bound, address in own.items():
         advice = why_not_held(address)
         if not advice and inherited.sockets:
-            advice = f"to have systemd open it: {how_to_move(inherited.sockets)}"
+            advice = f"to have systemd open it: {how_to_move(inherited.sockets, instance)}"
         logger.warning(
             "systemd does not hold %s: pounce has opened it itself, "
             "and clients are refused while the service is down\n  %s",

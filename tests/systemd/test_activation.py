@@ -5,7 +5,9 @@ import json
 import pytest
 
 from tests.systemd.instance import Instance
-from tests.systemd.machine import Machine
+from tests.systemd.machine import APPLICATIONS, Machine
+
+LISTEN_ON_80 = "[[listen]]\naddress = ':80'\n"
 
 
 def test_the_first_request_starts_the_service(machine: Machine, instance: Instance) -> None:
@@ -74,17 +76,35 @@ def test_an_address_that_systemd_did_not_open_is_bound_by_pounce_and_warned_of(
     )
 
 
-def test_without_a_socket_unit_the_address_is_warned_of(
+def test_without_a_socket_nothing_is_opened_beside_systemd(
     machine: Machine, instance: Instance
 ) -> None:
-    """As where a wrapper has cleared the environment."""
+    """As where a wrapper has cleared the environment, or a daemon-reload closed the sockets."""
     instance.configure()
     clears = "ExecStart=\nExecStart=env -u LISTEN_PID -u LISTEN_FDS /usr/bin/pounce serve %i\n"
-    instance.amend(instance.service, f"[Service]\n{clears}")
-    instance.start()
-    [told] = warnings(instance)
-    assert told.startswith("systemd does not hold 127.0.0.1:8000: pounce has opened it itself, ")
-    assert "a socket unit for the service could hold it" in told
+    instance.amend(instance.service, f"[Service]\n{clears}Restart=no\n")
+    for listen, missing in ("", f"unix:{instance.path}"), (LISTEN_ON_80, ":80"):
+        instance.configure_text(f'app = "demo:app"\ndirectory = "{APPLICATIONS}"\n{listen}')
+        assert machine.systemctl("start", instance.service, check=False).returncode == 1
+        assert instance.show("ExecMainStatus") == "71"
+        told = instance.journal("PRIORITY=2", "SYSLOG_IDENTIFIER=pounce")[-1]["MESSAGE"]
+        assert told.startswith(f"{instance.socket} has not opened {missing}: systemd passed no")
+        assert f"systemctl restart {instance.socket} {instance.service};" in told
+
+
+def test_a_unit_of_another_name_may_open_its_address(machine: Machine, instance: Instance) -> None:
+    instance.configure(listen=[{"address": "127.0.0.1:8005"}])
+    unit = f"own-{instance.name}.service"
+    machine.run(
+        "systemd-run",
+        "--service-type=notify",
+        f"--unit={unit}",
+        "/usr/bin/pounce",
+        "serve",
+        instance.name,
+    )
+    assert machine.curl("http://127.0.0.1:8005/items").stdout == "[]"
+    machine.systemctl("stop", unit)
 
 
 def test_what_a_wrapper_keeps_from_pounce_is_named(machine: Machine, instance: Instance) -> None:
@@ -94,6 +114,15 @@ def test_what_a_wrapper_keeps_from_pounce_is_named(machine: Machine, instance: I
     instance.start()
     told = warnings(instance)
     assert any("a shell or wrapper that starts pounce must exec it" in each for each in told), told
+
+
+def test_systemd_is_not_taken_for_another_server(machine: Machine, instance: Instance) -> None:
+    instance.configure(listen=[{"address": f"unix:{instance.path}"}])
+    stays = "Restart=no\nExecStart=\nExecStart=/bin/sh -c '/usr/bin/pounce serve %i; exit 1'\n"
+    instance.amend(instance.service, f"[Service]\n{stays}")
+    assert machine.systemctl("start", instance.service, check=False).returncode == 1
+    told = instance.journal("PRIORITY=2", "SYSLOG_IDENTIFIER=pounce")[-1]["MESSAGE"]
+    assert "Address already in use\n  systemd listens there" in told
 
 
 def test_a_udp_socket_is_held_and_does_no_harm(machine: Machine, instance: Instance) -> None:

@@ -131,6 +131,26 @@ def test_an_address_is_moved_by_the_commands_that_the_service_names(
     assert packaged.show(warned.socket, "Listen") == "127.0.0.1:8101 (Stream)"
 
 
+def test_what_had_a_certificate_is_not_served_in_clear(packaged: Machine, warned: Instance) -> None:
+    """Without any entry, and with the sockets as they were, then as a daemon-reload leaves them."""
+    entry = {"address": ":8443", **secure(packaged, "shop.example.org")}
+    warned.configure("demo:app", listen=[entry])
+    packaged.systemctl("daemon-reload")
+    warned.start()
+    warned.configure("demo:app")
+    move = f"systemctl daemon-reload && systemctl restart {warned.socket} {warned.service}"
+    for fault in ("[::]:8443: systemd opened this", f"{warned.socket} has not opened unix:"):
+        assert packaged.systemctl("restart", warned.service, check=False).returncode == 1
+        assert warned.show("ExecMainStatus") == "71"
+        refusals = [entry["MESSAGE"] for entry in warned.journal("PRIORITY=2")]
+        assert refusals[-1].startswith(fault)
+        assert move in refusals[-1]
+        packaged.systemctl("daemon-reload")
+    packaged.run("sh", "-ec", move)
+    assert warned.curl("/", "--fail").returncode == 0
+    assert packaged.curl("http://127.0.0.1:8443/", check=False).returncode == CONNECTION_REFUSED
+
+
 def test_an_address_that_only_pounce_can_open_is_the_only_one(
     packaged: Machine, warned: Instance
 ) -> None:

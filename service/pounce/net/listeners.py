@@ -229,6 +229,12 @@ def _remove_stale(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
+def is_in_use(error: ListenError) -> bool:
+    """Whether *error* is about an address at which somebody listens already."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE
+
+
 def _refusal(error: OSError | UnicodeError, address: Address, what: str = "") -> ListenError:
     return ListenError(
         f"cannot listen on {what}{address}: {_reason(error)}", hint=_advice(error, address)

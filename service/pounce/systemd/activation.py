@@ -42,10 +42,14 @@ Passed = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """What systemd passed: listeners, and what an earlier run put into the descriptor store."""
+    """What systemd passed: listeners, and what an earlier run put into the descriptor store.
+
+    *are_withheld*: systemd passed them to another process, which started this one.
+    """
 
     sockets: list[InheritedSocket]
     stored: list[tuple[str, int]]  # name and descriptor
+    are_withheld: bool = False
 
 
 def inherited_descriptors() -> Inherited:
@@ -61,7 +65,7 @@ def inherited_descriptors() -> Inherited:
     finally:
         for name in _VARIABLES:
             os.environ.pop(name, None)
-    inherited = Inherited([], [])
+    inherited = Inherited([], [], _are_withheld(environment))
     for descriptor, name in passed or by_variables(environment):
         if name.startswith(STORED) or (name == _NAMELESS and not _is_servable(descriptor)):
             with suppress(OSError):  # it may not be open; whoever uses it judges it
@@ -108,7 +112,7 @@ def by_systemd_python() -> list[Passed] | None:
 def by_variables(environment: Mapping[str, str]) -> list[Passed]:
     """The same, as the LISTEN_* variables say. Raises ListenError where they make no sense."""
     if environment["LISTEN_PID"] != str(os.getpid()):
-        if environment["LISTEN_FDS"]:
+        if _are_withheld(environment):
             logger.warning(
                 "LISTEN_FDS=%s passes descriptors to the process that LISTEN_PID names (%s), and "
                 "this is process %d: they are left alone; a shell or wrapper that starts pounce "
@@ -121,6 +125,11 @@ def by_variables(environment: Mapping[str, str]) -> list[Passed]:
     descriptors = _descriptors(environment["LISTEN_FDS"])
     names = _names(environment["LISTEN_FDNAMES"], len(descriptors))
     return list(zip(descriptors, names, strict=True))
+
+
+def _are_withheld(environment: Mapping[str, str]) -> bool:
+    is_other = environment["LISTEN_PID"] != str(os.getpid())
+    return is_other and bool(environment["LISTEN_FDS"])
 
 
 def _descriptors(count: str) -> range:

@@ -159,6 +159,26 @@ def listen_stream(address: Address) -> str:
     return str(address).replace("%", "%%")
 
 
+def opened_by(name: str, directory: Path) -> list[Address]:
+    """What the drop-in of the instance *name* below *directory* opens; nothing without one.
+
+    It is that of the last daemon-reload, as is what systemd has open.
+    """
+    try:
+        text = (directory / f"pounce@{name}.socket.d" / _DROP_IN).read_text()
+    except (OSError, UnicodeError):
+        return []
+    lines = (line.partition("=") for line in text.splitlines())
+    streams = [value for key, _, value in lines if key in ("ListenStream", "ListenDatagram")]
+    return [_address(stream) for stream in dict.fromkeys(streams) if stream]
+
+
+def _address(stream: str) -> Address:
+    """The address that `listen_stream` wrote as *stream*."""
+    text = stream.replace("%%", "%")
+    return Address.parse(f":{text}" if text.isdigit() else text)
+
+
 def why_not_held(address: Address) -> str:
     """What keeps a socket unit from opening *address*; "" if nothing does."""
     try:

@@ -1,0 +1,133 @@
+"""What an instance of pounce@.service refuses to serve and to bind."""
+
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pounce.config import Listen
+from pounce.errors import ListenError
+from pounce.instance import own_name, refuse_moved
+from pounce.net.address import Address
+from pounce.net.listeners import InheritedSocket
+from pounce.systemd.generator import generate
+
+MOVE = "systemctl daemon-reload && systemctl restart pounce@shop.socket pounce@shop.service"
+
+
+@pytest.mark.parametrize(
+    ("groups", "name"),
+    [
+        ("0::/system.slice/system-pounce.slice/pounce@shop.service\n", "shop"),
+        ("0::/system.slice/pounce@a-b_c.service/supervisor\n", "a-b_c"),
+        ("3:cpu:/\n1:name=systemd:/system.slice/pounce@shop.service\n0::/\n", "shop"),
+        ("0::/system.slice/shop.service\n", ""),
+        ("0::/system.slice/my-pounce@shop.service\n", ""),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/pounce@shop.service\n", ""),
+        ("", ""),
+    ],
+)
+def test_an_instance_is_known_by_its_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, name: str
+) -> None:
+    path = tmp_path / "cgroup"
+    path.write_text(groups)
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    assert own_name(path) == name
+    # A program that the service starts is not the service.
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
+    assert own_name(path) == ""
+
+
+def test_without_control_groups_nothing_is_an_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    assert own_name(tmp_path / "missing") == ""
+
+
+def entries(*addresses: str) -> list[Listen]:
+    return [Listen(address=Address.parse(address)) for address in addresses]
+
+
+def refusal(listen: list[Listen], inherited: list[InheritedSocket], generated: Path) -> str:
+    with pytest.raises(ListenError) as raised:
+        refuse_moved("shop", listen, inherited, generated)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "missing"),
+    [
+        ([], "unix:/run/pounce/shop.sock"),
+        (["localhost:8000", ":80", "unix:/run/shop/web"], ":80, unix:/run/shop/web"),
+    ],
+)
+def test_what_systemd_is_to_open_is_not_bound(
+    tmp_path: Path, addresses: list[str], missing: str
+) -> None:
+    told = refusal(entries(*addresses), [], tmp_path)
+    assert told.startswith(f"pounce@shop.socket has not opened {missing}: systemd passed no socket")
+    assert MOVE in told
+
+
+def test_what_only_pounce_can_open_is_bound(tmp_path: Path) -> None:
+    own = Listen(address=Address.parse("127.0.0.1:80"), name="theirs")
+    refuse_moved("shop", [*entries("localhost:8000", "fd:3"), own], [], tmp_path)
+
+
+def given(stack: ExitStack, host: str) -> InheritedSocket:
+    sock = stack.enter_context(
+        socket.create_server(
+            (host, 0),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            dualstack_ipv6=host == "::",
+        )
+    )
+    return InheritedSocket(sock, "pounce@shop.socket")
+
+
+def given_unix(stack: ExitStack, path: Path | bytes) -> InheritedSocket:
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+    sock.bind(path if isinstance(path, bytes) else str(path))
+    sock.listen()
+    return InheritedSocket(sock, "")
+
+
+def generated(directory: Path, *addresses: str) -> None:
+    """What the generator makes of a file with *addresses*."""
+    path = directory / "shop.toml"
+    path.write_text("".join(f"[[listen]]\naddress = '{each}'\n" for each in addresses))
+    generate(path, directory)
+
+
+def test_what_was_opened_for_an_entry_that_is_gone_is_refused(tmp_path: Path) -> None:
+    name = f"pounce-test-{os.getpid()}"
+    with ExitStack() as stack:
+        everywhere, loopback, six = (given(stack, host) for host in ("::", "127.0.0.1", "::1"))
+        path = given_unix(stack, tmp_path / "50%.sock")
+        abstract = given_unix(stack, f"\0{name}".encode())
+        ports = [each.sock.getsockname()[1] for each in (everywhere, loopback, six)]
+        addresses = [f":{ports[0]}", f"127.0.0.1:{ports[1]}", f"[::1]:{ports[2]}"]
+        addresses += [f"unix:{tmp_path}/50%.sock", f"unix:@{name}"]
+        generated(tmp_path, *addresses)
+        told = refusal([], [everywhere, loopback, six, path, abstract], tmp_path)
+    assert told == (
+        f"[::]:{ports[0]}, {', '.join(addresses[1:])}: systemd opened this for a [[listen]] "
+        "entry that is gone\n"
+        f"  to listen on unix:/run/pounce/shop.sock: {MOVE}"
+    )
+
+
+def test_a_socket_of_the_administrator_s_own_is_served(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        own, other = given(stack, "127.0.0.1"), given(stack, "127.0.0.1")
+        refuse_moved("shop", [], [own], tmp_path)
+        port = other.sock.getsockname()[1]
+        generated(tmp_path, f"127.0.0.1:{port}")
+        refuse_moved("shop", [], [own], tmp_path)
+        # Whether an entry names it is judged elsewhere.
+        refuse_moved("shop", entries(f"127.0.0.1:{port}"), [own, other], tmp_path)
+        assert f"127.0.0.1:{port}: systemd opened" in refusal([], [own, other], tmp_path)
