@@ -71,7 +71,9 @@ def test_credentials_are_there_and_missing_ones_are_told(instance: Instance, sho
     instance.configure(
         "shop.asgi:app", directory=shop, environment={"GREETING": "credential:secret"}
     )
-    assert "has no credential 'secret'" in check(instance, status=78).stderr
+    told = check(instance, status=78).stderr
+    assert "has no credential 'secret'\n" in told
+    assert "to the unit, then systemctl daemon-reload\n" in told
     instance.machine.write("/root/secret", "sesame")
     instance.amend(instance.service, "[Service]\nLoadCredential=secret:/root/secret\n")
     assert f"pounce-{instance.name} /run/credentials/" in check(instance).stdout
@@ -80,6 +82,7 @@ def test_credentials_are_there_and_missing_ones_are_told(instance: Instance, sho
     assert f"{instance.service} cannot be run as its unit is now (status 243" in told
 
 
+@pytest.mark.systemd_since(257, "NeedDaemonReload= for a drop-in's new directory")
 def test_a_drop_in_that_systemd_has_yet_to_read_is_told(instance: Instance, shop: str) -> None:
     instance.configure()
     instance.start()

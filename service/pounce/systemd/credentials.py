@@ -29,7 +29,8 @@ def resolve_credential(value: str) -> str:
     if directory is None or not (directory / name).is_file():
         raise ConfigError(
             f"the service has no credential {name!r}",
-            hint=f"add LoadCredential={name}:/path/of/the/secret to the unit",
+            hint=f"add LoadCredential={name}:/path/of/the/secret to the unit, "
+            "then systemctl daemon-reload",
         )
     return str(directory / name)
 
