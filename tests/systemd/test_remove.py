@@ -1,5 +1,6 @@
 """`pounce remove`: the service is gone, and nobody has lost data without being asked."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -98,6 +99,100 @@ def test_what_is_left_of_one_can_be_removed(service: Instance) -> None:
     assert service.machine.path(DATABASE).exists()
     remove(service.machine, "--purge")
     assert traces(service.machine) == []
+
+
+def test_what_an_application_writes_at_its_end_is_kept(service: Instance) -> None:
+    machine = service.machine
+    machine.path(DATABASE).unlink()
+    state = f"/var/lib/private/pounce/{NAME}"
+    service.amend(
+        service.service, f"[Service]\nExecStopPost=/bin/sh -c 'echo rows >{state}/late'\n"
+    )
+    remove(machine, "--keep-data")
+    assert machine.path(f"{state}/late").exists()
+
+
+def test_a_directory_whose_name_has_a_blank_is_kept(service: Instance) -> None:
+    machine = service.machine
+    directories = f'StateDirectory="pounce/{NAME} rows"'
+    service.amend(service.service, f"[Service]\nStateDirectory=\n{directories}\n")
+    machine.systemctl("restart", service.service)
+    data = machine.path(f"/var/lib/private/pounce/{NAME} rows/data")
+    data.write_text("rows")
+    assert f"stay in /var/lib/pounce/{NAME} rows\n" in remove(machine, "--keep-data").stdout
+    assert data.exists()
+    shutil.rmtree(data.parent)
+    machine.path(f"/var/lib/pounce/{NAME} rows").unlink()
+
+
+def test_what_another_service_uses_is_kept(service: Instance, instance: Instance) -> None:
+    machine = service.machine
+    instance.configure("demo:app")
+    for each in (service, instance):
+        each.amend(each.service, "[Service]\nStateDirectory=common-rows\n")
+        machine.systemctl("restart", each.service)
+    machine.write("/var/lib/private/common-rows/data", "rows")
+    assert "other services use" in remove(machine, "--purge").stdout
+    assert machine.path("/var/lib/private/common-rows/data").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RuntimeDirectory=\nStateDirectory=\nCacheDirectory=\n",
+        "RuntimeDirectory=\n",
+    ],
+)
+def test_without_directories_it_can_be_removed(service: Instance, text: str) -> None:
+    machine = service.machine
+    machine.path(DATABASE).unlink()
+    service.amend(service.service, f"[Service]\n{text}")
+    remove(machine, "--purge")
+    assert not machine.path(f"/etc/pounce/{NAME}.toml").exists()
+    assert not machine.path(f"/etc/systemd/system/{service.service}.d").exists()
+
+
+@pytest.mark.parametrize("unit", ["service", "socket"])
+def test_with_a_unit_that_is_not_valid_the_rest_is_removed(service: Instance, unit: str) -> None:
+    machine = service.machine
+    machine.systemctl("stop", service.socket, service.service)
+    wrong = {
+        "service": "[Service]\nExecStart=relative\nType=bogus\n",
+        "socket": "[Socket]\nListenStream=\n",
+    }
+    service.amend(f"pounce@{NAME}.{unit}", wrong[unit])
+    said = remove(machine, "--purge", check=False)
+    assert "Traceback" not in said.stderr
+    assert not machine.path(f"/etc/pounce/{NAME}.toml").exists()
+    assert not machine.path(f"/etc/systemd/system/pounce@{NAME}.{unit}.d").exists()
+    remove(machine, "--purge", check=False)  # valid again
+    assert traces(machine) == []
+
+
+def test_secrets_of_any_kind_of_file(service: Instance) -> None:
+    machine, secrets = service.machine, service.machine.path(f"/etc/pounce/{NAME}")
+    machine.write("/srv/secrets/key", "key")
+    secrets.rmdir()
+    secrets.symlink_to("../../srv/secrets")
+    remove(machine, "--purge")
+    assert machine.path("/srv/secrets/key").exists()
+    assert traces(machine) == []
+    secrets.write_text("key")
+    assert f"The data stay in /etc/pounce/{NAME}\n" in remove(machine, "--keep-data").stdout
+    remove(machine, "--purge")
+    assert traces(machine) == []
+
+
+def test_what_is_in_the_way_of_one_step_is_told_at_the_end(service: Instance) -> None:
+    machine, file = service.machine, service.machine.path(f"/etc/pounce/{NAME}.toml")
+    file.unlink()
+    file.mkdir()
+    said = remove(machine, "--purge", check=False)
+    file.rmdir()
+    assert said.returncode == 1
+    assert f"not all of {NAME} could be removed" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert traces(machine) == []
 
 
 def test_others_go_on(service: Instance, instance: Instance) -> None:
