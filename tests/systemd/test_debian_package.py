@@ -82,9 +82,13 @@ def test_a_test_of_the_package(installed: Machine, name: str) -> None:
 @pytest.mark.parametrize(("answer", "kept"), [("yes", False), ("no", True)])
 def test_a_purge_asks_a_person(shop: Instance, answer: str, kept: bool) -> None:
     shop.amend(shop.service, "[Service]\nNice=5\n")
+    shop.amend("pounce.service", "[Unit]\nDescription=Shops\n")
+    shop.machine.systemctl("mask", shop.socket)
     said = purge(shop.machine, answer).stdout
     assert "Remove all pounce services" in said
-    places = ("/etc/pounce/shop.toml", DATABASE, f"/etc/systemd/system/{shop.service}.d")
+    changed = [f"{shop.service}.d", "pounce.service.d", shop.socket]
+    places = ["/etc/pounce/shop.toml", DATABASE]
+    places += [f"/etc/systemd/system/{name}" for name in changed]
     assert [shop.machine.path(place).exists() for place in places] == [kept] * len(places)
     assert ("configuration and data stay in" in said) is kept
     # What is kept is not enabled, or the next installation would start it.
