@@ -195,6 +195,15 @@ def test_what_is_in_the_way_of_one_step_is_told_at_the_end(service: Instance) ->
     assert traces(machine) == []
 
 
+def test_files_of_no_service_are_in_nobodys_way(service: Instance) -> None:
+    # Longer than the name of a unit can be, systemd.unit(5).
+    file = service.machine.path(f"/etc/pounce/{'x' * 245}.toml")
+    file.write_text("")
+    remove(service.machine, "--purge")
+    file.unlink()
+    assert traces(service.machine) == []
+
+
 def test_others_go_on(service: Instance, instance: Instance) -> None:
     instance.configure("demo:app")
     instance.start()

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from pounce.config_file import configured
+from pounce.config_file import SERVICE_NAME, configured
 from pounce.errors import PounceError
 from pounce.systemd.units import active_states, systemctl
 
@@ -35,7 +35,8 @@ class Removal:
     def __init__(self, name: str) -> None:
         self.failures: list[str] = []
         self._service = f"pounce@{name}.service"
-        self._others = [f"pounce@{other}.service" for other in configured() if other != name]
+        others = (each for each in configured() if each != name and SERVICE_NAME.fullmatch(each))
+        self._others = [f"pounce@{other}.service" for other in others]
         self._default_address = Path(f"/run/pounce/{name}.sock")
         # The sockets first: a request to one that still listens would start the service again.
         self._units = (f"pounce@{name}.socket", self._service)
