@@ -3,8 +3,17 @@
 import asyncio
 import re
 
+import pytest
+
 from pounce.asgi.types import Receive, Scope, Send
 from tests.live import PATIENCE, live, respond, serve, until
+
+HANDSHAKE = (
+    "connection: upgrade",
+    "upgrade: websocket",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
 
 
 @live
@@ -58,3 +67,26 @@ async def test_the_one_that_holds_the_loop_is_marked() -> None:
         assert waits.endswith(" s")
         assert tells.startswith("GET /tells ")
         assert tells.endswith(" <- running")
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@live
+async def test_an_application_may_empty_its_scope(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = asyncio.Event()
+
+    async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.clear()
+        await gate.wait()
+        if kind == "http":
+            await respond(send, b"")
+        else:
+            await send({"type": "websocket.close"})
+
+    async with serve(empty, access_log="on") as server, await server.connect() as client:
+        await client.ask("/", *([] if kind == "http" else HANDSHAKE))
+        await until(lambda: "? from a local peer, for " in server.context.in_flight())
+        gate.set()
+        assert (await client.response()).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 403 "))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

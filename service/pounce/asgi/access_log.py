@@ -33,12 +33,15 @@ class AccessLog:
 
     def request(self, scope: Scope, status: int, size: int, started: float) -> None:
         """Log a request that began at *started* by `clock`; *status* 0 is no response."""
-        query = scope["query_string"]
-        target = scope["raw_path"] + (b"?" + query if query else b"")
-        # A WebSocket's scope has no method, but its handshake is a GET.
-        method = scope.get("method", "GET")
-        line = f"{method} {target.decode('latin-1')} HTTP/{scope['http_version']}"
-        self._write(scope["client"], line, status, size, self.clock() - started)
+        try:
+            query = scope["query_string"]
+            target = scope["raw_path"] + (b"?" + query if query else b"")
+            # A WebSocket's scope has no method, but its handshake is a GET.
+            method = scope.get("method", "GET")
+            line = f"{method} {target.decode('latin-1')} HTTP/{scope['http_version']}"
+        except (KeyError, TypeError, AttributeError):  # the application has changed its scope
+            line = "-"
+        self._write(scope.get("client"), line, status, size, self.clock() - started)
 
     def refusal(self, client: tuple[str, int] | None, status: int, line: bytes = b"") -> None:
         """Log input that pounce itself has answered; *line* is its request line, if it has one."""

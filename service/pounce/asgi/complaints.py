@@ -42,6 +42,13 @@ def report(
 
 
 def client_of(scope: Scope) -> str:
-    """Who has sent the request, for a person."""
-    client = scope["client"]
-    return f"{client[0]}:{client[1]}" if client else "a local peer"
+    """Who has sent the request, for a person; an application may have changed its *scope*."""
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if isinstance(client, tuple) else "a local peer"
+
+
+def path_of(scope: Scope) -> str:
+    """What the request is for, for a person, as far as the application has left it there."""
+    # Unlike the path, the raw one has no character that could end a line.
+    path = scope.get("raw_path")
+    return path.decode(errors="replace") if isinstance(path, bytes) else "?"

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 from pounce import forks
-from pounce.asgi.complaints import account, client_of, report
+from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import Overrun, is_being_cancelled
 from pounce.asgi.types import Message, MessageError, Scope
@@ -123,15 +123,14 @@ class Cycle(ABC):
     def describe(self, now: float) -> str:
         """What it is and how long it has run, for a person."""
         scope = self._scope
-        # Unlike the path, the raw one has no character that could end a line.
-        path = scope["raw_path"].decode(errors="replace")
         duration = now - (self.began or self._context.swept)
-        return f"{scope['method']} {path} from {client_of(scope)}, for {duration:.1f} s"
+        request = f"{scope.get('method', '?')} {path_of(scope)} from {client_of(scope)}"
+        return f"{request}, for {duration:.1f} s"
 
     @property
     def endless(self) -> bool:
         """Whether the response has no end of its own; see pounce.asgi.farewell."""
-        return self._stream.event_stream and self._scope["method"] == "GET"
+        return self._stream.event_stream and self._scope.get("method") == "GET"
 
     @property
     @abstractmethod

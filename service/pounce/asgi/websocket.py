@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from pounce import forks
-from pounce.asgi.complaints import account, client_of, report
+from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import as_bytes
 from pounce.asgi.departure import is_being_cancelled
@@ -120,9 +120,8 @@ class WebSocketCycle:
 
     def describe(self, now: float) -> str:
         """What it is and how long it has run, for a person; *now* is the loop's time."""
-        # Unlike the path, the raw one has no character that could end a line.
-        path = self._scope["raw_path"].decode(errors="replace")
-        return f"WebSocket {path} from {client_of(self._scope)}, for {now - self._began:.1f} s"
+        request = f"WebSocket {path_of(self._scope)} from {client_of(self._scope)}"
+        return f"{request}, for {now - self._began:.1f} s"
 
     def answered(self, status: int) -> None:
         """The handshake is answered with *status*: it counts, and is logged, like a request."""
