@@ -64,6 +64,11 @@ def split(line: str) -> list[str]:
     return [os.fsdecode(os.fsencode(each)) for each in words]  # bytes that are one character
 
 
+def program_of(line: str) -> str:
+    """The program that a valid command line names, without its arguments."""
+    return split(line)[0]
+
+
 def _ends_word(line: str, index: int) -> bool:
     return index == len(line) or line[index].isspace()
 

@@ -192,7 +192,7 @@ class HealthChecked(LifecycleEvent):
     stop, all) hold. *phase_elapsed* and
     *phase_timeout* are seconds (a timeout of 0: the phase has none). *can_serve* is true
     while at least one worker of the current generation is ready. *silent_for* is for how many
-    seconds none of those has turned its loop. *command* is the one of ``[deploy] before`` that
+    seconds none of those has turned its loop. *command* is the program of ``[deploy] before`` that
     runs, or "".
     """
 

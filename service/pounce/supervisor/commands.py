@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
-from pounce.commands import find_program, search_path, split
+from pounce.commands import find_program, program_of, search_path, split
 from pounce.config import ServerConfig
 from pounce.errors import PounceError
 from pounce.lifecycle import CommandFailed, CommandStarted, CommandStopped, LifecycleEvent
@@ -143,17 +143,21 @@ class Commands:
 
     def _ended(self, status: int | None, last: str) -> None:
         self._running = None
-        said = f"; the last line of its output is: {last}" if last else ""
-        how = f"it {ended_how(status)}{said}"
+        said = f"the last line of its output is: {last}" if last else ""
+        how = f"it {ended_how(status)}"
         if self._reason:
-            self._fail(f"{self._reason}; {how}")
+            self._fail(f"{self._reason}; {how}", said)
         elif status != 0:
-            self._fail(how)
+            self._fail(how, said)
         else:
             self._next()
 
-    def _fail(self, problem: str) -> None:
-        reason = f"[deploy] before: {self.line!r}: {problem}"
+    def _fail(self, problem: str, said: str = "") -> None:
+        # systemctl status shows the first line to everybody: no arguments and no output in it.
+        program = program_of(self.line)
+        whole = f"the command is {self.line}" if self.line != program else ""
+        details = [f"  {each}" for each in (whole, said) if each]
+        reason = "\n".join([f"[deploy] before: {program!r}: {problem}", *details])
         event = CommandStopped if self._stopping else CommandFailed
         self._emit(event(self._number, reason))
         self._finish(reason)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pounce.commands import program_of
 from pounce.config import ServerConfig
 from pounce.lifecycle import HealthChecked, Phase
 from pounce.supervisor.handle import _Generation, _WorkerHandle
@@ -38,7 +39,8 @@ def health(
         phase_elapsed=phase_elapsed,
         phase_timeout=timeouts[phase],
         silent_for=silent_for,
-        command=next((each.command for each in generations if each.command), ""),
+        # systemctl status shows it to everybody: without its arguments.
+        command=next((program_of(each.command) for each in generations if each.command), ""),
     )
 
 
