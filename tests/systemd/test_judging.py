@@ -176,7 +176,7 @@ def test_a_user_that_is_not_there_is_told(instance: Instance, shop: str) -> None
 def test_an_interrupted_check_leaves_nothing_behind(instance: Instance, shop: str) -> None:
     machine = instance.machine
     machine.write(f"{shop}/shop/asgi.py", "import time\ntime.sleep(1000)\n")
-    for number in ("TERM", "INT"):
+    for number in ("TERM", "INT", "HUP"):
         checking = machine.start("pounce", "check", instance.name)
         machine.wait_until(lambda: left_behind(instance), 30, "the unit")
         machine.run("pkill", f"-{number}", "--oldest", "--full", f"pounce check {instance.name}")
@@ -209,6 +209,6 @@ def test_without_systemd_nobody_judges(instance: Instance, shop: str) -> None:
 
 def test_what_is_no_service_is_judged_by_nobody(instance: Instance, shop: str) -> None:
     command = ("pounce", "check", "shop.asgi:app", "--directory", shop)
-    told = instance.machine.run(*command).stdout
+    told = instance.machine.run("env", "GREETING=of root", *command).stdout
     assert "imported by nobody None\n" in told
     assert left_behind(instance) == []

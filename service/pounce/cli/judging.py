@@ -94,7 +94,9 @@ def _by_ordinary_user(arguments: Sequence[str]) -> int:
     try:
         finished = subprocess.run(  # noqa: S603 - this very program
             [sys.executable, "-P", "-m", "pounce", *arguments],
-            env={**os.environ, **marks},
+            env={**_harmless(), **marks},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # root's terminal is not this user's
             user=account.uid,
             group=account.gid,
             extra_groups=[],
@@ -103,6 +105,15 @@ def _by_ordinary_user(arguments: Sequence[str]) -> int:
     except OSError as error:  # root without CAP_SETUID, or with no other user (user_namespaces(7))
         raise _cannot_judge(f"cannot become the user {_USER}: {error.strerror}") from None
     return finished.returncode if finished.returncode >= 0 else EX_SOFTWARE
+
+
+def _harmless() -> dict[str, str]:
+    """What of root's environment the application may see; secrets are in the rest."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "LANG", "LANGUAGE", "TZ") or name.startswith("LC_")
+    }
 
 
 def _cannot_judge(reason: str) -> ConfigError:

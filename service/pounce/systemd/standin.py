@@ -19,7 +19,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 _UNITS = Path("/run/systemd/system")
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 # What makes a service of the directives, beside its user, sandbox and resources.
 _LEFT_OUT = re.compile(
