@@ -1,8 +1,11 @@
 """An application that calls blocking code as asgiref offers it, in the way that the path says."""
 
+import asyncio
 import queue
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 begun = threading.Event()
@@ -47,6 +50,28 @@ async def in_context() -> str:
         return await sensitive(name)
 
 
+async def in_thread(call: Callable[[], str] = name) -> str:
+    """Call it from a loop that another thread runs, as what has to block may do."""
+    return await asyncio.to_thread(lambda: asyncio.run(sensitive(call)))
+
+
+async def in_anyios() -> str:
+    from anyio.to_thread import run_sync
+
+    return await run_sync(lambda: asyncio.run(thread()))
+
+
+async def in_loops_executor() -> str:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None, lambda: asyncio.run(thread()))
+
+
+async def in_strangers() -> str:
+    with ThreadPoolExecutor(1) as executor:
+        call = executor.submit(Context().run, lambda: asyncio.run(thread()))
+        return await asyncio.wrap_future(call)
+
+
 async def threads() -> str:
     return ", ".join(each.name for each in threading.enumerate())
 
@@ -60,6 +85,11 @@ WAYS: dict[str, Callable[[], Awaitable[str]]] = {
     "/thread": thread,
     "/deeper": lambda: sensitive(deeper),
     "/context": in_context,
+    "/in/thread": in_thread,
+    "/in/anyio": in_anyios,
+    "/in/executor": in_loops_executor,
+    "/in/strangers": in_strangers,
+    "/in/thread/hang": lambda: in_thread(hang),
     "/hang": lambda: sensitive(hang),
     "/begun": has_begun,
     "/threads": threads,
@@ -73,6 +103,19 @@ async def late(scope: dict[str, Any], receive: Any, send: Any) -> None:
     headers = [(b"x-served-by", served_by)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def one_loops(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """The same, for one loop: its lifespan keeps in a global what it has made."""
+    global begun
+    if scope["type"] == "lifespan":
+        await receive()
+        begun = threading.Event()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await late(scope, receive, send)
 
 
 def early() -> Any:

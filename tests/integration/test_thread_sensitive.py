@@ -16,14 +16,20 @@ from tests.service import Service, Wire, serving, wait_until
 
 asgiref = pytest.importorskip("asgiref.sync")
 
+WAYS = ["/thread", "/in/thread", "/in/anyio", "/in/executor"]
+
 executions = pytest.mark.parametrize("execution", ["async", "sync"])
 
 
 @contextmanager
 def workers(
-    directory: Path, *flags: str, mode: str = "thread", app: str = "sensitive:early()"
+    directory: Path,
+    *flags: str,
+    mode: str = "thread",
+    app: str = "sensitive:early()",
+    lifespan: str = "off",
 ) -> Iterator[Service]:
-    how = ("--worker-mode", mode, "--workers", "2", "--lifespan", "off", *flags)
+    how = ("--worker-mode", mode, "--workers", "2", "--lifespan", lifespan, *flags)
     with serving(directory, *how, app=app) as service:
         yield service
 
@@ -32,8 +38,8 @@ def ask(wire: Wire, target: str) -> str:
     return wire.get(target).body.decode()
 
 
-def hang(wire: Wire, other: Wire) -> None:
-    wire.send("/hang")
+def hang(wire: Wire, other: Wire, target: str = "/hang") -> None:
+    wire.send(target)
     wait_until(lambda: ask(other, "/begun") == "True", "the call")
 
 
@@ -67,6 +73,47 @@ def test_a_worker_has_one_thread_for_all_of_its_own(tmp_path: Path, execution: s
         assert {each and each.body for each in answers} == {b"pounce-1-1-sensitive_0"}
         assert ask(wires[0], "/deeper") == "pounce-1-1-sensitive_0, pounce-1-1-sensitive_0"
         assert ask(wires[0], "/context").startswith("ThreadPoolExecutor-")
+
+
+@executions
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_threads_that_a_worker_has_started_are_its_own(
+    tmp_path: Path, execution: str, loop: str
+) -> None:
+    flags = ("--execution", execution, "--loop", loop, "--shutdown-timeout", "1")
+    with (
+        workers(tmp_path, *flags) as service,
+        service.connect_to("0") as wire,
+        service.connect_to("1") as other,
+    ):
+        hang(wire, other, "/in/thread/hang")
+        assert {ask(other, each) for each in WAYS} == {"pounce-1-1-sensitive_0"}
+        assert ask(other, "/in/strangers").startswith("ThreadPoolExecutor-")
+
+
+def test_such_threads_keep_no_worker_that_is_gone(tmp_path: Path) -> None:
+    with workers(tmp_path) as service:
+        with service.connect_to("1") as wire:
+            for each in WAYS:
+                ask(wire, each)
+        service.reload(2)
+        service.expect("generation 1 is retired")
+        with service.connect_to("0") as new:
+            assert ask(new, "/in/thread") == "pounce-2-0-sensitive_0"
+            wait_until(lambda: "pounce-1-" not in ask(new, "/threads"), "their end")
+
+
+def test_one_loop_has_one_thread_for_all_workers(tmp_path: Path) -> None:
+    """What the lifespan makes in that thread, as a connection to SQLite, works in requests."""
+    with (
+        workers(tmp_path, app="sensitive:one_loops", lifespan="on") as service,
+        service.connect_to("0") as wire,
+        service.connect_to("1") as other,
+    ):
+        service.expect("one that hangs stops all")
+        wait_until(lambda: ask(wire, "/thread") == "pounce-1-lifespan-sensitive_0", "its thread")
+        answers = {ask(each, way) for each in (wire, other) for way in WAYS}
+        assert answers == {"pounce-1-lifespan-sensitive_0"}
 
 
 def test_asgiref_may_be_imported_late(tmp_path: Path) -> None:

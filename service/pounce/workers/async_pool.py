@@ -26,6 +26,7 @@ class Apart:
         await _on(self._loop, self._call(scope, _across(here, receive), _across(here, send)))
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        thread_sensitive.mark_context()  # this one is a copy of the request's, of another loop
         try:
             with forks.confined():
                 await self._app(scope, receive, send)

@@ -36,6 +36,7 @@ from pounce.flight import FlightRecord
 from pounce.handover import Handover
 from pounce.mailboxes import Mailboxes
 from pounce.scoreboard import Row, Scoreboard
+from pounce.workers import thread_sensitive
 from pounce.workers.loops import check_unpatched, new_event_loop
 from pounce.workers.obituary import teller
 
@@ -192,6 +193,7 @@ class LoopWorker(ABC):
             self.loop.call_soon_threadsafe(callback)
 
     async def _live(self) -> int:
+        thread_sensitive.mark_contexts(self.loop)
         self.loop.add_reader(self._channel.fileno(), self._obey)
         if threading.current_thread() is threading.main_thread():
             self.loop.add_signal_handler(signal.SIGTERM, self._terminate)

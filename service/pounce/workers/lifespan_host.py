@@ -22,7 +22,8 @@ _MOST_TOLD = 3
 
 _ONE_LOOP = (
     "one event loop runs the application's code for all worker threads: its lifespan %s, and "
-    "what one loop has made does not work in another. For a loop in each worker, keep it in "
+    "what one loop has made does not work in another. They have one thread for asgiref's "
+    "thread-sensitive calls, too: one that hangs stops all. For a loop in each worker, keep it in "
     'scope["state"] alone (Starlette, FastAPI: `yield {"pool": pool}`), or name a factory, '
     '"module:make()"; or set worker_mode = "process"'
 )

@@ -4,10 +4,13 @@ asgiref (Django, Channels) has one such thread for the whole process. Workers th
 one process would queue there for one another's calls, and a call that hangs would stop them all.
 """
 
+import asyncio
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent import futures
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from pounce.loggers import identity
@@ -25,12 +28,17 @@ class _Mine(threading.local):
 
 _mine = _Mine()
 
+# The same for threads that run code in the context of a worker's: asyncio.to_thread and anyio (the
+# `def` endpoints of FastAPI) copy it into theirs. It must not keep the executor: that one's own
+# thread may have begun with a copy (sys.flags.thread_inherit_context), and would never end.
+_of_context: ContextVar[Callable[[], futures.Executor | None]] = ContextVar("pounce_sensitive")
+
 
 class WorkersOwn(futures.Executor):
-    """Has each call run by the executor of the calling thread's worker.
+    """Has each call run by the executor of the worker that the call comes from.
 
-    Calls from threads that are no worker's (a program that embeds the server, the application's
-    own loops) go to *common*.
+    Where neither the calling thread nor its context is of a worker (a program that embeds the
+    server, a thread that the application has started without a context) it goes to *common*.
     """
 
     def __init__(self, common: futures.Executor) -> None:
@@ -38,7 +46,12 @@ class WorkersOwn(futures.Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
         """Have a thread call *fn*."""
-        return (_mine.executor or self._common).submit(fn, *args, **kwargs)
+        executor = _mine.executor or _of_context.get(_nobodys)() or self._common
+        return executor.submit(fn, *args, **kwargs)
+
+
+def _nobodys() -> None:
+    return None
 
 
 def begin() -> None:
@@ -48,6 +61,22 @@ def begin() -> None:
     """
     worker = map(str, (identity.get() or {}).values())
     _mine.executor = Executor(1, "-".join(("pounce", *worker, "sensitive")))
+
+
+def mark_context() -> None:
+    """Have what runs in the current context, in whatever thread, be of the current thread's worker.
+
+    A thread that has a worker stays with it all the same.
+    """
+    if _mine.executor is not None:
+        _of_context.set(weakref.ref(_mine.executor))
+
+
+def mark_contexts(loop: asyncio.AbstractEventLoop) -> None:
+    """Do so for what the current task starts on *loop*, and for calls in the executor of that."""
+    if _mine.executor is not None:
+        mark_context()
+        loop.set_default_executor(Executor())  # which gives its calls the context it is made in
 
 
 def joining() -> Callable[[], None]:
