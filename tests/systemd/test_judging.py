@@ -212,3 +212,21 @@ def test_what_is_no_service_is_judged_by_nobody(instance: Instance, shop: str) -
     told = instance.machine.run("env", "GREETING=of root", *command).stdout
     assert "imported by nobody None\n" in told
     assert left_behind(instance) == []
+
+
+@pytest.mark.parametrize("number", ["HUP", "INT", "TERM"])
+def test_nobody_ends_with_the_check(instance: Instance, shop: str, number: str) -> None:
+    machine = instance.machine
+    machine.write(f"{shop}/shop/asgi.py", "import time\ntime.sleep(1000)\n")
+    judges = ("pgrep", "--euid", "nobody", "--full", "pounce check shop.asgi:app")
+
+    def begun() -> bool:
+        return machine.run(*judges, check=False).returncode == 0
+
+    checking = machine.start("pounce", "check", "shop.asgi:app", "--directory", shop)
+    machine.wait_until(begun, 30, "nobody's process")
+    oldest = ("--oldest", "--full", "pounce check shop.asgi:app")
+    machine.run("pkill", f"-{number}", "--euid", "root", *oldest)
+    checking.communicate(timeout=30)
+    assert checking.returncode not in (0, 70)
+    assert not begun()

@@ -5,6 +5,7 @@ An import runs the application's code, and finds what root may read and the serv
 
 import os
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import pounce
 from pounce.config_file import CONFIG_DIRECTORY, Invocation
 from pounce.errors import EX_SOFTWARE, ConfigError, PounceError
 from pounce.systemd.obstacles import obstacle
-from pounce.systemd.standin import StandIn, stand_in
+from pounce.systemd.standin import StandIn, ending_in_order, stand_in
 
 _MARK = "POUNCE_JUDGES"
 """The variable that says: this process is the one that judges. Its value is _SERVICE or _USER."""
@@ -92,19 +93,31 @@ def _by_ordinary_user(arguments: Sequence[str]) -> int:
     click.echo(f"user: {_USER}, since root imports no application")
     marks = {_MARK: _USER, _NO_BYTECODE: "1", "HOME": "/", "USER": _USER, "LOGNAME": _USER}
     try:
-        finished = subprocess.run(  # noqa: S603 - this very program
-            [sys.executable, "-P", "-m", "pounce", *arguments],
-            env={**_harmless(), **marks},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # root's terminal is not this user's
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[],
-            check=False,
-        )
+        with ending_in_order():
+            judge = subprocess.Popen(  # noqa: S603 - this very program
+                [sys.executable, "-P", "-m", "pounce", *arguments],
+                env={**_harmless(), **marks},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # root's terminal is not this user's
+                user=account.uid,
+                group=account.gid,
+                extra_groups=[],
+            )
+            status = _outcome(judge)
     except OSError as error:  # root without CAP_SETUID, or with no other user (user_namespaces(7))
         raise _cannot_judge(f"cannot become the user {_USER}: {error.strerror}") from None
-    return finished.returncode if finished.returncode >= 0 else EX_SOFTWARE
+    return status if status >= 0 else EX_SOFTWARE
+
+
+def _outcome(judge: "subprocess.Popen[bytes]") -> int:
+    """Wait for the end of *judge*; where this process is to end first, it goes, too."""
+    try:
+        return judge.wait()
+    except BaseException:
+        # It is not reaped yet, so that the group cannot be another one's.
+        os.killpg(judge.pid, signal.SIGKILL)
+        judge.wait()
+        raise
 
 
 def _harmless() -> dict[str, str]:

@@ -97,7 +97,7 @@ class StandIn:
     def run(self, command: Sequence[str], marks: Sequence[str]) -> Outcome:
         """Run *command*, with *marks* (NAME=value) in its environment, and wait for its end."""
         with (
-            _ending_in_order(),
+            ending_in_order(),
             tempfile.TemporaryDirectory(prefix="pounce-check-", dir="/run") as directory,
         ):
             output = Path(directory)
@@ -174,14 +174,18 @@ def _quoted(word: str) -> str:
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Have SIGTERM and SIGINT raise an exception, once: what was made is removed in any case."""
+def ending_in_order() -> Iterator[None]:
+    """Have signals that end a process raise an exception, once: what was made is removed.
+
+    What is ignored, as a hangup by nohup(1), stays so.
+    """
 
     def end(number: int, _: FrameType | None) -> NoReturn:
         _ignore_signals()
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    handlers = {number: signal.signal(number, end) for number in _ENDING}
+    heard = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:
