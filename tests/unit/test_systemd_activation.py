@@ -183,7 +183,7 @@ def test_a_descriptor_that_is_announced_but_closed_is_named(stack: ExitStack) ->
     assert finished.stderr.startswith("71: inherited descriptor 4 is not open")
 
 
-@pytest.mark.parametrize("count", ["", "many", "-1"])
+@pytest.mark.parametrize("count", ["", "many", "-1", "9" * 11, "9" * 24])
 def test_a_count_that_is_no_number_is_an_error(count: str) -> None:
     finished = start([], f"LISTEN_FDS={count}")
     assert "LISTEN_FDS should be a number of descriptors" in finished.stderr

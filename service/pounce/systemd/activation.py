@@ -26,6 +26,9 @@ UNUSED = "/run/pounce/{}.unused"
 # What systemd calls a descriptor that was stored without a name (FDNAME=, sd_notify(3)).
 _NAMELESS = "stored"
 
+# Of a number of descriptors; the kernel allows a process 1,048,576 (/proc/sys/fs/nr_open).
+_MOST_DIGITS = 7
+
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _FILE_KINDS = {
     stat.S_IFREG: "a regular file",
@@ -133,7 +136,7 @@ def _are_withheld(environment: Mapping[str, str]) -> bool:
 
 
 def _descriptors(count: str) -> range:
-    if not (count.isascii() and count.isdigit()):
+    if not (count.isascii() and count.isdigit()) or len(count) > _MOST_DIGITS:
         raise ListenError(f"LISTEN_FDS should be a number of descriptors, but is {count!r}")
     return range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
 
