@@ -41,30 +41,11 @@ SUITES_OF_OTHERS = SUITES[:2]
 # Most tests wait for something; a file's own tests stay in their order.
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
+# What systemd itself does differently from version to version.
+_OF_SYSTEMD = ["activation", "failed_starts", "judging", "enabling", "all_instances", "remove"]
 ON_OTHER_SYSTEMDS = {
-    "bookworm": [
-        "service",
-        "reload",
-        "restart",
-        "activation",
-        "failed_starts",
-        "judging",
-        "enabling",
-        "all_instances",
-        "remove",
-    ],
-    "forky": [
-        "debian",
-        "applications",
-        "service",
-        "reload",
-        "activation",
-        "failed_starts",
-        "judging",
-        "enabling",
-        "all_instances",
-        "remove",
-    ],
+    "bookworm": ["service", "reload", "restart", *_OF_SYSTEMD],
+    "forky": ["debian", "applications", "service", "reload", *_OF_SYSTEMD],
 }
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 FREE_THREADED = "3.14t"

@@ -25,7 +25,7 @@ class _Phase(Enum):
 
 
 class _NoLifespanEvent(RuntimeError):
-    """The application has sent what does not belong into a lifespan."""
+    """The application has sent what does not belong in a lifespan."""
 
 
 class Lifespan:
