@@ -70,6 +70,8 @@ def test_requests_that_meet_its_end_are_answered(machine: Machine, idling: Insta
     idling.start()
     visits = ("sh", "-c", VISITS, "visits", "--unix-socket", idling.path, "http://localhost/items")
     machine.run(*visits)
+    wait_for_end(idling)  # whichever of them met it
+    assert idling.curl("/items").stdout == "[]"
     assert starts(idling) > 1
 
 
