@@ -58,7 +58,6 @@ MAY_KNOW = {
     "foreground": {
         "config_file",
         "ending",
-        "errors",
         "launch",
         "log",
         "server",
@@ -202,7 +201,7 @@ DOORS = {
     },
     ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
-    ("foreground", "systemd"): {"pounce.systemd.notify"},
+    ("foreground", "systemd"): {"pounce.systemd.farewell"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},
