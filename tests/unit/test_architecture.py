@@ -191,6 +191,7 @@ DOORS = {
     ("cli", "asgi"): {"pounce.asgi.loader"},
     ("cli", "systemd"): {
         "pounce.systemd.credentials",
+        "pounce.systemd.generator",
         "pounce.systemd.journal",
         "pounce.systemd.moments",
         "pounce.systemd.obstacles",
