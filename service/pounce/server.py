@@ -136,9 +136,9 @@ class Server:
             listeners.close()
 
     def _collect(self, inherited: Inherited) -> Listeners:
-        self._instance = own_name()
+        self._instance = own_name(inherited)
         if self._instance:
-            refuse_moved(self._instance, self._config.listen, inherited.sockets)
+            refuse_moved(self._instance, self._config.listen, inherited)
         try:
             return collect_listeners(
                 self._config.listen, inherited.sockets, self._config.worker_count
