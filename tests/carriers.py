@@ -1,7 +1,9 @@
 """One application behind everything that carries HTTP, and clients that follow a response."""
 
 import importlib.util
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -37,8 +39,8 @@ class Follower(Protocol):
     async def end(self) -> str:
         """How the response ends: "whole", "cut" or "reset"."""
 
-    def leave(self) -> None:
-        """Close the connection."""
+    def leave(self, *, abruptly: bool = False) -> None:
+        """Close the connection; *abruptly* by a reset, which in HTTP/3 is the stream's alone."""
 
 
 class Carrier:
@@ -117,7 +119,10 @@ class _OnTCP:
             return "reset"
         return "whole"
 
-    def leave(self) -> None:
+    def leave(self, *, abruptly: bool = False) -> None:
+        if abruptly:
+            linger = struct.pack("ii", 1, 0)
+            self._client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._client.sock.close()
 
 
@@ -156,6 +161,12 @@ class _OnQUIC:
             return "reset"
         return "whole"
 
-    def leave(self) -> None:
-        self._client.close()
+    def leave(self, *, abruptly: bool = False) -> None:
+        from aioquic.h3.connection import ErrorCode
+
+        if abruptly:
+            stream = self._exchange.stream_id
+            self._client.quic.stop_stream(stream, ErrorCode.H3_REQUEST_CANCELLED)
+        else:
+            self._client.close()
         self._client.transmit()

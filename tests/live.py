@@ -20,7 +20,7 @@ from pounce.config import ServerConfig
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.linger import refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
-from pounce.sync.exchange import Handler
+from pounce.sync.roles import Handler
 from pounce.websocket.upgrade import Upgrader
 from pounce.workers.distributor import AcceptDistributor
 

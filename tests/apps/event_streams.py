@@ -3,7 +3,7 @@
 /listens    waits for http.disconnect, and then says goodbye
 /ticks      an event every 20 ms, whoever listens
 /download   no event stream, which ends after a while
-/waits      an event, and then none for long; WSGI
+/waits      an event, and then none for long
 /silent     no event for long; WSGI
 """
 
@@ -38,7 +38,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             break
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(3600 if path == "/waits" else 0.02)
     await send({"type": "http.response.body", "body": GOODBYE})
 
 

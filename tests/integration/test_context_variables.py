@@ -10,8 +10,8 @@ import pytest
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.config import LoopName
 from pounce.sync.asgi import ASGIHandler
-from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
+from pounce.sync.roles import Handler
 from pounce.sync_app import RawRequest, RawResponse
 from pounce.workers.async_pool import AsyncPool
 from pounce.workers.loops import new_event_loop

@@ -5,21 +5,26 @@ import gc
 import logging
 import socket
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pounce.asgi import departure
+from pounce.asgi import cycle, departure
+from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.sync.asgi import ASGIHandler
+from pounce.workers import distributor
 from tests.carriers import carried, every_carrier
 from tests.live import Client, live, read_body, serve, serve_in_threads, until
 from tests.websocket import Peer
 from tests.wsgi import PLAIN, Environ, Start, serving
 
+EVENTS = [(b"content-type", b"text/event-stream")]
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
@@ -187,6 +192,105 @@ async def test_who_comes_to_an_end_is_not_disturbed(
         response.leave()
         await worked.wait()
     assert not caplog.records
+
+
+# Streams of events that nobody gets any more
+
+
+class Waiting:
+    """An application that sends its head, and then *events* events; what it waits for never comes.
+
+    `started` and `ended` tell how far it is; *late*, its head waits for `left`.
+    """
+
+    def __init__(self, events: int, *, late: bool = False) -> None:
+        self.started, self.left, self.ended = (threading.Event() for _ in range(3))
+        self._events = events
+        self._late = late
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._late:
+            self.started.set()
+        while self._late and not self.left.is_set():
+            await asyncio.sleep(0.005)
+        await send({**START, "headers": EVENTS})
+        for _ in range(self._events):
+            await send(part())
+        self.started.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.15)  # as long as it likes: it is told once
+            self.ended.set()
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave applications less time to notice that nobody gets their events."""
+    for module in (cycle, distributor):
+        monkeypatch.setattr(module, "NOTICE", 0.05)
+
+
+def nobody_is_left(context: ServerContext) -> bool:
+    return all(getattr(each, "_eof", not each.busy) for each in context.connections)
+
+
+@every_carrier
+@pytest.mark.parametrize("abruptly", [False, True])
+@pytest.mark.parametrize("when", ["before its head", "before its first event", "later"])
+@live
+async def test_who_waits_for_events_that_nobody_gets_is_ended(
+    *,
+    when: str,
+    abruptly: bool,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurry(monkeypatch)
+    app = Waiting(int(when == "later"), late=when == "before its head")
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        if when == "later":
+            await response.until(b"tick")
+        await until(app.started.is_set)
+        response.leave(abruptly=abruptly)
+        await until(lambda: nobody_is_left(carrier.context))
+        app.left.set()
+        await until(app.ended.is_set)
+        await until(lambda: carrier.context.idle or abruptly)
+    assert not caplog.records
+
+
+@every_carrier
+@pytest.mark.parametrize("kind", ["complete", "no events", "POST", "listens"])
+@partial(live, loops=("uvloop",))
+async def test_what_is_no_waiting_for_events_goes_on(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    left, worked = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await send({**START, "headers": [] if kind == "no events" else EVENTS})
+        await send(part())
+        if kind == "complete":
+            await send(part(more=False))
+        if kind == "listens":
+            assert (await receive())["type"] == "http.disconnect"
+        while not left.is_set():
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.3)
+        worked.set()
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask(method="POST" if kind == "POST" else "GET")
+        await response.until(b"tick")
+        response.leave()
+        await until(lambda: nobody_is_left(carrier.context))
+        left.set()
+        await until(worked.is_set)
 
 
 @live

@@ -14,6 +14,7 @@ from pounce.asgi import cycle, departure
 from pounce.asgi.context import ServerContext
 from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import stream
+from pounce.workers import distributor
 from tests.apps.event_streams import GOODBYE, TICK, app
 from tests.carriers import HTTP3, carried, every_carrier
 from tests.live import live, serve, until
@@ -23,6 +24,12 @@ from tests.wsgi import Environ, Start
 from tests.wsgi import serving as serving_wsgi
 
 EVENTS = [(b"content-type", b"text/event-stream")]
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, notice: float = 0.2) -> None:
+    """Leave applications less time to notice that nobody gets their events."""
+    for module in (cycle, distributor):
+        monkeypatch.setattr(module, "NOTICE", notice)
 
 
 def end_streams(context: ServerContext, after: float = 0.0) -> None:
@@ -61,16 +68,13 @@ async def test_who_does_not_listen_is_cut(
     assert not caplog.records
 
 
-on_the_loop = pytest.mark.parametrize("name", ["plain", "tls", HTTP3])
-
-
-@on_the_loop
+@every_carrier
 @live
 async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cycle, "_AFTER_CUT", 0.2)
-    ended = asyncio.Event()
+    hurry(monkeypatch)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
     async def waits(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
@@ -78,7 +82,7 @@ async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            loop.call_soon_threadsafe(ended.set)
 
     async with carried(name, waits, tmp_path) as carrier:
         response = await carrier.ask()
@@ -91,13 +95,13 @@ async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
     assert not caplog.records
 
 
-@on_the_loop
+@pytest.mark.parametrize("name", ["plain", "tls", HTTP3])
 @pytest.mark.parametrize("kind", ["completes", "listens"])
 @live
 async def test_who_ends_its_stream_itself_after_the_cut_is_left_alone(
     kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cycle, "_AFTER_CUT", 0.2)
+    hurry(monkeypatch, 0.8)
     cut, go_on, worked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def works(scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,10 +119,11 @@ async def test_who_ends_its_stream_itself_after_the_cut_is_left_alone(
     async with carried(name, works, tmp_path) as carrier:
         response = await carrier.ask()
         await response.until(TICK)
-        end_streams(carrier.context)
+        now = carrier.context.loop.time()
+        carrier.context.farewell.begin(now, now)  # cut as soon as told
         await response.end()
         cut.set()
-        carrier.context.loop.call_later(1.0, go_on.set)  # long after who waits would be ended
+        carrier.context.loop.call_later(1.5, go_on.set)  # long after who waits would be ended
         await asyncio.wait_for(worked.wait(), 10)
 
 
@@ -392,6 +397,27 @@ def test_a_stop_does_not_wait_for_a_thread_that_waits(mode: str, tmp_path: Path)
         assert time.monotonic() < time_is_up
         for path in ("/waits", "/silent"):
             assert service.log.count(f'GET {path} HTTP/1.1" 200') == 1
+        assert "ERROR" not in service.log
+
+
+@pytest.mark.parametrize(
+    ("application", "mode"), [("event_streams:app", "process"), ("event_streams:wsgi", "thread")]
+)
+def test_no_end_of_old_code_waits_for_events_that_nobody_gets(
+    application: str, mode: str, tmp_path: Path
+) -> None:
+    limits = flags(mode, "", "--reload-timeout", "60", "--shutdown-timeout", "60")
+    with serving(tmp_path, *limits, app=application) as service, ExitStack() as stack:
+        time_is_up = time.monotonic() + 40
+        with ExitStack() as soon:
+            begin(service, soon, "/waits")
+        service.reload(2)
+        service.expect("generation 1 is retired")
+        begin(service, stack, "/waits")
+        stack.close()
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert time.monotonic() < time_is_up
         assert "ERROR" not in service.log
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.sync.asgi import ASGIHandler
-from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
+from pounce.sync.roles import Handler
 from pounce.sync_app import RawRequest, RawResponse
 from pounce.workers.async_pool import AsyncPool
 from tests.live import Client, echo, live, read_body, respond, serve_in_threads, until

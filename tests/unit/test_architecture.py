@@ -58,6 +58,7 @@ MAY_KNOW = {
     "foreground": {
         "config_file",
         "ending",
+        "errors",
         "launch",
         "log",
         "server",
@@ -191,7 +192,6 @@ DOORS = {
     ("cli", "asgi"): {"pounce.asgi.loader"},
     ("cli", "systemd"): {
         "pounce.systemd.credentials",
-        "pounce.systemd.generator",
         "pounce.systemd.journal",
         "pounce.systemd.moments",
         "pounce.systemd.obstacles",
@@ -202,7 +202,7 @@ DOORS = {
     },
     ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
-    ("foreground", "systemd"): {"pounce.systemd.farewell"},
+    ("foreground", "systemd"): {"pounce.systemd.notify"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},

@@ -2,13 +2,15 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from pounce import forks
 from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.context import ServerContext
-from pounce.asgi.departure import Overrun, is_being_cancelled
-from pounce.asgi.types import Message, MessageError, Scope
+from pounce.asgi.departure import NOTICE, Overrun, is_being_cancelled
+from pounce.asgi.headers import announces_events
+from pounce.asgi.types import Message, MessageError, Scope, as_bytes, as_status
 
 
 class Stream(Protocol):
@@ -80,10 +82,6 @@ ENDED: Final = 3  # the application was told that the client is gone
 _BURST = 65_536
 _LEAST = 64
 
-# How long, in seconds, an application on the loop may go on after its event stream was cut. What
-# follows there is no work after a response: it waits for an event that nobody would get.
-_AFTER_CUT = 3.0
-
 
 class Cycle(ABC):
     """One request and its response, however it is that the application is called."""
@@ -119,6 +117,9 @@ class Cycle(ABC):
         # The sweep notes it for the few requests that it meets; most pay for no clock.
         if not self.began:
             self.began = now
+        # Half of a connection is no use to EventSource: who has closed that has left.
+        if self._stream.input_ended:
+            self.client_left()
 
     def describe(self, now: float) -> str:
         """What it is and how long it has run, for a person."""
@@ -149,6 +150,23 @@ class Cycle(ABC):
     def _cut(self) -> None:
         """End the response of an application that does not listen."""
         self._stream.break_off()
+
+    def client_left(self) -> None:
+        """Wait no longer than a while for what streams events, and does not listen.
+
+        It waits for an event that nobody would get; that is no work after a response.
+        """
+        if self._phase != COMPLETE and self.endless and not self.listens:
+            self._forsake()
+
+    def _begin_late(self, headers: Iterable[Iterable[bytes]]) -> None:
+        """A response with these *headers* begins when the client has left."""
+        if self._scope.get("method") == "GET" and announces_events(headers):
+            self._forsake()
+
+    @abstractmethod
+    def _forsake(self) -> None:
+        """Wait for the application no longer than departure.NOTICE; again makes it no longer."""
 
     def answered(self, status: int) -> None:
         """The stream has answered *status* in the application's place."""
@@ -211,14 +229,14 @@ class RequestCycle(Cycle):
         self._task = task = self._context.start_task(self.run())
         return task
 
-    def _cut(self) -> None:
-        if not self._stream.gone:
-            super()._cut()
-            self._context.loop.call_later(_AFTER_CUT, self._abandon)
+    def _forsake(self) -> None:
+        self._context.loop.call_later(NOTICE, self._abandon)
 
     def _abandon(self) -> None:
         """End an application that neither listens nor has completed its response."""
-        if self._phase != COMPLETE and not self.listens:
+        # Once: what it does at its end may take its time.
+        if self._phase != COMPLETE and not (self.listens or self._task.cancelling()):
+            self._stream.break_off()
             self._cancel()
 
     async def run(self) -> None:
@@ -336,6 +354,7 @@ class RequestCycle(Cycle):
         self._check_order(kind)
         if kind == "http.response.start":
             self._phase = STARTED
+            self._begin_late(message.get("headers", ()))
         elif not message.get("more_body"):
             self._end()
         else:
@@ -378,17 +397,3 @@ class RequestCycle(Cycle):
 
 _ERROR_HEADERS = ((b"content-type", b"text/plain; charset=utf-8"),)
 _ERROR_BODY = b"500 Internal Server Error\n"
-
-
-def as_status(status: object) -> int:
-    """What an application sends as a status; raises MessageError where it is none."""
-    if not isinstance(status, int):
-        raise MessageError(f"the status is {status!r}, not an int")
-    return status
-
-
-def as_bytes(body: object) -> bytes:
-    """What an application sends as a body; raises MessageError where it is none."""
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        return bytes(body)
-    raise MessageError(f"the body is {type(body).__name__}, not bytes")

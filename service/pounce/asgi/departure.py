@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from pounce.asgi.types import ClientDisconnected
 
+NOTICE = 3.0
+"""What an application gets, in seconds, to notice that nobody gets its events any more."""
+
 # Enough to send the rest of a file of some size to nobody, which costs less than losing the work
 # that an application does after its response, such as removing that file.
 _PATIENCE = 2.0
-
 
 # After so many messages that nobody waited for, others have their turn, for so many seconds at
 # least: who comes and goes must not keep the processor busy. Not after each: what is cancelled

@@ -39,6 +39,15 @@ def is_event_stream(value: bytes) -> bool:
     return value.partition(b";")[0].strip(b" \t").lower() == b"text/event-stream"
 
 
+def announces_events(headers: Iterable[Iterable[bytes]]) -> bool:
+    """Whether fields that nobody has checked say that the content is server-sent events."""
+    try:
+        fields = checked_fields(headers)
+    except MessageError:
+        return False
+    return any(name == b"content-type" and is_event_stream(value) for name, value in fields)
+
+
 def not_bytes(error: Exception) -> MessageError:
     """What to raise where looking at headers as pairs of bytes raised *error*."""
     return MessageError(f"headers are not pairs of bytes: {error}")

@@ -19,3 +19,17 @@ class ClientDisconnected(OSError):
 
 class MessageError(RuntimeError):
     """The application sent a message that is malformed, or not the one due now."""
+
+
+def as_status(status: object) -> int:
+    """What an application sends as a status; raises MessageError where it is none."""
+    if not isinstance(status, int):
+        raise MessageError(f"the status is {status!r}, not an int")
+    return status
+
+
+def as_bytes(body: object) -> bytes:
+    """What an application sends as a body; raises MessageError where it is none."""
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise MessageError(f"the body is {type(body).__name__}, not bytes")

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 from pounce import forks
 from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.context import ServerContext
-from pounce.asgi.cycle import as_bytes
 from pounce.asgi.departure import is_being_cancelled
-from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope
+from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope, as_bytes
 
 
 class Socket(Protocol):

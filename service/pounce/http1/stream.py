@@ -282,8 +282,7 @@ class RequestStream(BaseConnection):
     def go_on_with(self, cycle: Cycle) -> None:
         """Have *cycle* call the application for the request in flight, in place of another."""
         self._share_task()
-        self._task = None
-        self._cycle = cycle
+        self._task, self._cycle = None, cycle
         task = cycle.start()
         if task is not None and not task.done():
             self._keep(task, cycle)
@@ -338,8 +337,7 @@ class RequestStream(BaseConnection):
     def _flush(self) -> None:
         if self._collected and not self.gone:
             write_all(self._transport, (b"".join(self._collected),))
-        self._collected = []
-        self._collected_size = 0
+        self._collected, self._collected_size = [], 0
 
     def _await_body(self) -> None:
         self.deadline = -self._context.config.body_timeout
@@ -389,6 +387,8 @@ class RequestStream(BaseConnection):
             self.deadline = inf
 
     def _retire(self) -> None:
+        if self._cycle is not None:
+            self._cycle.client_left()
         self._cycle = None
         self._plain = self._response = None
         super()._retire()

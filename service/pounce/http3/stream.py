@@ -375,6 +375,8 @@ class RequestStream:
         self._leave()
 
     def _retire(self) -> None:
+        if self._cycle is not None:
+            self._cycle.client_left()
         self.gone = True
         self._input.wake()
         self._output.wake()

@@ -6,14 +6,22 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from pounce import ending, forks
-from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.departure import Overrun, is_being_cancelled, severity
 from pounce.asgi.heads import Heads
 from pounce.asgi.response_head import ResponseHead
-from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, MessageError
-from pounce.sync.exchange import Exchange, Handler
+from pounce.asgi.types import (
+    ASGIApp,
+    ClientDisconnected,
+    Message,
+    MessageError,
+    as_bytes,
+    as_status,
+)
+from pounce.sync.exchange import Exchange
+from pounce.sync.roles import Handler
 
 
 class ASGIHandler(Handler):
@@ -49,9 +57,7 @@ class ASGIHandler(Handler):
             self._of_thread.runner.close()
 
     async def _call(self, exchange: Exchange) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - this is one
-        call = _Call(exchange, task.cancel, self._of_thread.heads)
+        call = _Call(exchange, self._of_thread.heads)
         try:
             with forks.confined():
                 await self._app(exchange.own_scope(), call.receive, call.send)
@@ -66,9 +72,11 @@ class ASGIHandler(Handler):
 class _Call:
     """The specification's `receive` and `send` for one request."""
 
-    def __init__(self, exchange: Exchange, cancel: Callable[[], object], heads: Heads) -> None:
+    def __init__(self, exchange: Exchange, heads: Heads) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - it is made in one
         self._exchange = exchange
-        self._cancel = cancel
+        self._task = task
         self._heads = heads
         self._overrun: Overrun | None = None
         self._head: ResponseHead | None = None
@@ -100,7 +108,7 @@ class _Call:
             if self._overrun is None and not self._send_body(self._head, body, more):
                 self._overrun = Overrun()
             if self._overrun is not None and more:
-                await self._overrun.drop(self._cancel)
+                await self._overrun.drop(self._task.cancel)
 
     def send_head(self) -> None:
         """Send the head, unless that has happened; see pounce.asgi.heads."""
@@ -128,7 +136,7 @@ class _Call:
                 exchange.write(body)
             else:
                 exchange.step_aside()
-                exchange.begin(head, body)
+                exchange.begin(head, body, partial(_interrupt, self._task))
         except ClientDisconnected:
             return False
         return True
@@ -143,3 +151,15 @@ class _Call:
 
         self._exchange.call_at_end(tell)
         await ended.wait()
+
+
+def _interrupt(task: asyncio.Task[None]) -> None:
+    """Cancel *task* on its own loop."""
+    with suppress(RuntimeError):  # the thread has ended
+        task.get_loop().call_soon_threadsafe(_cancel, task)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    # Once: what it does at its end may take its time.
+    if not task.cancelling():
+        task.cancel()

@@ -10,7 +10,6 @@ import io
 import logging
 import os
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import IO
@@ -25,7 +24,7 @@ from pounce.asgi.types import ClientDisconnected, Scope
 from pounce.sync.content import collect, refuse
 from pounce.sync.outbox import Call
 from pounce.sync.replay import Replay
-from pounce.sync.roles import ExchangeStream, Runner, Threads
+from pounce.sync.roles import ExchangeStream, Handler, Interrupt, Runner, Threads
 from pounce.sync.storage import NotStored
 
 AHEAD = 1_048_576
@@ -48,6 +47,7 @@ class Exchange(Cycle):
         "_ahead",
         "_body",
         "_head",
+        "_interrupt",
         "_listens",
         "_threads",
         "content",
@@ -63,6 +63,7 @@ class Exchange(Cycle):
     _threads: Threads
     runner: Runner | None
     _head: ResponseHead
+    _interrupt: Interrupt | None
     _body: bytes
     content: IO[bytes] | None
     content_size: int
@@ -87,8 +88,17 @@ class Exchange(Cycle):
 
     def _cut(self) -> None:
         super()._cut()
-        self._threads.forsake(self)
         self._log_once()  # the process may end before the thread does
+
+    def _forsake(self) -> None:
+        self._threads.forsake(self)
+
+    def abandon(self) -> None:
+        """Wait no longer for an application that neither listens nor has made all of it."""
+        if not (self.finished or self._listens):
+            self._cut()
+            if self._interrupt is not None:
+                self._interrupt()
 
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
@@ -135,7 +145,7 @@ class Exchange(Cycle):
         """The request, for an application, which may do what it likes with it."""
         return renew_scope(self._scope, self._context.state)
 
-    def run(self, handler: "Handler", runner: Runner) -> None:
+    def run(self, handler: Handler, runner: Runner) -> None:
         """Have *handler* answer it, in this thread, which is *runner*."""
         self.runner = runner
         try:
@@ -186,12 +196,15 @@ class Exchange(Cycle):
         """Make the *head* known before there is content; the one that comes with that counts."""
         self._post(partial(self._take_head, head))
 
-    def begin(self, head: ResponseHead, data: bytes) -> None:
-        """Begin the response; *data* is the first of its content, and more follows."""
+    def begin(self, head: ResponseHead, data: bytes, interrupt: Interrupt | None = None) -> None:
+        """Begin the response; *data* is the first of its content, and more follows.
+
+        *interrupt*, if there is one, ends the application wherever it waits.
+        """
+        self._post(partial(self._take_head, head, interrupt))
         self.check_client()
         self.steps = 1
         self._ahead = 0
-        self._post(partial(self._take_head, head))
         self._send(data)
 
     def write(self, data: bytes) -> None:
@@ -267,8 +280,10 @@ class Exchange(Cycle):
             self._status, self._size = self._head.status, len(self._body)
             self._log()
 
-    def _take_head(self, head: ResponseHead) -> None:
+    def _take_head(self, head: ResponseHead, interrupt: Interrupt | None = None) -> None:
+        self._interrupt = interrupt
         if self._stream.gone or self._phase == COMPLETE:
+            self._begin_late(head.fields)
             self._log_once()
             return
         try:
@@ -381,18 +396,3 @@ class Exchange(Cycle):
         cycle = RequestCycle(stream, self.own_scope(), self._context)
         cycle.began = self.began
         self._stream.go_on_with(cycle)
-
-
-class Handler(ABC):
-    """What answers exchanges, each in a thread; one is shared by all threads."""
-
-    @abstractmethod
-    def answer(self, exchange: Exchange) -> None:
-        """Call the application; what it raises is the exchange's failure."""
-
-    def of_thread(self) -> "Handler":
-        """What answers in one thread: itself, or what has a memory of its own."""
-        return self
-
-    def leave(self) -> None:  # noqa: B027 - most have nothing to do
-        """The calling thread will answer no more."""

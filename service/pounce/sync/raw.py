@@ -1,9 +1,9 @@
 """Calling applications that implement `SyncApp`."""
 
-from pounce.asgi.cycle import as_bytes, as_status
 from pounce.asgi.response_head import ResponseHead
-from pounce.asgi.types import Scope
-from pounce.sync.exchange import Exchange, Handler
+from pounce.asgi.types import Scope, as_bytes, as_status
+from pounce.sync.exchange import Exchange
+from pounce.sync.roles import Handler
 from pounce.sync_app import RawRequest, RawResponse, SyncApp
 
 _NOT_FOUND = RawResponse(

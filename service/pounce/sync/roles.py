@@ -1,6 +1,8 @@
-"""What an exchange needs of others: the connection, the threads, and the one that runs it."""
+"""What an exchange needs of others: the connection, the threads, and what runs it in one."""
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pounce.asgi.cycle import Cycle, Stream
 from pounce.asgi.response_head import ResponseHead
@@ -9,6 +11,9 @@ from pounce.sync.storage import Storage
 
 if TYPE_CHECKING:
     from pounce.sync.exchange import Exchange
+
+Interrupt: TypeAlias = Callable[[], object]
+"""Ends an application that waits for something. Callable more than once, and from any thread."""
 
 
 class ExchangeStream(Stream, Protocol):
@@ -53,3 +58,18 @@ class Runner(Protocol):
 
     def step_aside(self) -> None:
         """It is going to wait for a client: have another thread take its place."""
+
+
+class Handler(ABC):
+    """What answers exchanges, each in a thread; one is shared by all threads."""
+
+    @abstractmethod
+    def answer(self, exchange: "Exchange") -> None:
+        """Call the application; what it raises is the exchange's failure."""
+
+    def of_thread(self) -> "Handler":
+        """What answers in one thread: itself, or what has a memory of its own."""
+        return self
+
+    def leave(self) -> None:  # noqa: B027 - most have nothing to do
+        """The calling thread will answer no more."""

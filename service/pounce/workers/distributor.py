@@ -10,10 +10,12 @@ from functools import partial
 from math import inf
 
 from pounce.asgi.context import ServerContext
+from pounce.asgi.departure import NOTICE
 from pounce.loggers import get_logger
-from pounce.sync.exchange import Exchange, Handler
+from pounce.sync.exchange import Exchange
 from pounce.sync.outbox import Call, Outbox
 from pounce.sync.queue import RequestQueue
+from pounce.sync.roles import Handler
 from pounce.sync.storage import Storage, bounded, storage_of
 from pounce.workers.sync_worker import SyncWorker
 
@@ -22,10 +24,6 @@ logger = get_logger("pounce.worker")
 # Threads that wait for slow clients, beyond those that the configuration asks for. Each costs
 # little; but a client decides how long it waits.
 _MOST_ASIDE = 64
-
-# What a thread gets, in seconds, to notice that its event stream was cut: nothing can interrupt
-# one that waits for its next event. It notices when that comes.
-_NOTICE = 3.0
 
 # Seconds that a thread may be on a response in pieces before another takes its place. It is short
 # beside a pause that a person notices, and long beside a response that never really waits.
@@ -96,7 +94,7 @@ class AcceptDistributor:
 
     def forsake(self, exchange: Exchange) -> None:
         """*exchange* has lost its response: wait for its thread, but not for long."""
-        self._forsaken.setdefault(exchange, self._loop.time() + _NOTICE)
+        self._forsaken.setdefault(exchange, self._loop.time() + NOTICE)
 
     def _done_or_forsaken(self, worker: SyncWorker) -> int:
         """How many requests *worker* has done, with one that is not waited for any more."""
@@ -105,6 +103,13 @@ class AcceptDistributor:
             return done
         return done + (self._loop.time() >= self._forsaken.get(current, inf))
 
+    def _abandon(self, current: list[Exchange | None], now: float) -> None:
+        """End what does not end by itself, as far as a thread can be interrupted."""
+        self._forsaken = {each: end for each, end in self._forsaken.items() if each in current}
+        for exchange, end in list(self._forsaken.items()):
+            if now >= end:
+                exchange.abandon()
+
     @property
     def exhausted(self) -> bool:
         """Whether as many threads are stuck as there should be: this cannot go on for ever."""
@@ -112,9 +117,12 @@ class AcceptDistributor:
 
     def tick(self, now: float) -> None:
         """Replace threads that are stuck; *now* is the loop's time."""
-        for current in [worker.current for worker in self._everyone()]:
-            if current is not None:
-                current.seen(now)
+        current = [worker.current for worker in self._everyone()]
+        for each in current:
+            if each is not None:
+                each.seen(now)
+        if self._forsaken:
+            self._abandon(current, now)
         for worker in list(self._workers):
             if worker.stuck_for(now) > self._patience:
                 self._give_up(worker, now)

@@ -6,8 +6,8 @@ from functools import partial
 from pounce.application import Served
 from pounce.config import ServerConfig
 from pounce.sync.asgi import ASGIHandler
-from pounce.sync.exchange import Handler
 from pounce.sync.raw import SyncAppHandler
+from pounce.sync.roles import Handler
 from pounce.workers.loops import new_event_loop
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler

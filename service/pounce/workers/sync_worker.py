@@ -6,8 +6,9 @@ import traceback
 from contextlib import suppress
 from typing import Any, Protocol
 
-from pounce.sync.exchange import Exchange, Handler
+from pounce.sync.exchange import Exchange
 from pounce.sync.queue import Left, RequestQueue, Seat
+from pounce.sync.roles import Handler
 from pounce.workers import thread_sensitive
 
 

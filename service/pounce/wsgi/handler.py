@@ -8,7 +8,8 @@ from wsgiref.types import WSGIApplication
 from pounce.asgi.departure import Overrun
 from pounce.asgi.response_head import NO_CONTENT
 from pounce.asgi.types import ClientDisconnected, MessageError
-from pounce.sync.exchange import Exchange, Handler
+from pounce.sync.exchange import Exchange
+from pounce.sync.roles import Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
 from pounce.wsgi.heads import KnownHeads, WSGIHead, as_length, make_head, with_length
