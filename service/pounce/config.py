@@ -20,7 +20,7 @@ from pounce.kinds import (
     TrustedPeer,
     Variables,
 )
-from pounce.listen import DEFAULT_LISTEN, Listen
+from pounce.listen import DEFAULT_LISTEN, Listen, clash
 from pounce.net.forwarded import ForwardedFields
 from pounce.options import Records, Table, option, settle
 
@@ -94,7 +94,7 @@ class ServerConfig:
 
     listen: tuple[Listen, ...] = option(
         "listening",
-        Records(Listen, unique="address"),
+        Records(Listen, unique="address", clash=clash),
         (),
         "an address to listen on",
         details=f"With none, and no socket inherited from systemd: {DEFAULT_LISTEN.address}. "

@@ -35,29 +35,41 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def fitted(config: ServerConfig, *, in_threads: bool) -> ServerConfig:
-    """*config* with as many connections as workers have descriptors for; the log says so.
+class Fit:
+    """As many connections as workers have descriptors for, for one generation after the other.
 
     Processes raise their limit as they start; workers *in_threads* share this process's.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit, workers = (soft, config.worker_count) if in_threads else (hard, 1)
-    if limit == resource.RLIM_INFINITY:
-        return config
-    others = _PER_PROCESS + workers * (_PER_WORKER + _PER_THREAD * config.threads)
-    most = max(1, (limit - others) // (_PER_CONNECTION * workers))
-    if config.max_connections <= most:
-        return config
-    # Nobody has asked for the default: where it does not fit, nothing is wrong.
-    asked = config.max_connections != ServerConfig().max_connections
-    logger.log(
-        logging.WARNING if asked else logging.INFO,
-        "max_connections is lowered from %d to %d: %s may open %d descriptors, and a connection "
-        "needs up to %d; raise LimitNOFILE= (ulimit -Hn) or lower max_connections",
-        config.max_connections,
-        most,
-        "all workers together" if in_threads else "a worker",
-        limit,
-        _PER_CONNECTION,
-    )
-    return replace(config, max_connections=most)
+
+    def __init__(self, *, in_threads: bool) -> None:
+        self._in_threads = in_threads
+        self._told: tuple[int, int] | None = None
+
+    def apply(self, config: ServerConfig) -> ServerConfig:
+        """*config* with what fits; the log says what it has not said of an earlier one."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit, workers = (soft, config.worker_count) if self._in_threads else (hard, 1)
+        if limit == resource.RLIM_INFINITY:
+            return config
+        others = _PER_PROCESS + workers * (_PER_WORKER + _PER_THREAD * config.threads)
+        most = max(1, (limit - others) // (_PER_CONNECTION * workers))
+        if config.max_connections <= most:
+            return config
+        told, self._told = self._told, (config.max_connections, most)
+        if told != self._told:
+            self._tell(config.max_connections, most, limit)
+        return replace(config, max_connections=most)
+
+    def _tell(self, wanted: int, most: int, limit: int) -> None:
+        # Nobody has asked for the default: where it does not fit, nothing is wrong.
+        asked = wanted != ServerConfig().max_connections
+        logger.log(
+            logging.WARNING if asked else logging.INFO,
+            "max_connections is lowered from %d to %d: %s may open %d descriptors, and a "
+            "connection needs up to %d; raise LimitNOFILE= (ulimit -Hn) or lower max_connections",
+            wanted,
+            most,
+            "all workers together" if self._in_threads else "a worker",
+            limit,
+            _PER_CONNECTION,
+        )

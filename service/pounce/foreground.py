@@ -4,14 +4,12 @@ import faulthandler
 import gc
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import NoReturn
 
 from pounce.config_file import Invocation
-from pounce.errors import PounceError
 from pounce.launch import prepare, reconfigure
+from pounce.systemd.farewell import saying_why
 
 
 def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
@@ -21,7 +19,7 @@ def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
     """
     # Imports make what stays: collections among it, a tenth of their time, would find nothing.
     gc.disable()
-    with _errors_in_the_status():
+    with saying_why():
         settings = prepare(invocation, arguments)
         _set_up_output()
         # Not needed, and not paid for, where another interpreter takes over.
@@ -45,18 +43,6 @@ def run(invocation: Invocation, arguments: list[str]) -> NoReturn:
     log.finish()
     # The next run waits for this end, and taking the interpreter apart is most of it.
     ending.end_at_once(status, forked=False)
-
-
-@contextmanager
-def _errors_in_the_status() -> Iterator[None]:
-    """Have `systemctl status` show what is wrong with the configuration."""
-    try:
-        yield
-    except PounceError as error:
-        from pounce.systemd.notify import SystemdNotifier
-
-        SystemdNotifier().say_why(error.message)
-        raise
 
 
 def _set_up_output() -> None:

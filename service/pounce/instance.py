@@ -4,15 +4,16 @@ A service of another kind, or one started by hand, may bind what its configurati
 """
 
 import re
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from pounce.config import Listen
 from pounce.errors import ListenError
-from pounce.listening import bound_to, how_to_move, is_at
+from pounce.listening import bound_to, how_to_move, is_at, matches, refuse_unnamed
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
-from pounce.systemd.activation import is_started_by_systemd
+from pounce.systemd.activation import Inherited, is_started_by_systemd
 from pounce.systemd.generator import opened_by, why_not_held
 
 # systemd names a control group for each unit (sd_pid_get_unit(3)), which no drop-in changes. Below
@@ -24,9 +25,13 @@ _CONTROL_GROUP = re.compile(
 GENERATED = Path("/run/systemd/generator")
 
 
-def own_name(groups: Path = Path("/proc/self/cgroup")) -> str:
-    """NAME, if systemd started this very process as pounce@NAME.service; "" otherwise."""
-    if not is_started_by_systemd():
+def own_name(inherited: Inherited, groups: Path = Path("/proc/self/cgroup")) -> str:
+    """NAME, if systemd or a wrapper started this process as pounce@NAME.service; "" otherwise.
+
+    A wrapper passes on the variables of *inherited* sockets; what the service itself starts sees
+    none.
+    """
+    if not (is_started_by_systemd() or inherited.are_withheld):
         return ""
     try:
         found = _CONTROL_GROUP.search(groups.read_text())
@@ -38,7 +43,7 @@ def own_name(groups: Path = Path("/proc/self/cgroup")) -> str:
 def refuse_moved(
     name: str,
     entries: Sequence[Listen],
-    inherited: Sequence[InheritedSocket],
+    inherited: Inherited,
     generated: Path = GENERATED,
 ) -> None:
     """Raise ListenError if the socket unit of the instance *name* has other addresses open.
@@ -47,22 +52,47 @@ def refuse_moved(
     and may have none then. A generator's drop-in below *generated* tells what it opened for
     entries.
     """
-    if not inherited:
-        _refuse_to_bind(name, entries)
-    elif not entries:
-        _refuse_abandoned(name, inherited, opened_by(name, generated))
+    sockets = inherited.sockets
+    if entries:
+        refuse_unnamed(entries, sockets)
+    elif sockets:
+        _refuse_abandoned(name, sockets, opened_by(name, generated))
+    if missing := _missing(name, entries, sockets):
+        raise _not_opened(name, ", ".join(missing), inherited)
 
 
-def _refuse_to_bind(name: str, entries: Sequence[Listen]) -> None:
-    missing = [str(each.address) for each in entries if _is_for_systemd(each)]
-    if not entries:
-        missing = [f"unix:/run/pounce/{name}.sock"]
-    if missing:
-        raise ListenError(
-            f"pounce@{name}.socket has not opened {', '.join(missing)}: systemd passed no socket",
-            hint=f"to have it opened: {how_to_move([], name)}; a program that ExecStart= puts "
-            "before pounce must leave LISTEN_PID and LISTEN_FDS as they are",
+def _missing(name: str, entries: Sequence[Listen], sockets: Sequence[InheritedSocket]) -> list[str]:
+    """What the socket unit is to open, and has not."""
+    if not (entries or sockets):
+        return [f"unix:/run/pounce/{name}.sock"]
+    missing = []
+    for entry in filter(_is_for_systemd, entries):
+        types = {each.sock.type for each in sockets if matches(entry, each)}
+        if socket.SOCK_STREAM not in types:
+            missing.append(str(entry.address))
+        elif entry.http3 and socket.SOCK_DGRAM not in types:
+            missing.append(f"{entry.address} for UDP")
+    return missing
+
+
+def _not_opened(name: str, missing: str, inherited: Inherited) -> ListenError:
+    if inherited.are_withheld:
+        return ListenError(
+            f"systemd has passed the sockets of pounce@{name}.socket to another process, which "
+            f"started this one: {missing} cannot be served",
+            hint="the shell or wrapper in ExecStart= must exec pounce, and keep LISTEN_PID and "
+            "LISTEN_FDS",
         )
+    if inherited.sockets:
+        return ListenError(
+            f"pounce@{name}.socket has not opened {missing}",
+            hint=f"to have it opened: {how_to_move([], name)}",
+        )
+    return ListenError(
+        f"pounce@{name}.socket has not opened {missing}: systemd passed no socket",
+        hint=f"to have it opened: {how_to_move([], name)}; a program that ExecStart= puts "
+        "before pounce must leave LISTEN_PID and LISTEN_FDS as they are",
+    )
 
 
 def _is_for_systemd(entry: Listen) -> bool:

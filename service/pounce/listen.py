@@ -6,6 +6,7 @@ from typing import Literal
 from pounce.errors import ConfigError
 from pounce.kinds import Boolean, Choice, ListenAddress, SecretFile, Text, Texts
 from pounce.net.address import Address
+from pounce.net.clashes import have_to_share
 from pounce.options import option, required, settle
 
 ClientCertificates = Literal["off", "optional", "required"]
@@ -117,6 +118,20 @@ class Listen:
         if self.proxy_protocol:
             return "http3: no proxy's header introduces it (proxy_protocol); take out one of both"
         return ""
+
+
+def clash(one: Listen, other: Listen) -> str:
+    """Why *other* cannot be listened on beside *one*; "" if it can."""
+    if one.address == other.address:
+        return f"{other.address} is given twice; each address may be given once"
+    # A socket with a name is one that somebody else opens, wherever that is.
+    if one.name or other.name or not have_to_share(one.address, other.address):
+        return ""
+    text = f"{other.address} cannot be opened beside {one.address}, with which it shares "
+    if other.address.kind == "unix":
+        return f"{text}the path; keep one of them"
+    everywhere = f":{other.address.port} is for all addresses, of IPv4 and IPv6"
+    return f"{text}an address and its port; keep one of them ({everywhere})"
 
 
 DEFAULT_LISTEN = Listen(address=Address.parse("127.0.0.1:8000"))

@@ -124,7 +124,7 @@ def collect_listeners(
     on 127.0.0.1:8000. Raises ListenError, also for an inherited socket that no entry names.
     """
     if entries:
-        _refuse_unnamed(entries, inherited)
+        refuse_unnamed(entries, inherited)
     stream = [each for each in inherited if each.sock.type == socket.SOCK_STREAM]
     datagram = [each for each in inherited if each.sock.type == socket.SOCK_DGRAM]
     if not (entries or inherited):
@@ -132,7 +132,7 @@ def collect_listeners(
     found = Listeners([each.sock for each in stream], [each.sock for each in datagram], [])
     try:
         for entry in entries:
-            matching = [each.sock for each in stream if _matches(entry, each)]
+            matching = [each.sock for each in stream if matches(entry, each)]
             for sock in matching or _open(entry, found):
                 # Of two entries that want the same socket, the first has it.
                 found.entries.setdefault(sock.fileno(), entry)
@@ -163,7 +163,7 @@ def _open(entry: Listen, found: Listeners) -> list[socket.socket]:
 def _collect_datagram(
     entry: Listen, inherited: list[InheritedSocket], found: Listeners, count: int
 ) -> None:
-    sockets = [each.sock for each in inherited if _matches(entry, each)]
+    sockets = [each.sock for each in inherited if matches(entry, each)]
     if not sockets:
         sockets = open_datagrams(entry.address, count)
         found.datagram.extend(sockets)
@@ -172,13 +172,13 @@ def _collect_datagram(
         found.entries.setdefault(sock.fileno(), entry)
 
 
-def _refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSocket]) -> None:
+def refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSocket]) -> None:
     """Raise ListenError for sockets that no entry names.
 
     They may be those of the configuration as it was: an address that had a certificate until
     somebody moved it would now be served without one.
     """
-    unnamed = [each.sock for each in inherited if not any(_matches(one, each) for one in entries)]
+    unnamed = [each.sock for each in inherited if not any(matches(one, each) for one in entries)]
     if unnamed:
         passed = ", ".join(dict.fromkeys(map(bound_to, unnamed)))
         named = ", ".join(str(entry.address) for entry in entries)
@@ -204,7 +204,8 @@ def how_to_move(inherited: Sequence[InheritedSocket], instance: str = "") -> str
     return f"systemctl daemon-reload && systemctl restart {restarted}"
 
 
-def _matches(entry: Listen, inherited: InheritedSocket) -> bool:
+def matches(entry: Listen, inherited: InheritedSocket) -> bool:
+    """Whether *entry* is for the *inherited* socket, by name or address."""
     if entry.name:
         return entry.name == inherited.name
     return is_at(entry.address, inherited.sock)

@@ -5,7 +5,7 @@ declarations, so an option is written down once.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -202,10 +202,12 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
 
     repeatable = True
 
-    def __init__(self, owner: type[T], unique: str) -> None:
+    def __init__(self, owner: type[T], unique: str, clash: Callable[[T, T], str]) -> None:
+        """*clash* says why two records cannot be beside each other; "" where they can."""
         self.owner = owner
         self.record = Table(owner)
         self.unique = unique
+        self.clash = clash
         self.metavar = options(owner)[0].kind.metavar
         self.allowed = f"tables with {_keys(owner)}"
 
@@ -214,7 +216,7 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
         if not isinstance(value, list | tuple):
             raise self.refuse(value)
         records = tuple(collect(self.record.check, value))
-        self._refuse_duplicates(records)
+        self._refuse_clashes(records)
         return records
 
     def _read(self, words: tuple[str, ...]) -> object:
@@ -225,15 +227,13 @@ class Records(Kind[tuple[T, ...]], Generic[T]):
         """Resolve each option of each record."""
         return tuple(self.record.resolve(record, base) for record in value)
 
-    def _refuse_duplicates(self, records: tuple[T, ...]) -> None:
-        seen: dict[object, int] = {}
+    def _refuse_clashes(self, records: tuple[T, ...]) -> None:
+        """Refuse each record that clashes with an earlier one."""
         problems = []
         for index, record in enumerate(records):
-            value = getattr(record, self.unique)
-            if value in seen:
-                text = f"{value} is given twice; each {self.unique} may be given once"
+            told = (self.clash(earlier, record) for earlier in records[:index])
+            if text := next(filter(None, told), ""):
                 problems.append(Problem(text, (index, self.unique)))
-            seen[value] = index
         if problems:
             raise Invalid(*problems)
 

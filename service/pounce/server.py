@@ -25,6 +25,7 @@ from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import Inherited, inherited_descriptors, is_started_by_systemd
 from pounce.systemd.credentials import with_credentials
 from pounce.systemd.directories import runtime_directory
+from pounce.systemd.farewell import saying_why
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.generator import why_not_held
 from pounce.systemd.journal import (
@@ -33,7 +34,7 @@ from pounce.systemd.journal import (
     encode_record,
     stderr_is_journal,
 )
-from pounce.systemd.notify import SystemdNotifier, saying_why
+from pounce.systemd.notify import SystemdNotifier
 from pounce.varlink import SOCKET
 
 logger = get_logger("pounce.server")
@@ -135,9 +136,9 @@ class Server:
             listeners.close()
 
     def _collect(self, inherited: Inherited) -> Listeners:
-        self._instance = own_name()
+        self._instance = own_name(inherited)
         if self._instance:
-            refuse_moved(self._instance, self._config.listen, inherited.sockets)
+            refuse_moved(self._instance, self._config.listen, inherited)
         try:
             return collect_listeners(
                 self._config.listen, inherited.sockets, self._config.worker_count

@@ -67,6 +67,19 @@ def test_event_streams_that_may_not_take_what_they_seem_to(tmp_path: Path) -> No
     assert check("shop:app", *told, "90", directory=tmp_path).stderr == ""
 
 
+def test_an_address_that_systemd_cannot_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, shop=APPLICATION)
+    addresses = ("--bind", ":8000", "--bind", "localhost:8001", "--bind", "fd:9")
+    assert check("shop:app", *addresses, directory=tmp_path).stderr == ""
+    monkeypatch.setenv("POUNCE_JUDGES", "service")
+    assert check("shop:app", *addresses, directory=tmp_path).stderr == (
+        "warning: localhost:8001: a socket unit needs an IP address, not a name; the service opens "
+        "it itself, which it can from port 1024 on, and refuses clients there while it is down\n"
+    )
+
+
 FAILURES = [
     ("missing:app", 70, ["missing"]),
     ("shop:ap", 70, ["'ap'", "did you mean 'app'"]),

@@ -1,6 +1,7 @@
 """``pounce serve``: from a command line to an answered request and an exit code."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -65,6 +66,23 @@ def test_an_application_that_is_not_there(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 70
         assert b"there is no module 'gone'" in output
+
+
+def test_systemd_is_not_taken_for_another_server(tmp_path: Path) -> None:
+    """Where it has passed its socket to a wrapper."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "{}:{}".format(*listener.getsockname())
+        done = subprocess.run(
+            [sys.executable, "-m", "pounce", "serve", "shop:app", "--bind", address],
+            cwd=tmp_path,
+            env={**os.environ, "LISTEN_PID": "1", "LISTEN_FDS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert done.returncode == 71
+    assert "Address already in use\n  systemd listens there if the socket unit" in done.stderr
 
 
 def test_an_abstract_socket(tmp_path: Path) -> None:

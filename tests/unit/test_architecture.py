@@ -58,7 +58,6 @@ MAY_KNOW = {
     "foreground": {
         "config_file",
         "ending",
-        "errors",
         "launch",
         "log",
         "server",
@@ -192,6 +191,7 @@ DOORS = {
     ("cli", "asgi"): {"pounce.asgi.loader"},
     ("cli", "systemd"): {
         "pounce.systemd.credentials",
+        "pounce.systemd.generator",
         "pounce.systemd.journal",
         "pounce.systemd.moments",
         "pounce.systemd.obstacles",
@@ -202,7 +202,7 @@ DOORS = {
     },
     ("cli", "workers"): {"pounce.workers"},
     ("embedding", "supervisor"): {"pounce.supervisor"},
-    ("foreground", "systemd"): {"pounce.systemd.notify"},
+    ("foreground", "systemd"): {"pounce.systemd.farewell"},
     ("server", "supervisor"): {"pounce.supervisor"},
     ("supervisor", "net"): {"pounce.net.listeners"},
     ("http1", "net"): {"pounce.net.forwarded", "pounce.net.host"},

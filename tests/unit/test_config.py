@@ -192,6 +192,22 @@ REFUSED = [
     ),
     (
         "listen",
+        [{"address": "127.0.0.1:80"}, {"address": ":80"}, {"address": "0.0.0.0:80"}],
+        (
+            "listen[1].address: :80 cannot be opened beside 127.0.0.1:80, with which it shares an "
+            "address and its port; keep one of them (:80 is for all addresses, of IPv4 and IPv6)\n"
+            "listen[2].address: 0.0.0.0:80 cannot be opened beside 127.0.0.1:80, with which it "
+            "shares an address and its port; keep one of them (:80 is for all addresses, of IPv4 "
+            "and IPv6)"
+        ),
+    ),
+    (
+        "listen",
+        [{"address": "unix:/proc/1/../a"}],
+        "listen[0].address: unix socket path '/proc/1/../a' goes back by '..'; use unix:/proc/a",
+    ),
+    (
+        "listen",
         [{"address": ":80", "name": "a:b"}],
         None,
     ),

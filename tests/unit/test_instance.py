@@ -12,8 +12,11 @@ from pounce.errors import ListenError
 from pounce.instance import own_name, refuse_moved
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
+from pounce.systemd.activation import Inherited
 from pounce.systemd.generator import generate
 
+NOTHING = Inherited([], [])
+WITHHELD = Inherited([], [], are_withheld=True)
 MOVE = "systemctl daemon-reload && systemctl restart pounce@shop.socket pounce@shop.service"
 
 
@@ -35,17 +38,18 @@ def test_an_instance_is_known_by_its_control_group(
     path = tmp_path / "cgroup"
     path.write_text(groups)
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    assert own_name(path) == name
-    # A program that the service starts is not the service.
+    assert own_name(NOTHING, path) == name
+    # A program that the service starts is not the service, but what a wrapper starts is.
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
-    assert own_name(path) == ""
+    assert own_name(NOTHING, path) == ""
+    assert own_name(WITHHELD, path) == name
 
 
 def test_without_control_groups_nothing_is_an_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    assert own_name(tmp_path / "missing") == ""
+    assert own_name(NOTHING, tmp_path / "missing") == ""
 
 
 def entries(*addresses: str) -> list[Listen]:
@@ -54,7 +58,7 @@ def entries(*addresses: str) -> list[Listen]:
 
 def refusal(listen: list[Listen], inherited: list[InheritedSocket], generated: Path) -> str:
     with pytest.raises(ListenError) as raised:
-        refuse_moved("shop", listen, inherited, generated)
+        refuse_moved("shop", listen, Inherited(inherited, []), generated)
     return str(raised.value)
 
 
@@ -75,7 +79,42 @@ def test_what_systemd_is_to_open_is_not_bound(
 
 def test_what_only_pounce_can_open_is_bound(tmp_path: Path) -> None:
     own = Listen(address=Address.parse("127.0.0.1:80"), name="theirs")
-    refuse_moved("shop", [*entries("localhost:8000", "fd:3"), own], [], tmp_path)
+    refuse_moved("shop", [*entries("localhost:8000", "fd:3"), own], NOTHING, tmp_path)
+
+
+def test_what_a_wrapper_withholds_is_not_bound(tmp_path: Path) -> None:
+    for listen in [], entries(":80"):
+        with pytest.raises(ListenError, match="another process, which started this one") as raised:
+            refuse_moved("shop", listen, WITHHELD, tmp_path)
+        assert "must exec pounce" in str(raised.value)
+
+
+def test_one_of_several_that_systemd_does_not_hold_is_not_bound(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        inherited = given(stack, "127.0.0.1")
+        held = f"127.0.0.1:{inherited.sock.getsockname()[1]}"
+        refuse_moved("shop", entries(held, "localhost:1"), Inherited([inherited], []), tmp_path)
+        told = refusal(entries(held, ":80", "127.0.0.1:8001"), [inherited], tmp_path)
+        assert told == (
+            f"pounce@shop.socket has not opened :80, 127.0.0.1:8001\n  to have it opened: {MOVE}"
+        )
+        # What has moved is told first.
+        assert "no [[listen]] entry names" in refusal(entries(":80"), [inherited], tmp_path)
+
+
+def test_a_udp_socket_that_systemd_does_not_hold_is_not_bound(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        stream = given(stack, "127.0.0.1")
+        address = stream.sock.getsockname()
+        datagram = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagram.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        datagram.bind(address)
+        host = f"127.0.0.1:{address[1]}"
+        listen = [Listen(address=Address.parse(host), http3=True, certificate=("a.pem",))]
+        both = [stream, InheritedSocket(datagram, "")]
+        refuse_moved("shop", listen, Inherited(both, []), tmp_path)
+        told = refusal(listen, [stream], tmp_path)
+    assert told.startswith(f"pounce@shop.socket has not opened {host} for UDP\n")
 
 
 def given(stack: ExitStack, host: str) -> InheritedSocket:
@@ -124,10 +163,8 @@ def test_what_was_opened_for_an_entry_that_is_gone_is_refused(tmp_path: Path) ->
 def test_a_socket_of_the_administrator_s_own_is_served(tmp_path: Path) -> None:
     with ExitStack() as stack:
         own, other = given(stack, "127.0.0.1"), given(stack, "127.0.0.1")
-        refuse_moved("shop", [], [own], tmp_path)
+        refuse_moved("shop", [], Inherited([own], []), tmp_path)
         port = other.sock.getsockname()[1]
         generated(tmp_path, f"127.0.0.1:{port}")
-        refuse_moved("shop", [], [own], tmp_path)
-        # Whether an entry names it is judged elsewhere.
-        refuse_moved("shop", entries(f"127.0.0.1:{port}"), [own, other], tmp_path)
+        refuse_moved("shop", [], Inherited([own], []), tmp_path)
         assert f"127.0.0.1:{port}: systemd opened" in refusal([], [own, other], tmp_path)

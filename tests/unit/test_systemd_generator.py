@@ -5,7 +5,7 @@ import pytest
 
 from pounce.cpus import available_cpus
 from pounce.net.address import Address
-from pounce.systemd.generator import drop_in, generate, listen_stream
+from pounce.systemd.generator import drop_in, generate, listen_stream, opened_by
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,8 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("127.0.0.1:8000", "127.0.0.1:8000"),
         ("[::1]:8000", "[::1]:8000"),
-        ("[fe80::1%eth0]:80", "[fe80::1%%eth0]:80"),
+        ("[fe80::1%lo]:80", "[fe80::1]:80%%lo"),
+        ("[fe80::1%7]:80", "[fe80::1]:80%%7"),
         (":80", "80"),
         ("unix:/run/shop.sock", "/run/shop.sock"),
         ("unix:@shop/100%", "@shop/100%%"),
@@ -34,6 +35,7 @@ def test_what_a_socket_unit_is_told(address: str, stream: str) -> None:
     [
         ("localhost:8000", "not a name"),
         ("127.0.0.1:0", "needs a port"),
+        ("[fe80::1%missing0]:80", "no network interface missing0"),
         ("/run/a\n[Service]", "cannot hold"),
         ("/run/a\\", "cannot hold"),
         ("/run/a ", "cannot hold"),
@@ -59,6 +61,12 @@ def test_the_drop_in_names_every_address(tmp_path: Path) -> None:
         f"# Made by pounce-generator from {path}\n\n"
         "[Socket]\nListenStream=\nListenStream=127.0.0.1:80\nListenStream=/run/shop.sock\n"
     )
+
+
+def test_what_it_has_opened_is_read_again(tmp_path: Path) -> None:
+    addresses = [":80", "[::1]:81", "[fe80::1%lo]:82", "unix:/run/50%.sock", "unix:@a"]
+    generate(configure(tmp_path / "shop.toml", listening(*addresses)), tmp_path)
+    assert list(map(str, opened_by("shop", tmp_path))) == addresses
 
 
 SECURE = "[[listen]]\naddress = ':443'\ncertificate = 'a.pem'\nhttp3 = true\n"

@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -15,6 +16,7 @@ from pounce.config_file import Invocation
 from pounce.errors import ApplicationError, PounceError
 from pounce.launch import prepare
 from pounce.systemd.credentials import with_credentials
+from pounce.systemd.generator import why_not_held
 
 
 @click.command(cls=ConfiguredCommand)
@@ -50,6 +52,8 @@ def _judge(invocation: Invocation) -> None:
     config = settings.config
     if is_service():
         config = with_credentials(config)
+        for text in _left_by_systemd(config):
+            click.echo(f"warning: {text}", err=True)
     check_workers(config)
     for text in config.doubts():
         click.echo(f"warning: {text}", err=True)
@@ -62,6 +66,17 @@ def _judge(invocation: Invocation) -> None:
     place = config.directory or "the current directory"
     python = f"pounce {__version__}, Python {platform.python_version()}, {sys.prefix}"
     click.echo(f"application: {config.app} ({served.kind}) is imported from {place} ({python})")
+
+
+def _left_by_systemd(config: ServerConfig) -> Iterator[str]:
+    """What to say of the addresses that no socket unit can open."""
+    for entry in config.listen:
+        passed = entry.name or entry.address.kind == "fd"
+        if not passed and (reason := why_not_held(entry.address)):
+            yield (
+                f"{entry.address}: {reason}; the service opens it itself, which it can from port "
+                "1024 on, and refuses clients there while it is down"
+            )
 
 
 def _program(line: str, config: ServerConfig) -> str:

@@ -1,10 +1,25 @@
-"""The addresses a service can listen on, as people write them."""
+"""The addresses a service can listen on, as people write them.
 
+What a socket unit cannot open is refused here where nobody needs it (systemd.socket(5)).
+"""
+
+import ipaddress
 import os
+import posixpath
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 ALLOWED = "host:port, [ipv6]:port, :port, unix:/path, unix:@name or fd:NUMBER"
+
+# As in DNS: labels of up to 63 characters. IDNA encodes those that are not ASCII.
+_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
+
+# What getaddrinfo(3) takes for an IPv4 address, in more forms than anybody else.
+_NUMBERS = re.compile(r"(.*\.)?(\d+|0[xX][0-9a-fA-F]*)\.?", re.ASCII)
+
+# An interface, by name or number; the kernel's names have at most 15 bytes (netdevice(7)).
+_ZONE = re.compile(r"[^\s/:%]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +53,16 @@ class Address:
                 f"unix socket path {path!r} is not absolute; use unix:/path, or unix:@name for "
                 "an abstract socket"
             )
-        if path == "@" or "\0" in path:
+        path = path if path.startswith("@") else _plain(path)
+        if path in ("/", "@") or "\0" in path:
             raise ValueError(f"{path!r} cannot be the name of a unix socket")
         # sun_path holds 108 bytes: a path with its terminating NUL, or a NUL and an abstract
-        # socket's name (unix(7)).
-        if len(os.fsencode(path.removeprefix("@"))) > 107:
-            raise ValueError(f"unix socket path {path!r} is longer than the kernel's 107 bytes")
+        # socket's name (unix(7)), of which systemd wants one less.
+        if len(os.fsencode(path)) > 107:
+            raise ValueError(
+                f"unix socket path {path!r} is too long; use one of at most 107 bytes, or of an "
+                "abstract socket 106 after the @"
+            )
         return cls(kind="unix", path=path)
 
     @property
@@ -64,6 +83,10 @@ class Address:
         if not colon or (":" in host) != bracketed:
             raise ValueError(f"{text!r} is not an address; use {ALLOWED}")
         host = host[1:-1] if bracketed else host
+        if host and not (_is_ipv6(host) if bracketed else _is_name_or_ipv4(host)):
+            raise ValueError(
+                f"{host!r} in {text!r} is neither an IP address nor a host name; use {ALLOWED}"
+            )
         return cls(kind="tcp", host=host, port=_number(port, text, "port", 65536))
 
     def __str__(self) -> str:
@@ -73,6 +96,34 @@ class Address:
             return f"fd:{self.fd}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _plain(path: str) -> str:
+    """*path* without what is in it twice, as systemd leaves it out."""
+    if ".." in path.split("/"):
+        raise ValueError(
+            f"unix socket path {path!r} goes back by '..'; use unix:{posixpath.normpath(path)}"
+        )
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _is_ipv6(host: str) -> bool:
+    address, percent, zone = host.partition("%")
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return not percent or bool(_ZONE.fullmatch(zone))
+
+
+def _is_name_or_ipv4(host: str) -> bool:
+    if not _NUMBERS.fullmatch(host):
+        return bool(_NAME.fullmatch(host))
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(digits: str, text: str, what: str, limit: int) -> int:

@@ -257,7 +257,8 @@ def _advice(error: OSError | UnicodeError, address: Address) -> str:
         errno.EADDRINUSE: "another process listens there already; stop it, or choose another",
         errno.EADDRNOTAVAIL: "this machine has no such address",
         errno.EACCES: (
-            "let systemd open the socket (a .socket unit), or use a port from 1024 on"
+            "let systemd open the socket (a .socket unit takes an IP address, no name), or use a "
+            "port from 1024 on"
             if address.kind == "tcp"
             else "the service's user may not write in that directory"
         ),

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from pounce.channel import Ended, Failed, Serve
 from pounce.config import ServerConfig
-from pounce.descriptors import fitted
+from pounce.descriptors import Fit
 from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
 from pounce.lifecycle import (
     BudgetSpent,
@@ -75,6 +75,7 @@ class Generations:
         self.renewal = Renewal(crew, mode)
         self._crew = crew
         self._mode = mode
+        self._fit = Fit(in_threads=mode == "thread")
         self._loop = loop
         self._emit = emit
         self._tell = tell
@@ -109,7 +110,7 @@ class Generations:
 
     def begin(self, config: ServerConfig) -> None:
         """Start the next generation."""
-        config = fitted(config, in_threads=self._mode == "thread")
+        config = self._fit.apply(config)
         self.last_number += 1
         generation = _Generation(
             self.last_number,

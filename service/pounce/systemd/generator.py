@@ -8,9 +8,11 @@ at once: whatever is wrong with one file is logged, and the others are served al
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pounce.config import Listen, ServerConfig
@@ -156,7 +158,18 @@ def listen_stream(address: Address) -> str:
         ipaddress.ip_address(address.host)
     except ValueError:
         raise ValueError("a socket unit needs an IP address, not a name") from None
-    return str(address).replace("%", "%%")
+    host, percent, zone = address.host.partition("%")
+    if zone and not _is_interface(zone):
+        raise ValueError(f"there is no network interface {zone} yet")
+    return str(replace(address, host=host)) + 2 * percent + zone
+
+
+def _is_interface(zone: str) -> bool:
+    # systemd ignores the line if there is none of this name when it loads the unit.
+    try:
+        return zone.isdecimal() or bool(socket.if_nametoindex(zone))
+    except OSError:
+        return False
 
 
 def opened_by(name: str, directory: Path) -> list[Address]:
@@ -176,6 +189,8 @@ def opened_by(name: str, directory: Path) -> list[Address]:
 def _address(stream: str) -> Address:
     """The address that `listen_stream` wrote as *stream*."""
     text = stream.replace("%%", "%")
+    if text.startswith("["):
+        text = re.sub(r"^\[(.*)\](:\d+)(%.*)$", r"[\1\3]\2", text)
     return Address.parse(f":{text}" if text.isdigit() else text)
 
 

@@ -12,12 +12,10 @@ import socket
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import sdnotify
 
-from pounce.errors import PounceError
 from pounce.lifecycle import (
     BudgetSpent,
     CommandFailed,
@@ -254,16 +252,6 @@ class SystemdNotifier:
         if self._heard:
             logger.warning("the service manager cannot be told how the service fares: %s", error)
         self._heard = False
-
-
-@contextmanager
-def saying_why(notifier: SystemdNotifier | None = None) -> Iterator[None]:
-    """Have `systemctl status` show a PounceError that ends the context, and with it the service."""
-    try:
-        yield
-    except PounceError as error:
-        (notifier or SystemdNotifier()).say_why(error.message)
-        raise
 
 
 def _notify_transport() -> sdnotify.SystemdNotifier | None:
