@@ -337,10 +337,11 @@ class ServerConfig:
         details="They count as they are in memory, decompressed or yet to be read; the first "
         "65,536 bytes of each connection do not. Where it is more, the connection that holds most "
         "is closed with 1013 (try again later), and the application gets none of its messages. "
-        "One message of websocket_max_size bytes may always be held. Besides, a message that "
-        "becomes complete is in memory twice for a moment, compression takes up to 80 KB for each "
-        "client that uses it, and malloc(3) may keep what was freed: MALLOC_TRIM_THRESHOLD_ "
-        "(mallopt(3)) says how much.",
+        "It is never less than websocket_max_size and 256 KiB: a message of that size can be held "
+        "where there is no other. Leave room for several, and for texts: one wide character makes "
+        "all of a text wide. A message that becomes complete is in memory twice for a moment, "
+        "compression takes up to 80 KB for each client that uses it, and malloc(3) may keep what "
+        "was freed: MALLOC_TRIM_THRESHOLD_ (mallopt(3)) says how much.",
     )
     websocket_ping_interval: float = option(
         "websocket", Duration(), 20.0, "how long a client may be silent until it is sent a ping"

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 
 from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
 from pounce.websocket.connection import WebSocketConnection
+from pounce.websocket.memory import MessageMemory
 from pounce.websocket.upgrade import Upgrader
 from tests.live import Client, LiveServer, live, serve, until
 from tests.websocket import (
@@ -637,6 +638,37 @@ async def test_messages_that_wait_for_their_application_are_bounded_together() -
     assert sorted(map(str, received)) == ["1013", "x" * 500_000, "x" * 500_000]
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@live
+async def test_who_is_alone_may_send_one_large_message_behind_the_other(compressed: bool) -> None:
+    fields = ("sec-websocket-extensions: permessage-deflate",) if compressed else ()
+    size, messages = 1_000_000, 3
+    connections: list[WebSocketConnection] = []
+    lengths: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(messages):
+            await until(lambda: bool(connections) and connections[0]._held > size)
+            await asyncio.sleep(0.05)  # as much is read meanwhile as may be
+            lengths.append(len((await receive())["bytes"]))
+
+    limits: dict[str, Any] = {"websocket_max_size": size, "websocket_max_memory": 1}
+    async with serve(app, **limits) as server, await server.connect() as client:
+        peer = Peer(client)
+        await peer.open("/", *fields)
+        (connection,) = server.context.connections
+        assert isinstance(connection, WebSocketConnection)
+        connections.append(connection)
+        data, bit = bytes(size), 0
+        if compressed:
+            compressor, bit = zlib.compressobj(wbits=-15), 0x40
+            data = (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        await client.send(frame(bit | BINARY, data) * messages)
+        await until(lambda: lengths == [size] * messages)
+
+
 @live
 async def test_what_was_received_but_not_read_counts_as_well() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -672,8 +704,9 @@ async def test_what_comes_before_the_handshake_is_answered_is_bounded(denies: bo
             await send(body)
         told.append(await receive())
 
-    limits: dict[str, Any] = {"websocket_max_size": 1, "websocket_max_memory": 1}
-    async with serve(app, **limits) as server, await server.connect() as client:
+    async with serve(app) as server, await server.connect() as client:
+        assert isinstance(server.context.websocket, Upgrader)
+        server.context.websocket._memory = MessageMemory(1)
         await client.ask("/", *HANDSHAKE)
         if denies:
             await client.read_until(b"\r\n\r\n")

@@ -11,12 +11,17 @@ from pounce.websocket.connection import WebSocketConnection
 from pounce.websocket.handshake import BadHandshake, Handshake, read_handshake
 from pounce.websocket.memory import MessageMemory
 
+# What may have been read, in one piece, behind a message: it counts before it is looked at.
+_BEHIND = 262_144
+
 
 class Upgrader:
     """Takes connections over from HTTP, for one worker; see pounce.asgi.context.Upgrade."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self._memory = MessageMemory(max(config.websocket_max_memory, config.websocket_max_size))
+        # A client that is alone may send messages as large as they may be, one behind the other.
+        least = config.websocket_max_size + _BEHIND
+        self._memory = MessageMemory(max(config.websocket_max_memory, least))
 
     def __call__(
         self,
