@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +39,15 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
 
 
 def pytest_configure() -> None:
-    """Raise the limit of descriptors, as far as it may be."""
+    """Have the programs that tests start begin as from a login, whoever has started the tests."""
+    _raise_limit_of_descriptors()
+    # nohup ignores SIGHUP, and a shell's & SIGINT and SIGQUIT; only a handler ends with exec(3).
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def _raise_limit_of_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < DESCRIPTORS:
