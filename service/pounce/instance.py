@@ -25,13 +25,12 @@ _CONTROL_GROUP = re.compile(
 GENERATED = Path("/run/systemd/generator")
 
 
-def own_name(inherited: Inherited, groups: Path = Path("/proc/self/cgroup")) -> str:
+def own_name(*, has_variables: bool, groups: Path = Path("/proc/self/cgroup")) -> str:
     """NAME, if systemd or a wrapper started this process as pounce@NAME.service; "" otherwise.
 
-    A wrapper passes on the variables of *inherited* sockets; what the service itself starts sees
-    none.
+    A wrapper *has_variables* of systemd's to pass on; what the service itself starts sees none.
     """
-    if not (is_started_by_systemd() or inherited.are_withheld):
+    if not (is_started_by_systemd() or has_variables):
         return ""
     try:
         found = _CONTROL_GROUP.search(groups.read_text())

@@ -119,6 +119,7 @@ class Server:
     def _serve(self, notifier: SystemdNotifier) -> None:
         self._inherited = inherited = inherited_descriptors()
         keeper = ConnectionStore(notifier, inherited.stored) if descriptor_store_is_on() else None
+        self._instance = own_name(has_variables=inherited.are_withheld or notifier.has_manager)
         listeners = self._collect(inherited)
         self._own = listeners.own
         try:
@@ -136,7 +137,6 @@ class Server:
             listeners.close()
 
     def _collect(self, inherited: Inherited) -> Listeners:
-        self._instance = own_name(inherited)
         if self._instance:
             refuse_moved(self._instance, self._config.listen, inherited)
         try:

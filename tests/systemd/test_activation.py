@@ -106,8 +106,9 @@ def test_without_a_socket_nothing_is_opened_beside_systemd(
 ) -> None:
     """As where a wrapper has cleared the environment, or a daemon-reload closed the sockets."""
     instance.configure()
-    clears = "ExecStart=\nExecStart=env -u LISTEN_PID -u LISTEN_FDS /usr/bin/pounce serve %i\n"
-    instance.amend(instance.service, f"[Service]\n{clears}Restart=no\n")
+    clears = "env -u LISTEN_PID -u LISTEN_FDS /usr/bin/pounce serve %i || exit 71"  # not by exec
+    shell = f"Restart=no\nExecStart=\nExecStart=/bin/sh -c '{clears}'\n"
+    instance.amend(instance.service, f"[Service]\n{shell}")
     for listen, missing in ("", f"unix:{instance.path}"), (LISTEN_ON_80, ":80"):
         instance.configure_text(f'app = "demo:app"\ndirectory = "{APPLICATIONS}"\n{listen}')
         assert machine.systemctl("start", instance.service, check=False).returncode == 1

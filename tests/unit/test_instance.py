@@ -38,18 +38,18 @@ def test_an_instance_is_known_by_its_control_group(
     path = tmp_path / "cgroup"
     path.write_text(groups)
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    assert own_name(NOTHING, path) == name
+    assert own_name(has_variables=False, groups=path) == name
     # A program that the service starts is not the service, but what a wrapper starts is.
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
-    assert own_name(NOTHING, path) == ""
-    assert own_name(WITHHELD, path) == name
+    assert own_name(has_variables=False, groups=path) == ""
+    assert own_name(has_variables=True, groups=path) == name
 
 
 def test_without_control_groups_nothing_is_an_instance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    assert own_name(NOTHING, tmp_path / "missing") == ""
+    assert own_name(has_variables=False, groups=tmp_path / "missing") == ""
 
 
 def entries(*addresses: str) -> list[Listen]:

@@ -71,6 +71,11 @@ class SystemdNotifier:
         self._heard = True
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
 
+    @property
+    def has_manager(self) -> bool:
+        """Whether there is a service manager to tell."""
+        return self._transport is not None
+
     def collect(self, event: LifecycleEvent) -> None:
         """Tell systemd what *event* means to it, if anything."""
         self._flush()
