@@ -70,6 +70,22 @@ async def test_who_does_not_listen_is_cut(
 
 @every_carrier
 @live
+async def test_a_head_of_an_event_stream_alone_ends_as_well(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departure, "_PATIENCE", 0.1)
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask("/ticks", "HEAD")
+        await response.head()
+        end_streams(carrier.context)
+        assert await response.end() == ("whole" if name == "http3" else "cut")
+        response.leave()
+        await until(lambda: carrier.context.idle)
+    assert not caplog.records
+
+
+@every_carrier
+@live
 async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from pounce import forks
 from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import NOTICE, Overrun, is_being_cancelled
+from pounce.asgi.farewell import ENDLESS
 from pounce.asgi.headers import announces_events
 from pounce.asgi.types import Message, MessageError, Scope, as_bytes, as_status
 
@@ -131,7 +132,7 @@ class Cycle(ABC):
     @property
     def endless(self) -> bool:
         """Whether the response has no end of its own; see pounce.asgi.farewell."""
-        return self._stream.event_stream and self._scope.get("method") == "GET"
+        return self._stream.event_stream and self._scope.get("method") in ENDLESS
 
     @property
     @abstractmethod
@@ -161,7 +162,7 @@ class Cycle(ABC):
 
     def _begin_late(self, headers: Iterable[Iterable[bytes]]) -> None:
         """A response with these *headers* begins when the client has left."""
-        if self._scope.get("method") == "GET" and announces_events(headers):
+        if self._scope.get("method") in ENDLESS and announces_events(headers):
             self._forsake()
 
     @abstractmethod

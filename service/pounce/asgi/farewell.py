@@ -1,7 +1,8 @@
 """The end of event streams that would otherwise go on for as long as their worker may.
 
 A response to GET of the type text/event-stream is what EventSource asks for: it has no end of its
-own, and the client opens it again when the connection ends. Other answers come to an end, also
+own, and the client opens it again when the connection ends. What answers GET often answers HEAD
+alike, though nobody gets its events. Other answers come to an end, also
 event streams: a model's is one, but asked for with POST, and nobody would ask for its rest.
 """
 
@@ -11,6 +12,10 @@ from typing import Protocol
 
 # How long, in seconds, an application may take to hear that it is to end.
 _HEARING = 1.0
+
+
+ENDLESS = frozenset(("GET", "HEAD"))
+"""Methods whose event streams have no end."""
 
 
 class EventStream(Protocol):
