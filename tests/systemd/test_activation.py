@@ -71,7 +71,7 @@ def test_an_address_that_systemd_cannot_open_is_bound_by_pounce_and_warned_of(
 
 
 ADDRESSES = (
-    *(":8110", "127.0.0.1:8111", "[::1]:8111", "[::1%lo]:8112", "[::ffff:127.0.0.1]:8113"),
+    *(":8110", "127.0.0.1:8111", "[::1]:8111", "[fe80::1%lo]:8112", "[::ffff:127.0.0.1]:8113"),
     *("0.0.0.0:8114", "[::1]:8114", "[::]:8115"),
     *("unix:/run/odd//./50%/a b.sock/", "unix:/run/ä\\b", "unix:@a/../b %i"),
     *(f"unix:/run/{102 * 'x'}", f"unix:@{106 * 'x'}"),
@@ -86,11 +86,13 @@ def test_systemd_takes_every_address_that_a_configuration_may_have(
     instance.configure()
     addresses = [Address.parse(address) for address in ADDRESSES]
     instance.listen(*map(listen_stream, addresses))
-    machine.systemctl("start", instance.socket)
     listed = machine.show(instance.socket, "Listen").splitlines()
     # What is not ASCII is shown in octal.
     listed = [line.encode().decode("unicode_escape").encode("latin-1").decode() for line in listed]
     assert listed == [f"{_as_systemd_shows(each)} (Stream)" for each in addresses]
+    # The machine has no link-local address.
+    instance.listen(*(listen_stream(each) for each in addresses if "%" not in each.host))
+    machine.systemctl("start", instance.socket)
 
 
 def _as_systemd_shows(address: Address) -> str:

@@ -61,7 +61,8 @@ def test_a_path_that_goes_back_is_told_as_it_should_be(path: str, plain: str) ->
             "0x7f.1",
             "1.2.3.256",
         ),
-        *("[:::]", "[1::2::3]", "[::1%]", "[::1%a b]", "[fe80::1%interface-too-long]", "[::1%a%b]"),
+        *("[:::]", "[1::2::3]", "[fe80::1%]", "[fe80::1%a b]", "[fe80::1%interface-too-long]"),
+        *("[fe80::1%a%b]", "[::1%lo]"),
     ],
 )
 def test_a_host_is_a_name_or_an_address(host: str) -> None:

@@ -18,7 +18,8 @@ _NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
 # What getaddrinfo(3) takes for an IPv4 address, in more forms than anybody else.
 _NUMBERS = re.compile(r"(.*\.)?(\d+|0[xX][0-9a-fA-F]*)\.?", re.ASCII)
 
-# An interface, by name or number; the kernel's names have at most 15 bytes (netdevice(7)).
+# The interface of a link-local address, by name or number; names have at most 15 bytes
+# (netdevice(7)).
 _ZONE = re.compile(r"[^\s/:%]{1,15}")
 
 
@@ -108,12 +109,13 @@ def _plain(path: str) -> str:
 
 
 def _is_ipv6(host: str) -> bool:
-    address, percent, zone = host.partition("%")
+    text, percent, zone = host.partition("%")
     try:
-        ipaddress.IPv6Address(address)
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         return False
-    return not percent or bool(_ZONE.fullmatch(zone))
+    # Of other addresses the kernel ignores it, and would tell another name of the socket.
+    return not percent or (address.is_link_local and bool(_ZONE.fullmatch(zone)))
 
 
 def _is_name_or_ipv4(host: str) -> bool:
