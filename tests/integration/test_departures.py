@@ -257,9 +257,58 @@ async def test_who_waits_for_events_that_nobody_gets_is_ended(
         response.leave(abruptly=abruptly)
         await until(lambda: nobody_is_left(carrier.context))
         app.left.set()
+        if carrier.context.threads is not None:
+            await until(lambda: carrier.context.threads.idle)
+            assert app.ended.is_set()  # a stop would have waited for it
         await until(app.ended.is_set)
         await until(lambda: carrier.context.idle or abruptly)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("how", ["generator", "write", "coroutine"])
+@live
+async def test_who_has_heard_in_a_thread_is_waited_for(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    monkeypatch.setattr(distributor, "_INTERRUPTION", 0.1)
+    monkeypatch.setattr(departure, "_PATIENCE", 0.0)
+    hears, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Environ, start: Start) -> Iterator[bytes]:
+        write = start("200 OK", [("Content-Type", "text/event-stream")])
+        try:
+            while True:
+                if how == "write":
+                    write(b"tick")
+                yield b"tick"
+                time.sleep(0.005)
+        finally:
+            hears.set()
+            go_on.wait()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": EVENTS})
+        await send(part())
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            hears.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.005)
+
+    served = serve_in_threads(ASGIHandler(waits)) if how == "coroutine" else serving(app)
+    async with served as server:
+        async with await server.connect() as client:
+            await client.ask()
+            await client.read_until(b"tick")
+        await until(hears.is_set)
+        try:
+            await asyncio.sleep(0.5)  # longer than somebody who does not hear is waited for
+            assert not server.context.threads.idle
+        finally:
+            go_on.set()
+        await until(lambda: server.context.threads.idle)
 
 
 @every_carrier

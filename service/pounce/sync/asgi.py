@@ -153,13 +153,14 @@ class _Call:
         await ended.wait()
 
 
-def _interrupt(task: asyncio.Task[None]) -> None:
-    """Cancel *task* on its own loop."""
+def _interrupt(task: asyncio.Task[None], exchange: Exchange) -> None:
+    """Cancel *task*, which runs *exchange*, on its own loop."""
     with suppress(RuntimeError):  # the thread has ended
-        task.get_loop().call_soon_threadsafe(_cancel, task)
+        task.get_loop().call_soon_threadsafe(_cancel, task, exchange)
 
 
-def _cancel(task: asyncio.Task[None]) -> None:
+def _cancel(task: asyncio.Task[None], exchange: Exchange) -> None:
     # Once: what it does at its end may take its time.
+    exchange.listens = True
     if not task.cancelling():
         task.cancel()

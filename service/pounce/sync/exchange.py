@@ -40,7 +40,7 @@ class Exchange(Cycle):
 
     *scope* is the request's. When the thread gets it, `content` is whole: None where there is none,
     or a file that stands at its beginning, of `content_size` bytes. `steps` are the pieces of the
-    response so far.
+    response so far. `listens` is whether the application has heard that it is to end, or will.
     """
 
     __slots__ = (
@@ -48,11 +48,11 @@ class Exchange(Cycle):
         "_body",
         "_head",
         "_interrupt",
-        "_listens",
         "_threads",
         "content",
         "content_size",
         "finished",
+        "listens",
         "runner",
         "steps",
     )
@@ -62,6 +62,7 @@ class Exchange(Cycle):
     _stream: ExchangeStream
     _threads: Threads
     runner: Runner | None
+    listens: bool
     _head: ResponseHead
     _interrupt: Interrupt | None
     _body: bytes
@@ -81,11 +82,6 @@ class Exchange(Cycle):
 
     # On the loop: the way in.
 
-    @property
-    def listens(self) -> bool:
-        """Whether the application waits to hear that it is to end."""
-        return self._listens
-
     def _cut(self) -> None:
         super()._cut()
         self._log_once()  # the process may end before the thread does
@@ -95,16 +91,16 @@ class Exchange(Cycle):
 
     def abandon(self) -> None:
         """Wait no longer for an application that neither listens nor has made all of it."""
-        if not (self.finished or self._listens):
+        if not (self.finished or self.listens):
             self._cut()
             if self._interrupt is not None:
-                self._interrupt()
+                self._interrupt(self)
 
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
         self._threads = threads = self._context.threads
         self.steps = 0
-        self.finished = self._listens = False
+        self.finished = self.listens = False
         self.content = self.runner = None
         piece = self._stream.read_body()
         if piece is None or piece[1]:
@@ -376,7 +372,7 @@ class Exchange(Cycle):
 
     def _await_end(self, call: Callable[[], None]) -> None:
         stream = self._stream
-        self._listens = True
+        self.listens = True
 
         async def wait() -> None:
             try:

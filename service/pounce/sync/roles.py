@@ -12,8 +12,11 @@ from pounce.sync.storage import Storage
 if TYPE_CHECKING:
     from pounce.sync.exchange import Exchange
 
-Interrupt: TypeAlias = Callable[[], object]
-"""Ends an application that waits for something. Callable more than once, and from any thread."""
+Interrupt: TypeAlias = Callable[["Exchange"], object]
+"""Ends an exchange's application where it waits for something, and says so in its `listens`.
+
+It can be called more than once, and from any thread.
+"""
 
 
 class ExchangeStream(Stream, Protocol):

@@ -25,6 +25,9 @@ logger = get_logger("pounce.worker")
 # little; but a client decides how long it waits.
 _MOST_ASIDE = 64
 
+# What an application gets, in seconds, to take notice of its interruption.
+_INTERRUPTION = 1.0
+
 # Seconds that a thread may be on a response in pieces before another takes its place. It is short
 # beside a pause that a person notices, and long beside a response that never really waits.
 _PATIENCE = 0.02
@@ -101,7 +104,8 @@ class AcceptDistributor:
         done, current = worker.done, worker.current  # in this order, or one might count twice
         if current is None or not self._forsaken:
             return done
-        return done + (self._loop.time() >= self._forsaken.get(current, inf))
+        waited = self._loop.time() - self._forsaken.get(current, inf)
+        return done + (waited >= _INTERRUPTION and not current.listens)
 
     def _abandon(self, current: list[Exchange | None], now: float) -> None:
         """End what does not end by itself, as far as a thread can be interrupted."""

@@ -50,6 +50,9 @@ class WSGIHandler(Handler):
             return
         try:
             response.send(result)
+        except ClientDisconnected:
+            exchange.listens = True  # it hears by its close()
+            raise
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -122,6 +125,7 @@ class _Response:
             if self._overrun is None:
                 self._overrun = Overrun()
             if self._overrun.over:
+                self._exchange.listens = True
                 raise
 
     def send(self, result: Iterable[bytes]) -> None:
