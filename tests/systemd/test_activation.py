@@ -49,6 +49,16 @@ def test_stopping_the_socket_stops_everything(machine: Machine, instance: Instan
     assert not machine.path(instance.path).exists()
 
 
+def test_sockets_are_opened_anew_as_often_as_somebody_likes(
+    machine: Machine, instance: Instance
+) -> None:
+    """DefaultStartLimitBurst= would allow five times in ten seconds."""
+    instance.configure()
+    for _ in range(7):
+        machine.systemctl("restart", instance.socket)
+    assert instance.curl("/items").stdout == "[]"
+
+
 def warnings(instance: Instance) -> list[str]:
     entries = instance.journal("PRIORITY=4", "SYSLOG_IDENTIFIER=pounce")
     return [entry["MESSAGE"] for entry in entries]
