@@ -18,9 +18,11 @@ from pounce.errors import PounceError
 from tests.control import controlled
 from tests.service import wait_until
 
-UNITS = {"pounce@api.service": "active", "pounce@wiki.service": "failed"} | {
-    f"pounce@{name}.socket": "active" for name in ("shop", "wiki")
-}
+UNITS = {
+    "pounce@api.service": "active",
+    "pounce@old.service": "inactive",  # its file is gone
+    "pounce@wiki.service": "failed",
+} | {f"pounce@{name}.socket": "active" for name in ("old", "shop", "wiki")}
 
 
 def test_the_table_has_a_line_for_each_worker(tmp_path: Path) -> None:
@@ -46,6 +48,7 @@ def test_without_a_name_every_service_is_listed(
     monkeypatch.setattr("pounce.cli.control.RUNTIME_DIRECTORY", tmp_path)
     monkeypatch.setattr("pounce.cli.instances.configured", lambda: ["blog", "shop", "wiki"])
     monkeypatch.setattr("pounce.cli.instances.active_states", lambda _units: UNITS)
+    monkeypatch.setattr("pounce.cli.instances.loaded", lambda _pattern: list(UNITS))
     monkeypatch.setattr("pounce.cli.instances._PATIENCE", 0.2)
     for name in ("api", "shop"):
         (tmp_path / name).mkdir()
@@ -61,18 +64,20 @@ def test_without_a_name_every_service_is_listed(
         ["service", "state", "socket", "generation", "workers", "connections", "requests"],
         ["api", "active", "-", "-", "-", "-", "-"],
         ["blog", "no", "answer", "-", "-", "-", "-", "-"],
+        ["old", "inactive", "active", "-", "-", "-", "-"],
         ["shop", "serving", "active", "1", "2/2", "0", "0"],
         ["wiki", "failed", "active", "-", "-", "-", "-"],
     ]
-    assert [each["name"] for each in services] == ["api", "blog", "shop", "wiki"]
+    assert [each["name"] for each in services] == ["api", "blog", "old", "shop", "wiki"]
     assert [each["status"] and each["status"]["phase"] for each in services] == [
-        *(None, None, "serving", None)
+        *(None, None, None, "serving", None)
     ]
 
 
 def test_no_service_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pounce.cli.control.RUNTIME_DIRECTORY", tmp_path)
     monkeypatch.setattr("pounce.cli.instances.configured", list)
+    monkeypatch.setattr("pounce.cli.instances.loaded", lambda _pattern: [])
     finished = run("status")
     assert (finished.exit_code, finished.stdout) == (0, "")
     assert "no service runs" in finished.stderr
@@ -168,10 +173,22 @@ def test_no_service_is_there(tmp_path: Path, words: list[str]) -> None:
     assert f"no service answers at {tmp_path}/control: No such file" in said
 
 
-def test_an_instance_is_found_by_its_name() -> None:
+WHERE_TO_LOOK = {True: "systemctl status pounce@no-such-service", False: "--control PATH"}
+
+
+@pytest.mark.parametrize("booted", WHERE_TO_LOOK)
+def test_an_instance_is_found_by_its_name(booted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pounce.systemd.units.is_booted", lambda: booted)
     said = refusal("reload", "no-such-service")
     assert "no service answers at /run/pounce/no-such-service/control" in said
-    assert said.endswith("is it running? systemctl status pounce@no-such-service")
+    assert said.endswith(WHERE_TO_LOOK[booted])
+
+
+def test_without_systemd_there_are_no_instances_to_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pounce.cli.reloads.is_booted", lambda: False)
+    said = refusal("reload", "--all")
+    assert "systemd does not run this machine" in said
+    assert said.endswith("pounce reload --control PATH")
 
 
 def test_what_a_service_that_has_ended_told_systemd_last(

@@ -30,6 +30,7 @@ def judging(monkeypatch: pytest.MonkeyPatch) -> None:
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of configurations, which is not there yet."""
     monkeypatch.setattr(MODULE, "CONFIG_DIRECTORY", tmp_path / "pounce")
+    monkeypatch.setattr(MODULE, "is_booted", lambda: False)
     return tmp_path / "pounce"
 
 
@@ -37,11 +38,18 @@ def init(*arguments: str) -> click.testing.Result:
     return click.testing.CliRunner().invoke(command, ["init", *arguments])
 
 
+def test_systemd_is_to_start_it_where_it_runs(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MODULE, "is_booted", lambda: True)
+    assert init("shop", *DEMO).output.endswith("next:\n  systemctl enable --now pounce@shop\n")
+
+
 def test_the_file_says_what_was_given(directory: Path) -> None:
     addresses = ("--listen", "127.0.0.1:8000", "--listen", "unix:/run/shop.sock")
     outcome = init("shop", *DEMO, *addresses)
     assert outcome.exit_code == 0
-    assert outcome.output.endswith("next:\n  systemctl enable --now pounce@shop\n")
+    assert outcome.output.endswith("next:\n  pounce serve shop\n")
     text = (directory / "shop.toml").read_text()
     assert tomli.loads(text) == {
         "app": "demo:app",

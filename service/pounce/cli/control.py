@@ -41,8 +41,20 @@ def call(
         return call_at(path or socket_of(str(name)), method, parameters)
     except NoAnswer as error:
         hint = "\n".join(filter(None, (error.hint, _last_words(name))))
-        where = f" systemctl status pounce@{name}" if name else ""
-        raise PounceError(error.message, hint=hint or f"is it running?{where}") from None
+        raise PounceError(error.message, hint=hint or _where_to_look(name)) from None
+
+
+def _where_to_look(name: str | None) -> str:
+    if name is None:
+        return "is it running?"
+    from pounce.systemd.units import is_booted
+
+    if is_booted():
+        return f"is it running? systemctl status pounce@{name}"
+    return (
+        "systemd does not run this machine; a service that it did not start is found by its "
+        "control socket: --control PATH"
+    )
 
 
 def _last_words(name: str | None) -> str:

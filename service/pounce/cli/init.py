@@ -14,6 +14,7 @@ from pounce.cli.arguments import configuration_flag, flag_of
 from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, Given, Invocation
 from pounce.config_text import template
 from pounce.errors import ConfigError, PounceError
+from pounce.systemd.units import is_booted
 
 _KEYS = ("app", "directory", "virtualenv", "listen", "deploy_before")
 
@@ -36,7 +37,8 @@ def init(name: str, *, force: bool, **words: str | tuple[str, ...] | None) -> No
     click.echo(f"Wrote {path}; it lists and explains every option.")
     _check(path)
     click.echo("next:")
-    click.echo(f"  systemctl enable --now pounce@{name}")
+    start = f"systemctl enable --now pounce@{name}" if is_booted() else f"pounce serve {name}"
+    click.echo(f"  {start}")
 
 
 def _values(words: dict[str, str | tuple[str, ...] | None]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from pounce.cli import control
 from pounce.config_file import configured
 from pounce.errors import PounceError
-from pounce.systemd.units import active_states
+from pounce.systemd.units import active_states, loaded
 from pounce.varlink import SOCKET
 
 # Seconds that one service may take to answer: the others are not to wait for one that is stuck.
@@ -32,9 +32,9 @@ class Instance(NamedTuple):
 
 
 def instances() -> list[Instance]:
-    """Every service that is configured or runs, by name."""
+    """Every service that is configured, answers or has a unit that is up or failed, by name."""
     running = {path.parent.name for path in control.RUNTIME_DIRECTORY.glob(f"*/{SOCKET}")}
-    names = sorted(running.union(configured()))
+    names = sorted(running.union(configured(), _of_units()))
     units = [f"pounce@{name}.{kind}" for name in names for kind in ("service", "socket")]
     states = active_states(units) if units else {}
     return [
@@ -46,6 +46,11 @@ def instances() -> list[Instance]:
         )
         for name in names
     ]
+
+
+def _of_units() -> set[str]:
+    """The names of instances whose units systemd has loaded, though their files may be gone."""
+    return {unit.removeprefix("pounce@").rpartition(".")[0] for unit in loaded("pounce@*")}
 
 
 def _ask(name: str) -> dict[str, Any] | None:

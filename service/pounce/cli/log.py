@@ -8,6 +8,7 @@ import click
 from pounce.cli.completion import complete_name
 from pounce.systemd.moments import FORMS, parse
 from pounce.systemd.reader import Entry, Query, entries
+from pounce.systemd.units import is_booted
 
 _LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _COLOURS = {**dict.fromkeys("0123", "red"), "4": "yellow"}
@@ -64,7 +65,9 @@ def log(
         return
     if not found:
         click.echo(f"The journal has no such entries of {query.unit}.", err=True)
-        if os.geteuid() != 0:
+        if not is_booted():
+            click.echo("systemd does not run this machine; look where its log goes.", err=True)
+        elif os.geteuid() != 0:
             click.echo("It shows them to root and the group systemd-journal alone.", err=True)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from subprocess import PIPE
 
 from pounce.errors import PounceError
+from pounce.systemd.units import is_booted
 
 # "start" is a SUB state: such a unit is reloaded once it has started.
 _RELOADABLE = "active,reloading,start"
@@ -14,8 +15,13 @@ def reload_all() -> list[str]:
     """Reload every instance that runs, and wait; returns their units' names.
 
     systemd does it, so that drop-ins have their say. Raises PounceError, with the reasons, if a
-    reload fails.
+    reload fails, and where systemd does not run.
     """
+    if not is_booted():
+        raise PounceError(
+            "systemd does not run this machine, so there are no instances of pounce@.service",
+            hint="reload each service by its control socket: pounce reload --control PATH",
+        )
     units = _running()
     reloads = {unit: _start("reload", unit) for unit in units}
     said = {unit: reload.communicate()[1] for unit, reload in reloads.items()}

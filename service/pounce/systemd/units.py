@@ -22,9 +22,14 @@ def status_text(unit: str) -> str:
 
 
 def _show(properties: Sequence[str], units: Sequence[str]) -> list[dict[str, str]]:
-    command = ["systemctl", "show", f"--property={','.join(properties)}", "--", *units]
+    said = _output(["systemctl", "show", f"--property={','.join(properties)}", "--", *units])
+    return [dict(_properties(block)) for block in said.split("\n\n")]
+
+
+def _output(command: Sequence[str]) -> str:
+    """What *command* prints; "" where there is no systemd to ask, or it does not answer."""
     try:
-        said = subprocess.run(  # noqa: S603 - the names are those of files in /etc/pounce
+        return subprocess.run(  # noqa: S603 - the names are those of files in /etc/pounce
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -34,8 +39,13 @@ def _show(properties: Sequence[str], units: Sequence[str]) -> list[dict[str, str
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [dict(_properties(block)) for block in said.split("\n\n")]
+        return ""
+
+
+def loaded(pattern: str) -> list[str]:
+    """The units whose names match *pattern*, and that run, have a job or have failed."""
+    command = ["systemctl", "list-units", "--plain", "--no-legend", "--full", "--", pattern]
+    return [line.split()[0] for line in _output(command).splitlines()]
 
 
 def is_booted() -> bool:
