@@ -56,6 +56,16 @@ def test_purged_it_leaves_nothing(service: Instance) -> None:
     assert traces(machine) == []
 
 
+def test_an_address_that_was_moved_leaves_no_file(service: Instance) -> None:
+    machine = service.machine
+    service.listen(f"/run/{NAME}-old.sock")
+    machine.systemctl("restart", service.socket, service.service)
+    service.listen(f"/run/{NAME}-new.sock")
+    assert machine.path(f"/run/{NAME}-old.sock").exists()
+    remove(machine, "--purge")
+    assert traces(machine) == []
+
+
 def test_without_a_terminal_data_stay_and_are_named(service: Instance) -> None:
     machine = service.machine
     machine.write(f"/etc/pounce/{NAME}/password", "secret")

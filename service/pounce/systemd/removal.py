@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pounce.config_file import SERVICE_NAME, configured
 from pounce.errors import PounceError
+from pounce.systemd.socket_files import listened_at, remove_stale
 from pounce.systemd.units import active_states, systemctl
 
 # The directories that systemd makes for a service, systemd.exec(5): the unit's properties, with
@@ -38,6 +39,7 @@ class Removal:
         others = (each for each in configured() if each != name and SERVICE_NAME.fullmatch(each))
         self._others = [f"pounce@{other}.service" for other in others]
         self._default_address = Path(f"/run/pounce/{name}.sock")
+        self._addresses: list[Path] = []
         # The sockets first: a request to one that still listens would start the service again.
         self._units = (f"pounce@{name}.socket", self._service)
 
@@ -76,6 +78,7 @@ class Removal:
 
     def stop(self) -> None:
         """Stop it, and let requests in flight be finished; raises PounceError if it goes on."""
+        self._addresses = listened_at(_main_process(self._service))
         for unit in self._units:
             # One that is not valid and does not run is "not loaded".
             with contextlib.suppress(PounceError):
@@ -100,8 +103,12 @@ class Removal:
                     systemctl("clean", f"--what={kind}", self._service)
         for path in set(self.directories()) - shared:
             _remove_empty(path)
-        # systemd forgets RemoveOnStop= of a socket that is masked.
+        # systemd forgets RemoveOnStop= of a socket that is masked, and an address that has been
+        # moved.
         self._default_address.unlink(missing_ok=True)
+        for path in self._addresses:
+            with self.step():
+                remove_stale(path)
 
     def forget(self) -> None:
         """Remove links, drop-ins and masks, as `systemctl enable`, `edit` and `mask` make them."""
@@ -114,6 +121,10 @@ class Removal:
         for command in (["disable", *self._units], ["revert", *self._units], ["daemon-reload"]):
             with self.step():
                 systemctl(*command)
+
+
+def _main_process(service: str) -> int:
+    return int(systemctl("show", "--value", "--property=MainPID", service).strip() or 0)
 
 
 def _directories(*services: str) -> dict[str, list[Path]]:
