@@ -1,5 +1,6 @@
 """Starts that fail, and what becomes of the clients that wait meanwhile."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +82,38 @@ FAILURES = {
 }
 
 
+def failing_mount(instance: Instance) -> Mend:
+    machine, unit = instance.machine, f"mnt-{instance.name}.mount"
+
+    def mount(what: str) -> None:
+        place = f"/mnt/{instance.name}"
+        machine.write(f"/run/systemd/system/{unit}", f"[Mount]\nWhat={what}\nWhere={place}\n")
+        require(instance, f"RequiresMountsFor={place}")
+
+    mount("/srv/nothing")
+    return lambda: mount("tmpfs\nType=tmpfs")
+
+
+def missing_path(instance: Instance) -> Mend:
+    path = f"/srv/{instance.name}/flag"
+    require(instance, f"ConditionPathExists={path}")
+    return lambda: instance.machine.write(path, "")
+
+
+def failing_condition(instance: Instance) -> Mend:
+    path = f"/srv/{instance.name}/flag"
+    amend(instance, f"ExecCondition=/usr/bin/test -e {path}")
+    return lambda: instance.machine.write(path, "")
+
+
+def require(instance: Instance, directive: str) -> None:
+    configure(instance)
+    instance.amend(instance.service, f"[Unit]\n{directive}\n")
+
+
+BEFORE_THE_START = [failing_mount, missing_path, failing_condition]
+
+
 @dataclass
 class Waiting:
     """A client that waits for an instance which exits with *status*, until *mend* is called."""
@@ -120,8 +153,10 @@ def waiting(machine: Machine) -> Iterator[list[Waiting]]:
 
 def answer(client: socket.socket) -> bytes:
     received = b""
-    while more := client.recv(65536):
-        received += more
+    # A listening socket that is closed resets the connections that wait there: unix(7).
+    with contextlib.suppress(ConnectionResetError):
+        while more := client.recv(65536):
+            received += more
     return received
 
 
@@ -194,3 +229,56 @@ def test_systemctl_status_says_why(machine: Machine, instance: Instance, status:
     assert machine.systemctl("start", instance.service, check=False).returncode == 1
     shown = machine.systemctl("status", instance.service, check=False).stdout
     assert REASONS[status].format(instance.name) in shown
+
+
+@pytest.fixture
+def without_pause(machine: Machine) -> Iterator[list[tuple[Instance, Mend]]]:
+    """An instance for each of BEFORE_THE_START, and how to mend it."""
+    them = [
+        (Instance(machine, breaks.__name__.replace("_", "")), breaks) for breaks in BEFORE_THE_START
+    ]
+    yield [(instance, breaks(instance)) for instance, breaks in them]
+    for instance, _ in them:
+        instance.remove()
+
+
+def test_sockets_that_failed_listen_again(
+    machine: Machine, without_pause: list[tuple[Instance, Mend]]
+) -> None:
+    """systemd knows no pause between these starts, and fails the socket for a client that waits."""
+    instances = [instance for instance, _ in without_pause]
+    for each in instances:
+        assert "OnActiveUSec=30s" in machine.show(reopening(each), "TimersMonotonic")
+        # The pause is longer than what the starts are counted in.
+        each.amend(reopening(each), "[Timer]\nOnActiveSec=\nOnActiveSec=7s\n")
+        each.amend(each.socket, "[Socket]\nTriggerLimitIntervalSec=6s\n")
+        machine.systemctl("start", each.socket)
+    for _ in range(2):
+        clients = [machine.connect(each.path) for each in instances]
+        for client in clients:
+            assert answer(client) == b""
+            client.close()
+        machine.wait_until(lambda: not any(map(has_failed, instances)), 30, "sockets to listen")
+    for each, mend in without_pause:
+        mend()
+        assert each.curl("/", "--fail").returncode == 0
+
+
+def test_sockets_that_failed_can_be_closed(machine: Machine, instance: Instance) -> None:
+    missing_path(instance)
+    machine.systemctl("start", instance.socket)
+    with machine.connect(instance.path) as client:
+        assert answer(client) == b""
+    assert has_failed(instance)
+    assert machine.show(reopening(instance), "ActiveState") == "active"
+    machine.systemctl("stop", instance.socket)
+    assert machine.show(reopening(instance), "ActiveState") == "inactive"
+
+
+def reopening(instance: Instance) -> str:
+    """The timer that opens the instance's sockets again."""
+    return f"pounce-reopen@{instance.name}.timer"
+
+
+def has_failed(instance: Instance) -> bool:
+    return instance.machine.show(instance.socket, "ActiveState") == "failed"
