@@ -1,6 +1,7 @@
 """A `pounce serve` of its own for a test to talk to, watch and hurt."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -263,10 +264,15 @@ def binding(
 
 
 def free_port() -> int:
-    """A port that nobody has now, for those that cannot be given a socket."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody has now, for those that cannot be given a socket.
+
+    Connections and listeners of others do not take it either: the kernel gives them ports from
+    32768 on (ip_local_port_range, ip(7)).
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

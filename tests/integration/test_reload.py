@@ -401,6 +401,9 @@ def test_a_stop_during_a_reload_does_not_wait_for_it(release: Release, mode: str
         assert service.wait(5) == 0
 
 
+UNDER_WAY = 3
+
+
 @both_modes
 def test_nothing_is_left_of_old_generations(tmp_path: Path, mode: str) -> None:
     with (
@@ -410,10 +413,11 @@ def test_nothing_is_left_of_old_generations(tmp_path: Path, mode: str) -> None:
         load.wait_for_more(10)
         service.reload(2)
         service.expect("generation 1 is retired")
-        # By then every connection has arrived, and its descriptors are counted.
         load.wait_for_more(50)
         before = census(service)
-        for generation in range(3, 8):
+        # One or another has not arrived yet, or was on its way from worker to worker.
+        before["descriptors"] += UNDER_WAY
+        for generation in range(3, 3 + 2 * UNDER_WAY):
             service.reload(generation)
             service.expect(f"generation {generation - 1} is retired")
         wait_until(lambda: fits(census(service), before), f"no more than {before}")
