@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pounce.errors import ApplicationError
-from pounce.kinds import Invalid, Kind, Problem, found
+from pounce.kinds import Invalid, Kind, Problem, Texts
 
 _ESCAPES = {
     "a": "\a",
@@ -83,13 +83,17 @@ def _meaning(token: re.Match[str]) -> str:
     if token["short"] or token["long"]:
         number = int(token["short"] or token["long"], 16)
         if number > sys.maxunicode:
-            raise ValueError(f"{token.group()} is no character")
+            raise ValueError(r"what \U stands for is no character")
         return chr(number)
     return token.group()
 
 
 class CommandLine(Kind[str]):
-    """A program and its arguments, in one string."""
+    """A program and its arguments, in one string.
+
+    Arguments may be secrets, and a reload's error is in the status, which everybody may read: it
+    has nothing of the line.
+    """
 
     allowed = "a program and its arguments, quoted as in ExecStart= (systemd.service(5))"
     metavar = "COMMAND"
@@ -99,8 +103,28 @@ class CommandLine(Kind[str]):
         if not isinstance(value, str):
             raise self.refuse(value)
         if problem := _problem(value):
-            raise Invalid(Problem(f"found {found(value)} ({problem}), expected {self.allowed}"))
+            raise Invalid(Problem(f"{problem}, expected {self.allowed}"))
         return value
+
+    def refuse(self, value: object) -> Invalid:
+        """Say that *value* is not allowed."""
+        return _unshown(value, self.allowed)
+
+
+class CommandLines(Texts):
+    """Several of them."""
+
+    def __init__(self) -> None:
+        super().__init__(CommandLine())
+
+    def refuse(self, value: object) -> Invalid:
+        """Say that *value* is not allowed."""
+        return _unshown(value, self.allowed)
+
+
+def _unshown(value: object, allowed: str) -> Invalid:
+    what = "one string" if isinstance(value, str) else "no string"
+    return Invalid(Problem(f"found {what}, expected {allowed}"))
 
 
 def _problem(line: str) -> str:

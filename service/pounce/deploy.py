@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pounce.commands import CommandLine
-from pounce.kinds import Texts
+from pounce.commands import CommandLines
 from pounce.options import option, settle
 
 
@@ -13,7 +12,7 @@ class Deploy:
 
     before: tuple[str, ...] = option(
         "deploy",
-        Texts(CommandLine()),
+        CommandLines(),
         (),
         "commands that are run before new code is started, such as a database's migration",
         details="They run one after the other, once for each start, restart and reload, also for a "

@@ -160,7 +160,7 @@ MAY_KNOW = {
     "config_file": {"config", "errors", "kinds", "options"},
     "descriptors": {"config", "loggers"},
     "config": {"cpus", "deploy", "durations", "kinds", "listen", "net", "options"},
-    "deploy": {"commands", "kinds", "options"},
+    "deploy": {"commands", "options"},
     "commands": {"errors", "kinds"},
     "listen": {"errors", "kinds", "net", "options"},
     "options": {"errors", "kinds"},

@@ -56,16 +56,38 @@ def test_what_is_no_command_line_is_refused(value: object, problem: str) -> None
     assert problem in str(caught.value)
 
 
+SECRETS = [
+    ["migrate 'sesame"],
+    [r"migrate sesame\UFFFFFFFF"],
+    ["migrate ; sesame"],
+    ["'' sesame"],
+    ["-migrate sesame"],
+    ["migrate sesame\0"],
+    [["migrate", "sesame"]],
+    "migrate sesame",
+    {"migrate": "sesame"},
+]
+
+
+@pytest.mark.parametrize("value", SECRETS)
+def test_no_refusal_has_the_arguments(value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Deploy(value)  # type: ignore[arg-type] # what a file may have
+    assert "before" in caught.value.message
+    assert "sesame" not in str(caught.value)
+    assert "sesame" not in (caught.value.hint or "")
+
+
 def test_each_refused_command_has_its_line(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_text("[deploy]\nbefore = [\n  'a',\n  '+b',\n  3,\n]\n")
     with pytest.raises(ConfigError) as caught:
         Invocation(path, {}, Path("/")).load()
     first, second = caught.value.message.splitlines()
-    assert first.startswith(f"{path}:2: deploy.before[1]: found \"+b\" (prefixes such as '+' have")
-    assert second.startswith(f"{path}:2: deploy.before[2]: found 3, expected a program")
+    assert first.startswith(f"{path}:2: deploy.before[1]: prefixes such as '+' have no")
+    assert second.startswith(f"{path}:2: deploy.before[2]: found no string, expected a program")
     path.write_text("[deploy]\nbefore = 'a'\n")
-    with pytest.raises(ConfigError, match=r'2: deploy.before: found "a", expected a list, each'):
+    with pytest.raises(ConfigError, match=r"2: deploy.before: found one string, expected a list"):
         Invocation(path, {}, Path("/")).load()
 
 
