@@ -14,7 +14,7 @@ import tomli
 
 from pounce.config import DEFAULT_LISTEN, ServerConfig
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid, Steps
+from pounce.kinds import Boolean, Invalid, Steps
 from pounce.options import Option, dotted, flagged, members, options, read, shared_by_records
 
 CONFIG_DIRECTORY = Path("/etc/pounce")
@@ -137,6 +137,24 @@ class Invocation:
             raise ConfigError("\n".join(problems))
         config = self.owner(**_merge(_options(self.owner), values, given_values))
         return Settings(config, file, self.given, given_values)
+
+    def arguments(self) -> list[str]:
+        """The file and the options as words that mean the same in every directory.
+
+        Raises Invalid for what `load` refuses.
+        """
+        file = [f"--config={self.path}"] if self.path else []
+        return file + [word for name in self.given for word in self._words(name)]
+
+    def _words(self, name: str) -> list[str]:
+        (label, words), option = self.given[name], flagged(self.owner)[name]
+        if isinstance(option.kind, Boolean):
+            return [label]  # one of the pair
+        value = option.kind.parse(*words)
+        resolved = option.kind.resolve(value, self.directory)
+        if resolved != value:  # a path, or several
+            words = (resolved,) if isinstance(resolved, str) else resolved
+        return [f"{option.flag}={word}" for word in words]
 
     def _given_values(self) -> dict[str, Any]:
         values: dict[str, Any] = {}

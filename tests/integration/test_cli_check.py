@@ -9,26 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import standing_in
 from tests.certificates import Authority
 
 APPLICATION = "async def app(scope, receive, send): ...\n"
 
 
-@pytest.fixture(autouse=True)
-def judging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge here, as the service's user does: tests/systemd has who judges for root."""
-    monkeypatch.setenv("POUNCE_JUDGES", "1")
-
-
 def check(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pounce", "check", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=directory,
-        timeout=60,
-        check=False,
-    )
+    """Judge here, as the service's user does: tests/systemd has who judges for root."""
+    return standing_in.run([sys.executable, "-m", "pounce", "check", *arguments], cwd=directory)
 
 
 def write(directory: Path, **modules: str) -> None:
@@ -67,13 +56,9 @@ def test_event_streams_that_may_not_take_what_they_seem_to(tmp_path: Path) -> No
     assert check("shop:app", *told, "90", directory=tmp_path).stderr == ""
 
 
-def test_an_address_that_systemd_cannot_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_that_systemd_cannot_open(tmp_path: Path) -> None:
     write(tmp_path, shop=APPLICATION)
     addresses = ("--bind", ":8000", "--bind", "localhost:8001", "--bind", "fd:9")
-    assert check("shop:app", *addresses, directory=tmp_path).stderr == ""
-    monkeypatch.setenv("POUNCE_JUDGES", "service")
     assert check("shop:app", *addresses, directory=tmp_path).stderr == (
         "warning: localhost:8001: a socket unit needs an IP address, not a name; the service opens "
         "it itself, which it can from port 1024 on, and refuses clients there while it is down\n"
@@ -127,16 +112,38 @@ def test_commands_before_a_deploy_are_looked_for_and_not_run(tmp_path: Path) -> 
     )
 
 
+def check_as_root(directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pounce", "check", "shop:app"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        timeout=60,
+        check=False,
+    )
+
+
 @pytest.mark.skipif("os.geteuid() != 0", reason="only root has another user judge")
-def test_root_has_another_user_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("POUNCE_JUDGES")
+def test_root_has_another_user_judge(tmp_path: Path) -> None:
     write(tmp_path, shop=APPLICATION)
-    outcome = check("shop:app", directory=tmp_path)
+    outcome = check_as_root(tmp_path)
     # pytest's directory is its own, and perhaps the interpreter is in a home.
     assert outcome.returncode == 78
     assert "nobody" in outcome.stdout + outcome.stderr
     assert " belongs to root: the user nobody may not " in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["shop.py"]
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root has another user judge")
+@pytest.mark.parametrize("value", ["", "1", "service", "nobody", "1:1"])
+def test_no_variable_has_root_import_the_application(tmp_path: Path, value: str) -> None:
+    ran = tmp_path / "ran"
+    write(tmp_path, shop=f"open({str(ran)!r}, 'w')\n{APPLICATION}")
+    outcome = check_as_root(tmp_path, POUNCE_JUDGES=value)
+    assert outcome.returncode == 78
+    assert "root imports no application, and POUNCE_JUDGES is set" in outcome.stderr
+    assert not ran.exists()
 
 
 def test_a_missing_directory(tmp_path: Path) -> None:
@@ -181,13 +188,7 @@ def test_a_module_in_the_current_directory_cannot_pose_as_pounce(
     lent = install_pounce(environment)
     write(tmp_path, shop=APPLICATION, click="raise SystemExit('posed')\n")
     script = [sys.executable, "-P", "-m", "pounce", "check", "shop:app"]
-    outcome = subprocess.run(
-        [*script, "--virtualenv", str(environment)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    outcome = standing_in.run([*script, "--virtualenv", str(environment)], cwd=tmp_path)
     lent.unlink()
     assert (outcome.returncode, outcome.stderr) == (0, "")
 

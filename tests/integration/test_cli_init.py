@@ -13,6 +13,7 @@ import tomli
 from pounce.cli.commands import pounce as command
 from pounce.config_file import ConfigFile
 from pounce.config_text import template
+from tests.standing_in import mark
 
 # The package's attribute of this name is the command.
 MODULE = importlib.import_module("pounce.cli.init")
@@ -21,9 +22,10 @@ DEMO = ("--app", "demo:app", "--directory", str(APPLICATIONS))
 
 
 @pytest.fixture(autouse=True)
-def judging(monkeypatch: pytest.MonkeyPatch) -> None:
+def judging(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """Judge here, as the service's user does: tests/systemd has who judges for root."""
-    monkeypatch.setenv("POUNCE_JUDGES", "1")
+    for name, value in mark(1).items():  # a file of capfd's
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_commands_before_a_deploy_are_written_and_checked(
     }
     assert "there is no program 'gone'" in capfd.readouterr().err
     outcome = init("blog", *DEMO, "--deploy-before", "+true")
-    assert "--deploy-before: found" in str(outcome.exception)
+    assert "--deploy-before: prefixes such as" in str(outcome.exception)
 
 
 def test_everybody_may_read_it(directory: Path) -> None:

@@ -14,6 +14,8 @@ print("tmp", sorted(os.listdir("/tmp")))
 async def app(scope, receive, send): ...
 """
 
+SLEEPING = "import os\nos.execlp('sleep', 'sleep', '98765')\n"
+
 # pounce finds a running systemd by this (sd_booted(3)).
 UNBOOTED = ("unshare", "--mount", "sh", "-euc", 'mount -t tmpfs none /run/systemd; exec "$@"', "sh")
 
@@ -38,8 +40,14 @@ def left_behind(instance: Instance) -> list[str]:
     """Units and directories of a check that is over, and bytecode in the application."""
     machine = instance.machine
     units = machine.run("systemctl", "list-units", "--all", "--no-legend", "*pounce*check*").stdout
-    command = ("find", "/run", "/srv", "-name", "pounce-check*", "-o", "-path", "*/shop/*.pyc")
+    places = ("/run", "/srv", "/etc", "/var/lib", "/var/cache", "/var/log")
+    command = ("find", *places, "-name", "*pounce-check*", "-o", "-path", "*/shop/*.pyc")
     return units.splitlines() + machine.run(*command, check=False).stdout.splitlines()
+
+
+def sleepers(instance: Instance) -> list[str]:
+    """The processes that SLEEPING has become."""
+    return instance.machine.run("pgrep", "--full", "^sleep 98765$", check=False).stdout.split()
 
 
 def test_a_service_is_judged_in_its_own_sandbox(instance: Instance, shop: str) -> None:
@@ -47,13 +55,109 @@ def test_a_service_is_judged_in_its_own_sandbox(instance: Instance, shop: str) -
     drop_in = "[Service]\nEnvironmentFile=/etc/pounce/environment\nExecStartPre=/bin/false\n"
     instance.amend(instance.service, drop_in)
     told = check(instance).stdout
-    assert told.startswith(
-        f"user: pounce-{instance.name}, in the sandbox of {instance.service}\nconfiguration: "
-    )
+    assert told.startswith(f"user: pounce-{instance.name}, in the sandbox of {instance.service}\n")
     assert f"imported by pounce-{instance.name} hello\nin /run/pounce-check-" in told
-    assert f" /var/lib/pounce/{instance.name}\ntmp []\n" in told
+    assert "\ntmp []\n" in told
     assert f"application: shop.asgi:app (ASGI) is imported from {shop} (" in told
     assert left_behind(instance) == []
+
+
+def test_root_is_judged_as_root_where_the_service_is_root(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    application = APPLICATION.replace("assert os.geteuid() != 0", "print('uid', os.geteuid())")
+    machine.write(f"{shop}/shop/asgi.py", application)
+    instance.amend(instance.service, "[Service]\nDynamicUser=no\nUser=root\n")
+    told = check(instance).stdout
+    assert told.startswith(f"user: root, in the sandbox of {instance.service}\n")
+    assert "uid 0\n" in told
+    for value in ("1", "service", "nobody"):
+        refused = check(instance, "env", f"POUNCE_JUDGES={value}", status=78)
+        assert "uid 0" not in refused.stdout
+        assert "POUNCE_JUDGES is set" in refused.stderr
+
+
+def test_relative_paths_are_those_of_the_caller(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    instance.configure("shop.asgi:app", directory="/var")
+    flags = ("--config", f"{instance.name}.toml", "--directory", f"../..{shop}")
+    command = ("env", "--chdir=/etc/pounce", "pounce", "check", *flags)
+    told = machine.run(*command).stdout
+    assert told.startswith(f"user: pounce-{instance.name}, in the sandbox of {instance.service}\n")
+    assert f"configuration: /etc/pounce/{instance.name}.toml is valid\n" in told
+    assert "application: shop.asgi:app (ASGI) is imported from " in told
+    told = machine.run(
+        "env", "--chdir=/srv", "pounce", "check", "asgi:app", f"--directory={instance.name}/shop"
+    ).stdout
+    assert "imported by nobody" in told
+
+
+def test_specifiers_are_those_of_the_service(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    machine.write(f"/etc/pounce/pounce@{instance.name}.env", "GREETING=hello\n")
+    instance.amend(
+        instance.service,
+        "[Service]\nEnvironmentFile=/etc/pounce/%N.env\nEnvironmentFile=/etc/pounce/%p@%i.env\n"
+        "Environment=USER=%n=%%n\nBindReadOnlyPaths=%y\n",
+    )
+    assert f"imported by {instance.service}=%n hello\n" in check(instance).stdout
+    machine.path(f"/etc/pounce/pounce@{instance.name}.env").unlink()
+    told = check(instance, status=78).stderr
+    assert (
+        f"{instance.service} cannot be run as its unit is now (systemd could not start it: " in told
+    )
+    assert "Failed to load environment files: No such file or directory\n" in told
+    assert "PROCESS EXIT CODES" not in told
+
+
+def lasting(instance: Instance) -> str:
+    """The lasting directories of services, with owners and modes."""
+    bases = ("/var/lib", "/var/cache", "/var/log", "/etc/pounce")
+    places = [f"{base}{below}" for base in bases for below in ("", "/private", "/pounce")]
+    command = ("find", *places, "-maxdepth", "2", "-printf", "%p %l %u %g %m\n")
+    lines = instance.machine.run(*command, check=False).stdout.splitlines()
+    return "\n".join(sorted(line for line in lines if "/journal" not in line))
+
+
+def test_a_check_makes_and_changes_no_directories(instance: Instance, shop: str) -> None:
+    instance.amend(
+        instance.service,
+        "[Service]\nLogsDirectory=%p-%i-log\nConfigurationDirectory=pounce/%i.d\n",
+    )
+    before = lasting(instance)
+    told = check(instance)
+    settings = "StateDirectory=, CacheDirectory=, LogsDirectory=, ConfigurationDirectory="
+    assert f"makes or changes directories ({settings}); this check" in told.stdout
+    assert (lasting(instance), left_behind(instance)) == (before, [])
+    # What the service has used, the check has as well.
+    instance.configure(directory="/srv/apps")
+    instance.start()
+    instance.stop()
+    before = lasting(instance)
+    instance.configure("shop.asgi:app", directory=shop)
+    told = check(instance)
+    assert "makes or changes" not in told.stdout
+    assert f" /var/lib/pounce/{instance.name}\n" in told.stdout
+    assert lasting(instance) == before
+    # Another user is another owner, at the next start.
+    instance.amend(instance.service, "[Service]\nDynamicUser=no\nUser=daemon\n")
+    told = check(instance)
+    assert "directories (StateDirectory=, CacheDirectory=); this check" in told.stdout
+    assert (lasting(instance), left_behind(instance)) == (before, [])
+
+
+def test_a_masked_service_is_told(instance: Instance, shop: str) -> None:
+    instance.machine.systemctl("mask", "--runtime", instance.service)
+    told = check(instance, status=78)
+    instance.machine.systemctl("unmask", "--runtime", instance.service)
+    assert f"{instance.service} is masked: systemd does not start it\n" in told.stderr
+    assert "imported" not in told.stdout
+
+
+def test_what_ended_the_import_is_told(instance: Instance, shop: str) -> None:
+    fatal = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    instance.machine.write(f"{shop}/shop/asgi.py", fatal)
+    told = check(instance, status=78).stderr
+    assert "(SIGKILL ended the process that checks)" in told
 
 
 def test_a_service_that_runs_is_not_disturbed(instance: Instance, shop: str) -> None:
@@ -185,6 +289,25 @@ def test_an_interrupted_check_leaves_nothing_behind(instance: Instance, shop: st
         assert left_behind(instance) == []
 
 
+def test_the_next_check_removes_what_a_killed_one_has_left(instance: Instance, shop: str) -> None:
+    machine = instance.machine
+    machine.write(f"{shop}/shop/asgi.py", SLEEPING)
+    killed = machine.start("pounce", "check", instance.name)
+    machine.wait_until(lambda: len(sleepers(instance)) == 1, 30, "a check")
+    machine.run("pkill", "-KILL", "--oldest", "--full", f"pounce check {instance.name}")
+    killed.communicate(timeout=30)
+    [left] = sleepers(instance)
+    going_on = machine.start("pounce", "check", instance.name)
+    machine.wait_until(lambda: left not in sleepers(instance) != [], 30, "another check")
+    [other] = sleepers(instance)
+    machine.write(f"{shop}/shop/asgi.py", APPLICATION)
+    check(instance)
+    assert sleepers(instance) == [other]
+    machine.run("pkill", "-TERM", "--oldest", "--full", f"pounce check {instance.name}")
+    going_on.communicate(timeout=30)
+    assert left_behind(instance) == []
+
+
 def test_init_checks_as_the_service(instance: Instance, shop: str) -> None:
     machine = instance.machine
     machine.path(f"/etc/pounce/{instance.name}.toml").unlink()
@@ -218,14 +341,14 @@ def test_what_is_no_service_is_judged_by_nobody(instance: Instance, shop: str) -
 def test_nobody_ends_with_the_check(instance: Instance, shop: str, number: str) -> None:
     machine = instance.machine
     machine.write(f"{shop}/shop/asgi.py", "import time\ntime.sleep(1000)\n")
-    judges = ("pgrep", "--euid", "nobody", "--full", "pounce check shop.asgi:app")
+    judges = ("pgrep", "--euid", "nobody", "--full", "pounce check .*shop.asgi:app")
 
     def begun() -> bool:
         return machine.run(*judges, check=False).returncode == 0
 
     checking = machine.start("pounce", "check", "shop.asgi:app", "--directory", shop)
     machine.wait_until(begun, 30, "nobody's process")
-    oldest = ("--oldest", "--full", "pounce check shop.asgi:app")
+    oldest = ("--oldest", "--full", "pounce check .*shop.asgi:app")
     machine.run("pkill", f"-{number}", "--euid", "root", *oldest)
     checking.communicate(timeout=30)
     assert checking.returncode not in (0, 70)

@@ -34,7 +34,7 @@ def check(invocation: Invocation) -> None:
     write_no_bytecode()
     if is_roots():
         invocation.load()  # whoever judges: what is wrong in it is wrong
-        sys.exit(have_judged(invocation, sys.argv[1:]))
+        sys.exit(have_judged(invocation))
     try:
         _judge(invocation)
     except PounceError as error:

@@ -5,6 +5,7 @@ An import runs the application's code, and finds what root may read and the serv
 
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,13 @@ import pounce
 from pounce.config_file import CONFIG_DIRECTORY, Invocation
 from pounce.errors import EX_SOFTWARE, ConfigError, PounceError
 from pounce.systemd.obstacles import obstacle
-from pounce.systemd.standin import StandIn, ending_in_order, stand_in
+from pounce.systemd.standin import StandIn, ending_in_order, identity, stand_in
 
 _MARK = "POUNCE_JUDGES"
-"""The variable that says: this process is the one that judges. Its value is _SERVICE or _USER."""
-_SERVICE = "service"
+"""The variable by which a service's stand-in knows itself; it has the identity of its output."""
 _USER = "nobody"
+# What systemd allows in the name of an instance (systemd.unit(5)).
+_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+")
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
@@ -34,23 +36,40 @@ def write_no_bytecode() -> None:
 
 
 def is_roots() -> bool:
-    """Whether this process is root's, and another one has to judge."""
-    return os.geteuid() == 0 and _MARK not in os.environ
+    """Whether this process is root's, and another one has to judge; raises ConfigError."""
+    if os.geteuid() != 0 or is_service():
+        return False
+    if _MARK in os.environ:
+        # Nor may it have another one judge: that would be in the same place, without end.
+        raise ConfigError(
+            f"root imports no application, and {_MARK} is set, although pounce has not set it "
+            "for this process",
+            hint=f"unset {_MARK}, which is for pounce alone; if {_MARK} is not set where you are, "
+            "let the program in ExecStart= keep its standard output",
+        )
+    return True
 
 
 def is_service() -> bool:
-    """Whether this process stands in for the service, and has what the service would have."""
-    return os.environ.get(_MARK) == _SERVICE
+    """Whether this process stands in for the service, and has what the service would have.
+
+    A variable alone, which may come from anywhere, would have root import the application.
+    """
+    try:
+        return os.environ.get(_MARK) == identity(os.fstat(1))
+    except OSError:  # it is closed
+        return False
 
 
-def have_judged(invocation: Invocation, arguments: Sequence[str]) -> int:
-    """Run ``pounce ARGUMENTS`` as the service would be run; the exit status.
+def have_judged(invocation: Invocation) -> int:
+    """Run ``pounce check`` as the service would be run; the exit status.
 
     Raises ConfigError where that cannot even be tried.
     """
     path = invocation.path
-    if path is not None and path.parent == CONFIG_DIRECTORY:
-        unit = stand_in(f"pounce@{path.stem}.service")
+    arguments = ["check", *invocation.arguments()]
+    if path is not None and path.parent.resolve() == CONFIG_DIRECTORY.resolve():
+        unit = stand_in(f"pounce@{path.stem}.service") if _UNIT_NAME.fullmatch(path.stem) else None
         if unit is not None:
             return _by_stand_in(unit, arguments)
     return _by_ordinary_user(arguments)
@@ -65,16 +84,20 @@ def _by_stand_in(unit: StandIn, arguments: Sequence[str]) -> int:
             "this check may miss them; run systemctl daemon-reload, then check again",
             err=True,
         )
-    outcome = unit.run([*command, *arguments], [f"{_MARK}={_SERVICE}", f"{_NO_BYTECODE}=1"])
+    outcome = unit.run([*command, *arguments], _MARK)
     click.echo(f"user: {unit.user}, in the sandbox of {unit.service}")
+    if unit.placeholders:
+        settings = ", ".join(f"{name}=" for name in unit.placeholders)
+        click.echo(
+            f"note: the next start of {unit.service} makes or changes directories ({settings}); "
+            "this check had empty ones in their place"
+        )
     click.echo(outcome.stdout, nl=False)
     click.echo(outcome.stderr, nl=False, err=True)
     if not outcome.failure:
         return outcome.status
     raise ConfigError(
-        f"{unit.service} cannot be run as its unit is now (status {outcome.status}; "
-        'systemd.exec(5), "PROCESS EXIT CODES")',
-        hint=outcome.failure,
+        f"{unit.service} cannot be run as its unit is now ({outcome.failure})", hint=outcome.said
     )
 
 
@@ -91,7 +114,7 @@ def _by_ordinary_user(arguments: Sequence[str]) -> int:
     if kept:
         raise _cannot_judge(f"the user {_USER} cannot run this pounce: {kept}")
     click.echo(f"user: {_USER}, since root imports no application")
-    marks = {_MARK: _USER, _NO_BYTECODE: "1", "HOME": "/", "USER": _USER, "LOGNAME": _USER}
+    marks = {_NO_BYTECODE: "1", "HOME": "/", "USER": _USER, "LOGNAME": _USER}
     try:
         with ending_in_order():
             judge = subprocess.Popen(  # noqa: S603 - this very program

@@ -6,19 +6,34 @@ lists put together here, and only known directives could be passed on. A new uni
 daemon-reload.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
+from pounce.errors import ConfigError
+from pounce.systemd.standin_directories import (
+    PROPERTIES,
+    absent_parents,
+    remove,
+    remove_empty,
+    unready,
+)
+
+_RUN = Path("/run")
 _UNITS = Path("/run/systemd/system")
+_PREFIX = "pounce-check-"
+_OUTPUT = ".output"
+"""What the name of a check's own directory has behind the name of its unit."""
+_PROPERTIES = ("LoadState", "NeedDaemonReload", "Slice", "FragmentPath", *PROPERTIES)
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 # What makes a service of the directives, beside its user, sandbox and resources.
@@ -29,6 +44,7 @@ _LEFT_OUT = re.compile(
     r"|RuntimeDirectory(Preserve)?|RefreshOnReload|NonBlocking|GuessMainPID"
 )
 _ASSIGNMENT = re.compile(r"(\w+)\s*=\s*(.*)", re.DOTALL)
+_SPECIFIER = re.compile(r"%(.)")
 _SERVE = re.compile(r"[-@:+!|]*(/\S+)\s+serve\b")
 
 _UNIT = """\
@@ -38,7 +54,7 @@ Description={description}
 [Service]
 {directives}
 Type=oneshot
-# For a check that is killed, and so cannot end its unit.
+# For a check that is killed, and so cannot end its unit; the next one does.
 TimeoutStartSec=10min
 # Otherwise a slice would be made for the name of this unit, and stay.
 Slice={slice}
@@ -53,27 +69,34 @@ ExecStart={command}
 
 
 class Outcome(NamedTuple):
-    """How the command ended, and what it wrote; *failure* is why systemd could not even run it."""
+    """How the command ended, and what it wrote.
+
+    *failure* says why there is no verdict, and *said* is what systemd has to say of it.
+    """
 
     status: int
     stdout: str
     stderr: str
     failure: str = ""
+    said: str = ""
 
 
 class StandIn:
-    """Stands in for *service*, a unit with the directives *lines* of its section [Service]."""
+    """Stands in for *service*, whose section [Service] has *lines*; *properties* are as shown."""
 
-    def __init__(self, service: str, lines: Sequence[str]) -> None:
+    def __init__(self, service: str, lines: Sequence[str], properties: Mapping[str, str]) -> None:
         self.service = service
-        self._lines = lines
+        self._properties = properties
+        self._lines = [_named(line, service, properties) for line in lines]
         # The same instance, for %i; several may run at once.
-        self._unit = f"pounce-check-{os.getpid()}@{service.partition('@')[2]}"
+        self._unit = f"{_PREFIX}{os.getpid()}@{service.partition('@')[2]}"
+        self.placeholders = unready(properties)
+        """The settings for whose directories empty ones take their place, with its own names."""
 
     @property
     def user(self) -> str:
         """The service's user, as far as it is named."""
-        return self._property("User") or "root"
+        return self._properties.get("User") or "root"
 
     @property
     def program(self) -> str:
@@ -85,56 +108,89 @@ class StandIn:
     @property
     def is_outdated(self) -> bool:
         """Whether files of the service have changed, or are new, since systemd read them."""
-        return self._property("NeedDaemonReload") == "yes"
-
-    def _property(self, name: str) -> str:
-        return _systemctl("show", "--value", f"--property={name}", self.service).strip()
+        return self._properties.get("NeedDaemonReload") == "yes"
 
     @property
     def _has_runtime_directory(self) -> bool:
         return any(_key(line) == "RuntimeDirectory" for line in self._lines)
 
-    def run(self, command: Sequence[str], marks: Sequence[str]) -> Outcome:
-        """Run *command*, with *marks* (NAME=value) in its environment, and wait for its end."""
-        with (
-            ending_in_order(),
-            tempfile.TemporaryDirectory(prefix="pounce-check-", dir="/run") as directory,
-        ):
-            output = Path(directory)
-            text = _UNIT.format(
-                description=f"Check of {self.service}",
-                directives="\n".join(each for each in self._lines if _is_kept(each)),
-                marks=" ".join(map(_quoted, marks)),
-                slice=self._property("Slice"),
-                output=output,
-                runtime=self._unit if self._has_runtime_directory else "",
-                command=" ".join(map(_quoted, command)),
-            )
-            with _started(self._unit, text):
-                return self._outcome(output)
+    def run(self, command: Sequence[str], mark: str) -> Outcome:
+        """Run *command* and wait for its end.
 
-    def _outcome(self, output: Path) -> Outcome:
-        stdout, stderr = (_text(output / name) for name in ("stdout", "stderr"))
-        shown = _systemctl(
-            "show", "--property=Result,ExecMainStatus,ExecMainCode,InvocationID", self._unit
+        The variable *mark* has in it the `identity` of the file that is its standard output: only
+        this command has both.
+        """
+        with ending_in_order(), _place(self._unit) as output:
+            stdout = output / "stdout"
+            stdout.touch()
+            marks = [f"{mark}={identity(stdout.stat())}", "PYTHONDONTWRITEBYTECODE=1"]
+            with _started(self._unit, self._text(command, marks, output)) as complaint:
+                return self._outcome(output, complaint)
+
+    def _text(self, command: Sequence[str], marks: Sequence[str], output: Path) -> str:
+        kept = [line for line in self._lines if _is_kept(line, self.placeholders)]
+        own = [f"{name}={self._unit}" for name in self.placeholders]
+        return _UNIT.format(
+            description=f"Check of {self.service}",
+            directives="\n".join([*kept, *own]),
+            marks=" ".join(map(_quoted, marks)),
+            slice=self._properties.get("Slice", ""),
+            output=output,
+            runtime=self._unit if self._has_runtime_directory else "",
+            command=" ".join(map(_quoted, command)),
         )
-        found = dict(line.partition("=")[::2] for line in shown.splitlines())
+
+    def _outcome(self, output: Path, complaint: str) -> Outcome:
+        stdout, stderr = (_text(output / name) for name in ("stdout", "stderr"))
+        if not complaint:  # systemd has forgotten the unit already
+            return Outcome(0, stdout, stderr)
+        names = ("Result", "ExecMainStatus", "ExecMainCode", "InvocationID")
+        found = _shown(self._unit, names)
         status = int(found.get("ExecMainStatus") or 0)
-        is_exit = found.get("ExecMainCode") == "1"  # CLD_EXITED, waitid(2)
+        has_exited = found.get("ExecMainCode") == str(os.CLD_EXITED)
         # From 200 on, systemd's own steps before the program have failed (systemd.exec(5)).
-        if found.get("Result") == "success" or (is_exit and status < 200):
+        if has_exited and status < 200:
             return Outcome(status, stdout, stderr)
-        return Outcome(status, stdout, stderr, _said(found.get("InvocationID", "")))
+        invocation = found.get("InvocationID")
+        said = _said(invocation) if invocation else ""
+        failure = _why(found.get("Result", ""), found.get("ExecMainCode", ""), status)
+        return Outcome(status, stdout, stderr, failure, said or complaint)
+
+
+def _why(result: str, code: str, status: int) -> str:
+    """How the command ended, or why it could not begin."""
+    if result == "timeout":
+        return "the check has not ended within 10 minutes"
+    if code in (str(os.CLD_KILLED), str(os.CLD_DUMPED)):
+        name = {each.value: each.name for each in signal.Signals}.get(status, f"signal {status}")
+        return f"{name} ended the process that checks"
+    if status >= 200:
+        return f'status {status}; systemd.exec(5), "PROCESS EXIT CODES"'
+    return "systemd could not start it" + (f": {result}" if result not in ("", "success") else "")
 
 
 def stand_in(service: str) -> StandIn | None:
-    """What stands in for *service*; None where no systemd runs that knows it."""
+    """What stands in for *service*; None where no systemd runs that knows it.
+
+    Raises ConfigError where it is masked.
+    """
     if (
         not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None
     ):  # sd_booted(3)
         return None
-    lines = list(_service_lines(_systemctl("cat", service)))
-    return StandIn(service, lines) if lines else None
+    properties = _shown(service, _PROPERTIES)
+    if properties.get("LoadState") == "masked":
+        raise ConfigError(
+            f"{service} is masked: systemd does not start it",
+            hint=f"systemctl unmask {service}, then check again",
+        )
+    lines = list(_service_lines(_systemctl("cat", service).stdout))
+    return StandIn(service, lines, properties) if lines else None
+
+
+def identity(found: os.stat_result) -> str:
+    """What tells a file from all others of this machine, while there is one."""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _service_lines(text: str) -> Iterator[str]:
@@ -162,8 +218,27 @@ def _value(line: str) -> str:
     return line.partition("=")[2].strip()
 
 
-def _is_kept(line: str) -> bool:
-    return not _LEFT_OUT.fullmatch(_key(line))
+def _is_kept(line: str, placeholders: Sequence[str]) -> bool:
+    key = _key(line)
+    return not _LEFT_OUT.fullmatch(key) and key not in placeholders
+
+
+def _named(line: str, service: str, properties: Mapping[str, str]) -> str:
+    """*line* with the specifiers that stand for names of *service* (systemd.unit(5)).
+
+    The others mean the same in a unit of the same instance.
+    """
+    stem = service.removesuffix(".service")
+    prefix = stem.partition("@")[0]
+    fragment = properties.get("FragmentPath", "")
+    names = {"n": service, "N": stem, "y": fragment, "Y": os.path.dirname(fragment)}  # noqa: PTH120 - text
+    names |= dict.fromkeys("pPjJ", prefix)
+    return _SPECIFIER.sub(lambda found: _expanded(found, names), line)
+
+
+def _expanded(found: re.Match[str], names: Mapping[str, str]) -> str:
+    name = names.get(found[1])
+    return found[0] if name is None else name.replace("%", "%%")
 
 
 def _quoted(word: str) -> str:
@@ -199,25 +274,75 @@ def _ignore_signals() -> None:
 
 
 @contextmanager
-def _started(unit: str, text: str) -> Iterator[None]:
-    """Write *unit*, start it and wait for its end; afterwards nothing is left of it."""
-    path = _UNITS / unit
+def _place(unit: str) -> Iterator[Path]:
+    """A directory for what *unit* writes. Its lock tells other checks that this one goes on.
+
+    Only root may open it, so nobody else can hold the lock.
+    """
+    _sweep()
+    temporary = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=_RUN))
+    place = _RUN / f"{unit}{_OUTPUT}"
+    with _locked(temporary):
+        temporary.rename(place)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place)
+
+
+def _sweep() -> None:
+    """Remove what checks have left that were killed: the kernel has taken their locks."""
+    for place in _RUN.glob(f"{_PREFIX}*{_OUTPUT}"):
+        with suppress(FileNotFoundError, BlockingIOError), _locked(place):
+            _remove(place.name.removesuffix(_OUTPUT))
+            shutil.rmtree(place)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        path.write_text(text)
-        _systemctl("start", unit)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _started(unit: str, text: str) -> Iterator[str]:
+    """Write *unit*, start it and wait for its end; afterwards nothing is left of it.
+
+    Gives the complaint of systemctl(1) where the start fails.
+    """
+    absent = absent_parents()
+    try:
+        (_UNITS / unit).write_text(text)
+        start = _systemctl("start", unit)
+        yield start.stderr.strip() or "no reason is given" if start.returncode else ""
+    finally:
         _ignore_signals()
-        _systemctl("stop", unit)
-        _systemctl("reset-failed", unit)
-        path.unlink(missing_ok=True)
+        _remove(unit)
+        remove_empty(absent)
 
 
-def _systemctl(*arguments: str) -> str:
+def _remove(unit: str) -> None:
+    """Stop *unit*, and remove it with all that systemd has made for it."""
+    _systemctl("stop", unit)
+    _systemctl("reset-failed", unit)
+    (_UNITS / unit).unlink(missing_ok=True)
+    remove(unit)
+
+
+def _systemctl(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """What systemctl(1) prints. Failures show in what follows, and in the unit's properties."""
-    command = ["systemctl", "--no-pager", "--quiet", *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return finished.stdout
+    command = ["systemctl", "--no-pager", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def _shown(unit: str, names: Sequence[str]) -> dict[str, str]:
+    """The properties *names* of *unit*, with their specifiers resolved."""
+    lines = _systemctl("show", f"--property={','.join(names)}", unit).stdout.splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
 
 
 def _said(invocation: str) -> str:
