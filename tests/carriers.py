@@ -25,6 +25,7 @@ HTTP3 = pytest.param("http3", marks=_needs_aioquic)
 every_carrier = pytest.mark.parametrize(
     "name", ["plain", "tls", HTTP3, "plain threads", "tls threads"]
 )
+without_threads = pytest.mark.parametrize("name", ["plain", "tls", HTTP3])
 
 
 class Follower(Protocol):

@@ -19,7 +19,7 @@ from pounce.asgi.context import ServerContext
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.sync.asgi import ASGIHandler
 from pounce.workers import distributor
-from tests.carriers import carried, every_carrier
+from tests.carriers import carried, every_carrier, without_threads
 from tests.live import Client, live, read_body, serve, serve_in_threads, until
 from tests.websocket import Peer
 from tests.wsgi import PLAIN, Environ, Start, serving
@@ -340,6 +340,104 @@ async def test_what_is_no_waiting_for_events_goes_on(
         await until(lambda: nobody_is_left(carrier.context))
         left.set()
         await until(worked.is_set)
+
+
+async def has_left(receive: Receive) -> bool:
+    """Whether the client has left; asked without waiting, like Starlette's is_disconnected()."""
+    try:
+        async with asyncio.timeout(0):
+            return bool((await receive())["type"] == "http.disconnect")
+    except TimeoutError:
+        return False
+
+
+@every_carrier
+@live
+async def test_who_asks_hears_that_the_client_has_left(name: str, tmp_path: Path) -> None:
+    asked, heard = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        while not await has_left(receive):
+            asked.set()
+            await asyncio.sleep(0.005)
+        heard.set()
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await until(asked.is_set)
+        response.leave()
+        await until(heard.is_set)
+
+
+@every_carrier
+@live
+async def test_who_has_only_asked_does_not_listen(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    asked, ended = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await send({**START, "headers": EVENTS})
+        await send(part())
+        try:
+            assert not await has_left(receive)
+            asked.set()
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await until(asked.is_set)
+        response.leave()
+        await until(ended.is_set)
+        if carrier.context.threads is not None:
+            await until(lambda: carrier.context.threads.idle)
+
+
+@without_threads
+@pytest.mark.parametrize("how", ["cancelled", "returned"])
+@live
+async def test_what_an_application_leaves_behind_sends_in_vain(
+    how: str,
+    name: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurry(monkeypatch)
+    ended = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def goes_on(send: Send) -> None:
+        await ended.wait()
+        for _ in range(3):
+            await send(part())
+        await send(part(more=False))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await send({**START, "headers": EVENTS})
+        await send(part())
+        tasks.append(asyncio.create_task(goes_on(send)))
+        try:
+            if how == "returned":
+                await receive()
+            else:
+                await asyncio.shield(tasks[0])
+        finally:
+            asyncio.get_running_loop().call_soon(ended.set)
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await response.until(b"tick")
+        response.leave()
+        await ended.wait()
+        await tasks[0]
+    assert not caplog.records
 
 
 @live

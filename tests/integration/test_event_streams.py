@@ -16,7 +16,7 @@ from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import stream
 from pounce.workers import distributor
 from tests.apps.event_streams import GOODBYE, TICK, app
-from tests.carriers import HTTP3, carried, every_carrier
+from tests.carriers import carried, every_carrier, without_threads
 from tests.live import live, serve, until
 from tests.modes import both_modes
 from tests.service import Service, Wire, serving
@@ -111,7 +111,7 @@ async def test_who_waits_for_an_event_is_ended_soon_after_the_cut(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", ["plain", "tls", HTTP3])
+@without_threads
 @pytest.mark.parametrize("kind", ["completes", "listens"])
 @live
 async def test_who_ends_its_stream_itself_after_the_cut_is_left_alone(

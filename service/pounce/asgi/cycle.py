@@ -70,6 +70,7 @@ IDLE: Final = 0  # nothing was sent
 STARTED: Final = 1  # http.response.start was taken, but nothing is on the wire
 SENDING: Final = 2  # the head is on the wire
 COMPLETE: Final = 3
+DESERTED: Final = 4  # neither client nor application is left; only tasks of the latter may be
 
 # How far the content is.
 MORE: Final = 0  # the next piece is due
@@ -157,7 +158,7 @@ class Cycle(ABC):
 
         It waits for an event that nobody would get; that is no work after a response.
         """
-        if self._phase != COMPLETE and self.endless and not self.listens:
+        if self._phase < COMPLETE and self.endless and not self.listens:
             self._forsake()
 
     def _begin_late(self, headers: Iterable[Iterable[bytes]]) -> None:
@@ -236,9 +237,9 @@ class RequestCycle(Cycle):
     def _abandon(self) -> None:
         """End an application that neither listens nor has completed its response."""
         # Once: what it does at its end may take its time.
-        if self._phase != COMPLETE and not (self.listens or self._task.cancelling()):
+        if self._phase < COMPLETE and not (self.listens or self._task.cancelling()):
             self._stream.break_off()
-            self._cancel()
+            self._task.cancel()
 
     async def run(self) -> None:
         """Call the application, and make the best of it if it fails."""
@@ -253,7 +254,7 @@ class RequestCycle(Cycle):
             if forks.births != self._context.births:
                 forks.end(error)
             self._failed(error, cancelled=is_being_cancelled())
-            self._end()
+            self._end(DESERTED if self._stream.gone else COMPLETE)
             # asyncio ends the whole loop when a task raises SystemExit: one request must not.
             if not isinstance(error, (Exception, SystemExit)):
                 raise
@@ -261,9 +262,8 @@ class RequestCycle(Cycle):
             if forks.births != self._context.births:
                 forks.end()
             if self._phase != COMPLETE:
-                if not self._stream.gone:
-                    self._incomplete()
-                self._end()
+                self._incomplete()
+                self._end(DESERTED if self._stream.gone else COMPLETE)
 
     async def receive(self) -> Message:
         """The ``receive`` of the specification."""
@@ -351,6 +351,9 @@ class RequestCycle(Cycle):
         An error would be reported as the application's, which did nothing wrong. One that never
         asks whether its client is there, and sends on and on, is ended all the same.
         """
+        if self._phase == DESERTED:
+            await asyncio.sleep(0)  # it may come again and again
+            return
         kind = message["type"]
         self._check_order(kind)
         if kind == "http.response.start":
@@ -363,16 +366,13 @@ class RequestCycle(Cycle):
                 self._overrun = Overrun()
                 # In a task that is started eagerly, `start` has the task only after its first step.
                 await asyncio.sleep(0)
-            await self._overrun.drop(self._cancel)
+            await self._overrun.drop(self._task.cancel)
 
-    def _cancel(self) -> None:
-        self._task.cancel()
-
-    def _end(self) -> None:
-        """Nobody is to send anything more."""
+    def _end(self, phase: int = COMPLETE) -> None:
+        """The response is over."""
         if self._phase != COMPLETE:
             # Nothing has logged it: it was answered 500, was reset, or nobody is left.
-            self._phase = COMPLETE
+            self._phase = phase
             self._log()
 
     def _check_order(self, kind: str) -> None:
@@ -388,7 +388,7 @@ class RequestCycle(Cycle):
             raise MessageError(f"{kind} was sent after the response was complete")
 
     def _incomplete(self) -> None:
-        if self._input == ENDED:
+        if self._input == ENDED or self._stream.gone:
             # A client that only closed its sending side still waits, but the application was
             # right to stop.
             self._break_off()

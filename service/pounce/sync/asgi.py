@@ -81,6 +81,8 @@ class _Call:
         self._overrun: Overrun | None = None
         self._head: ResponseHead | None = None
         self._begun = self._received = False
+        self._ended: asyncio.Event | None = None  # once the application waits for it
+        self._waiting = 0
 
     async def receive(self) -> Message:
         """The whole content; then the end of the response, or of the client."""
@@ -142,6 +144,23 @@ class _Call:
         return True
 
     async def _end(self) -> None:
+        exchange = self._exchange
+        exchange.listens = True
+        # At once if it is here: who only asks for it cancels what would wait, as Starlette's
+        # is_disconnected() does, and listens no longer than that.
+        if exchange.over:
+            return
+        ended = self._ended = self._ended or self._await_end()
+        self._waiting += 1
+        try:
+            await ended.wait()
+        except asyncio.CancelledError:
+            exchange.listens = self._waiting > 1
+            raise
+        finally:
+            self._waiting -= 1
+
+    def _await_end(self) -> asyncio.Event:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -150,7 +169,7 @@ class _Call:
                 loop.call_soon_threadsafe(ended.set)
 
         self._exchange.call_at_end(tell)
-        await ended.wait()
+        return ended
 
 
 def _interrupt(task: asyncio.Task[None], exchange: Exchange) -> None:

@@ -237,6 +237,11 @@ class Exchange(Cycle):
         """Have the loop call *call* once the response is complete, or the client says no more."""
         self._post(partial(self._await_end, call))
 
+    @property
+    def over(self) -> bool:
+        """Whether the response is complete, or the client says no more."""
+        return self.orphaned or self._stream.input_ended
+
     def step_aside(self) -> None:
         """This thread is going to wait for the client, or for what it is to be sent."""
         assert self.runner is not None  # noqa: S101 - it runs
@@ -371,13 +376,10 @@ class Exchange(Cycle):
         self._context.adopt(self._context.start_task(wait()), self)
 
     def _await_end(self, call: Callable[[], None]) -> None:
-        stream = self._stream
-        self.listens = True
-
         async def wait() -> None:
             try:
-                while not (self._phase == COMPLETE or stream.gone or stream.input_ended):
-                    await stream.wait_input()
+                while not self.over:
+                    await self._stream.wait_input()
             finally:
                 call()
 
