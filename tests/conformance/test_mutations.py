@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pounce.http1.events import RequestHead
@@ -30,6 +30,7 @@ FRAGMENTS = [
     *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"),
     *(b"Expect: 100-continue\r\n", b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"),
 ]
+UNKNOWN_CODING = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow, chunked\r\n\r\n0\r\n\r\n"
 
 
 @st.composite
@@ -72,6 +73,7 @@ def _summary(verdict: Verdict) -> tuple[list[tuple[RequestHead, bytes]], bool, i
 @pytest.mark.parametrize("reader", READERS)
 @settings(max_examples=500, deadline=None)
 @given(data=messages(), cuts=st.lists(st.integers(0, 2000), max_size=12))
+@example(data=b"\r\n\r\n" + UNKNOWN_CODING, cuts=[4])
 def test_a_verdict_does_not_depend_on_how_bytes_arrive(
     reader: type[RequestReader], data: bytes, cuts: list[int]
 ) -> None:

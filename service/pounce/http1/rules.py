@@ -61,6 +61,8 @@ def check_block(block: bytes, config: ServerConfig) -> None:
     if _MALFORMED.search(block):
         raise BadRequest(400, "malformed head")
     line_end = block.find(b"\r\n")
+    if line_end == 0:
+        raise BadRequest(400, "empty request line")
     _check_line(block, line_end, config)
     _check_size(len(block) - line_end - 2, config)
     if block.count(b"\r\n") - 1 > config.max_header_count:
