@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from subprocess import PIPE
 
 from pounce.errors import PounceError
-from pounce.systemd.units import is_booted
 
 # "start" is a SUB state: such a unit is reloaded once it has started.
 _RELOADABLE = "active,reloading,start"
@@ -17,6 +16,8 @@ def reload_all() -> list[str]:
     systemd does it, so that drop-ins have their say. Raises PounceError, with the reasons, if a
     reload fails, and where systemd does not run.
     """
+    from pounce.systemd.units import is_booted
+
     if not is_booted():
         raise PounceError(
             "systemd does not run this machine, so there are no instances of pounce@.service",
