@@ -178,6 +178,11 @@ class Table(Kind[T], Generic[T]):
         except ConfigError as error:  # values that do not go together
             raise Invalid(Problem(error.message)) from None
 
+    def refuse(self, value: object) -> Invalid:
+        """Say that *value* is not allowed, without its text: a table's options may show none."""
+        what = "a list" if isinstance(value, list | tuple) else "no table"
+        return Invalid(Problem(f"found {what}, expected {self.allowed}"))
+
     def resolve(self, value: T, base: Path) -> T:
         """Resolve each option."""
         resolved = {

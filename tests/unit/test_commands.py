@@ -78,6 +78,24 @@ def test_no_refusal_has_the_arguments(value: object) -> None:
     assert "sesame" not in (caught.value.hint or "")
 
 
+NO_TABLES = [
+    "deploy = 'migrate sesame'",
+    "deploy = ['migrate sesame']",
+    "[[deploy]]\nbefore = ['migrate sesame']",
+]
+
+
+@pytest.mark.parametrize("text", NO_TABLES)
+def test_what_is_no_table_is_refused_without_the_commands_in_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_text(text)
+    with pytest.raises(
+        ConfigError, match=r"1: deploy: found (no table|a list), expected"
+    ) as caught:
+        Invocation(path, {}, Path("/")).load()
+    assert "sesame" not in str(caught.value)
+
+
 def test_each_refused_command_has_its_line(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_text("[deploy]\nbefore = [\n  'a',\n  '+b',\n  3,\n]\n")

@@ -175,7 +175,7 @@ REFUSED = [
     (
         "listen",
         ["127.0.0.1:80"],
-        'listen[0]: found "127.0.0.1:80", expected a table with the keys ' + KEYS_OF_LISTEN,
+        "listen[0]: found no table, expected a table with the keys " + KEYS_OF_LISTEN,
     ),
     (
         "listen",

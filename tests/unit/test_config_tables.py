@@ -111,7 +111,7 @@ PROBLEMS = [
             "to set the option workers, write it above the first [table]"
         ),
     ),
-    ("[[trial]]", f"1: trial: found [{{}}] (a list), expected {Table(Proof).allowed}"),
+    ("[[trial]]", f"1: trial: found a list, expected {Table(Proof).allowed}"),
     ("\n[trial]\nrolling = true\ncanary = 1", "2: trial: canary: it does not go with rolling"),
 ]
 
