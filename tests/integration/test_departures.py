@@ -265,6 +265,40 @@ async def test_who_waits_for_events_that_nobody_gets_is_ended(
     assert not caplog.records
 
 
+@live
+async def test_who_works_in_a_thread_after_its_last_event_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(distributor, "NOTICE", 0.3)
+    monkeypatch.setattr(distributor, "_INTERRUPTION", 0.1)
+    left, go_on = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": EVENTS})
+        await send(part())
+        try:
+            while not left.is_set():
+                await asyncio.sleep(0.005)
+            await send(part(more=False))
+        finally:
+            while not go_on.is_set():
+                await asyncio.sleep(0.005)
+
+    async with serve_in_threads(ASGIHandler(app)) as server:
+        async with await server.connect() as client:
+            await client.ask()
+            await client.read_until(b"tick")
+            leave(client, "RST")
+        await server.departures()
+        left.set()
+        try:
+            await asyncio.sleep(1.0)  # longer than somebody who does not hear is waited for
+            assert not server.context.threads.idle
+        finally:
+            go_on.set()
+        await until(lambda: server.context.threads.idle)
+
+
 @pytest.mark.parametrize("how", ["generator", "write", "coroutine"])
 @live
 async def test_who_has_heard_in_a_thread_is_waited_for(

@@ -89,9 +89,14 @@ class Exchange(Cycle):
     def _forsake(self) -> None:
         self._threads.forsake(self)
 
+    @property
+    def deaf(self) -> bool:
+        """Whether the application neither listens nor has made all of its response."""
+        return not (self.finished or self.listens)
+
     def abandon(self) -> None:
-        """Wait no longer for an application that neither listens nor has made all of it."""
-        if not (self.finished or self.listens):
+        """Wait no longer for an application that is `deaf`."""
+        if self.deaf:
             self._cut()
             if self._interrupt is not None:
                 self._interrupt(self)
@@ -172,10 +177,7 @@ class Exchange(Cycle):
 
     @property
     def dismissed(self) -> bool:
-        """Whether the response is an event stream that has to end, or whose client has left.
-
-        Half of a connection is no use to EventSource: who closes that is gone.
-        """
+        """Whether the response is an event stream that has to end, or whose client has left."""
         return self._stream.input_ended and self._stream.event_stream
 
     def reply(self, head: ResponseHead, body: bytes) -> None:
@@ -333,9 +335,10 @@ class Exchange(Cycle):
 
     def _take_failure(self, error: BaseException) -> None:
         if self._phase == COMPLETE:
-            what = "the application failed after its response"
             excused = self._stream.gone or self._was_told
-            account(error, what, self._scope, excused=excused)
+            account(
+                error, "the application failed after its response", self._scope, excused=excused
+            )
             return
         if self._was_told and severity(error) < logging.ERROR:
             account(error, "", self._scope, excused=True)

@@ -105,7 +105,7 @@ class AcceptDistributor:
         if current is None or not self._forsaken:
             return done
         waited = self._loop.time() - self._forsaken.get(current, inf)
-        return done + (waited >= _INTERRUPTION and not current.listens)
+        return done + (waited >= _INTERRUPTION and current.deaf)
 
     def _abandon(self, current: list[Exchange | None], now: float) -> None:
         """End what does not end by itself, as far as a thread can be interrupted."""
