@@ -40,7 +40,7 @@ def left_behind(instance: Instance) -> list[str]:
     """Units and directories of a check that is over, and bytecode in the application."""
     machine = instance.machine
     units = machine.run("systemctl", "list-units", "--all", "--no-legend", "*pounce*check*").stdout
-    places = ("/run", "/srv", "/etc", "/var/lib", "/var/cache", "/var/log")
+    places = ("/run", "/srv", "/etc", "/var/lib", "/var/cache", "/var/log", "/tmp", "/var/tmp")
     command = ("find", *places, "-name", "*pounce-check*", "-o", "-path", "*/shop/*.pyc")
     return units.splitlines() + machine.run(*command, check=False).stdout.splitlines()
 
@@ -107,6 +107,7 @@ def test_specifiers_are_those_of_the_service(instance: Instance, shop: str) -> N
     )
     assert "Failed to load environment files: No such file or directory\n" in told
     assert "PROCESS EXIT CODES" not in told
+    assert left_behind(instance) == []
 
 
 def lasting(instance: Instance) -> str:
@@ -146,11 +147,13 @@ def test_a_check_makes_and_changes_no_directories(instance: Instance, shop: str)
 
 
 def test_a_masked_service_is_told(instance: Instance, shop: str) -> None:
-    instance.machine.systemctl("mask", "--runtime", instance.service)
-    told = check(instance, status=78)
-    instance.machine.systemctl("unmask", "--runtime", instance.service)
-    assert f"{instance.service} is masked: systemd does not start it\n" in told.stderr
-    assert "imported" not in told.stdout
+    for unit in (instance.service, "pounce@.service"):
+        instance.machine.systemctl("mask", "--runtime", unit)
+        told = check(instance, status=78)
+        instance.machine.systemctl("unmask", "--runtime", unit)
+        assert f"{instance.service} is masked: systemd does not start it\n" in told.stderr
+        assert f"systemctl unmask {unit}, then" in told.stderr
+        assert "imported" not in told.stdout
 
 
 def test_what_ended_the_import_is_told(instance: Instance, shop: str) -> None:

@@ -180,9 +180,10 @@ def stand_in(service: str) -> StandIn | None:
         return None
     properties = _shown(service, _PROPERTIES)
     if properties.get("LoadState") == "masked":
+        masked = Path(properties.get("FragmentPath", "")).name or service  # or the template
         raise ConfigError(
             f"{service} is masked: systemd does not start it",
-            hint=f"systemctl unmask {service}, then check again",
+            hint=f"systemctl unmask {masked}, then check again",
         )
     lines = list(_service_lines(_systemctl("cat", service).stdout))
     return StandIn(service, lines, properties) if lines else None

@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 BASES = {
@@ -17,6 +18,7 @@ BASES = {
     "LogsDirectory": Path("/var/log"),
     "ConfigurationDirectory": Path("/etc"),
 }
+_PRIVATE_TMP = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - those of PrivateTmp=
 PROPERTIES = (
     *("DynamicUser", "User"),
     *(name + suffix for name in BASES for suffix in ("", "Mode", "Symlink")),
@@ -35,7 +37,10 @@ def unready(properties: Mapping[str, str]) -> list[str]:
 
 
 def remove(unit: str) -> None:
-    """Remove the lasting directories that *unit*, which has stopped, had to itself."""
+    """Remove the directories that *unit*, which has stopped, had to itself."""
+    for base in _PRIVATE_TMP:  # systemd leaves them where it could not even start the unit
+        for place in base.glob(f"systemd-private-*-{escape(unit)}-*"):
+            shutil.rmtree(place, ignore_errors=True)  # perhaps systemd is about to, as well
     for base in BASES.values():
         with suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(base / "private" / unit)
