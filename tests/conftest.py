@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import faulthandler
 import importlib.util
 import logging
 import os
@@ -38,8 +39,32 @@ def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> pytest.Module
     return WithoutHTTP3.from_parent(parent, path=module_path)
 
 
-def pytest_configure() -> None:
+AFTERWARDS = 60.0
+"""Seconds that a test has to end in, once its time is up."""
+
+_stderr = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
+    """End pytest, with the stacks of its threads, where a test does not end in its timeout.
+
+    The timeout is an exception, raised once: what cleans up behind it may wait without end, as
+    uvloop's Loop.close() may in C.
+    """
+    stderr = item.config.stash[_stderr]
+    faulthandler.dump_traceback_later(settings.timeout + AFTERWARDS, exit=True, file=stderr)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer() -> None:
+    """The test has ended."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Have the programs that tests start begin as from a login, whoever has started the tests."""
+    config.stash[_stderr] = os.dup(2)  # nothing is captured yet
     _raise_limit_of_descriptors()
     # nohup ignores SIGHUP, and a shell's & SIGINT and SIGQUIT; only a handler ends with exec(3).
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

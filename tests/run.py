@@ -112,8 +112,11 @@ def _pytest(command: list[str], variables: dict[str, str]) -> tuple[int, Outcome
 
 
 def _are_tests(failed: list[str]) -> bool:
-    """Whether each of *failed* can be run by itself, unlike a file that cannot be collected."""
-    return all("::" in each for each in failed)
+    """Whether each of *failed* can be run by itself, unlike a file that cannot be collected.
+
+    There is none where pytest itself was ended, as by a test that hung.
+    """
+    return bool(failed) and all("::" in each for each in failed)
 
 
 def _say_outcome(title: str, status: int) -> None:
