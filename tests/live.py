@@ -24,7 +24,7 @@ from pounce.sync.roles import Handler
 from pounce.websocket.upgrade import Upgrader
 from pounce.workers.distributor import AcceptDistributor
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 """Seconds after which whatever a test waits for has failed."""
 
 SWEEP = 0.02

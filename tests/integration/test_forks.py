@@ -163,7 +163,7 @@ def test_a_child_that_lives_on_holds_nobody_up(tmp_path: Path, mode: str) -> Non
         _ask(idle, "/")
         child = int(_ask(wire, "/lives-on").split()[1])
         service.reload(2)
-        service.expect("generation 1 is retired", timeout=5)
+        service.expect("generation 1 is retired", timeout=9)
         assert _ask(idle, "/").endswith(" none")
         child, last = int(_ask(idle, "/lives-on").split()[1]), child
         service.send_signal(signal.SIGTERM)

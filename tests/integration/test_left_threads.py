@@ -15,7 +15,7 @@ from tests.modes import both_modes
 from tests.service import APPS, Service, free_port, running, serving, wait_until
 
 # A worker waits for 3 seconds. Those that are given here for the requests are longer.
-PATIENCE = 9.0
+PATIENCE = 25.0
 FLAGS = ("--workers", "1", "--reload-timeout", "60", "--shutdown-timeout", "30")
 KINDS = {
     "asyncio": ("app", "--loop", "asyncio"),

@@ -62,7 +62,7 @@ class Background:
         except (RuntimeError, TimeoutError):  # the loop is closed, or will not turn again
             return self.result()
 
-    def wait_until(self, condition: Callable[[Result], bool], timeout: float = 10.0) -> Result:
+    def wait_until(self, condition: Callable[[Result], bool], timeout: float = 25.0) -> Result:
         """Wait until the figures satisfy *condition*; TimeoutError tells them if they do not."""
         deadline = time.monotonic() + timeout
         while not condition(result := self.so_far()):
@@ -71,7 +71,7 @@ class Background:
             time.sleep(0.01)
         return result
 
-    def wait_for_more(self, answers: int, timeout: float = 10.0) -> Result:
+    def wait_for_more(self, answers: int, timeout: float = 25.0) -> Result:
         """Wait until *answers* more requests have been answered."""
         enough = self.so_far().answered + answers
         return self.wait_until(lambda result: result.answered >= enough, timeout)

@@ -27,7 +27,7 @@ def idling(instance: Instance) -> Instance:
 
 def wait_for_end(instance: Instance) -> None:
     instance.machine.wait_until(
-        lambda: instance.show("ActiveState") == "inactive", 20, "the service's end"
+        lambda: instance.show("ActiveState") == "inactive", 60, "the service's end"
     )
 
 

@@ -70,7 +70,7 @@ def test_credentials(instance: Instance, trust: ssl.SSLContext) -> None:
         assert ask(idle).startswith(b"HTTP/1.1 200 ")
         began = time.monotonic()
         instance.machine.systemctl("restart", instance.service)
-        assert time.monotonic() - began < 15  # less than shutdown_timeout
+        assert time.monotonic() - began < 25  # less than shutdown_timeout
         # Both ends are proper ones: no exception.
         assert idle.recv(1) == b""
         assert silent.recv(1) == b""

@@ -20,7 +20,7 @@ from pounce.supervisor import control
 from pounce.supervisor.control import CallFailed, ControlServer, Fail, Parameters, Reply
 from pounce.supervisor.loop import Loop
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 NAME = "org.example.test"
 DESCRIPTION = f"""\
 # A test's own

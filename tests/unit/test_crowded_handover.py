@@ -20,7 +20,7 @@ LIMIT = 64
 FEW = (resource.RLIMIT_NOFILE, LIMIT)
 COUNT = 2 * LIMIT
 PASSAGE = Passage("http", None, None, 1)
-PATIENCE = 10.0
+PATIENCE = 25.0
 # What so many tries take at least, the first of which may be due already.
 TRIES = 4
 SHORTEST = (TRIES - 2) * PAUSE

@@ -16,7 +16,7 @@ from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.notify import SystemdNotifier
 
 CONNECTION, NOTE = "pounce-store-connection", "pounce-store-note"
-PATIENCE = 10.0
+PATIENCE = 25.0
 
 
 class Manager:

@@ -12,7 +12,7 @@ from pounce.scoreboard import Scoreboard
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.loop import Loop
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 Kept = tuple[socket.socket, Passage]
 
 

@@ -12,7 +12,7 @@ from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.errors import ApplicationError
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 Mode = Literal["auto", "on", "off"]
 MODES: list[Mode] = ["auto", "on"]
 Logged = pytest.LogCaptureFixture

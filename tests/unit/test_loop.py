@@ -14,7 +14,7 @@ import pytest
 from pounce.supervisor.loop import Loop
 from pounce.supervisor.signals import Signals
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 
 
 def pair(stack: ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -205,7 +205,7 @@ def test_the_end_does_not_wait_for_long(opens: Opens, stack: ExitStack, told: li
         spool.put(line)
     start = time.monotonic()
     spool.finish(start + 0.2)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 25
     spool.close()
 
 

@@ -267,7 +267,7 @@ def test_what_a_full_queue_does_not_take_is_sent_later(manager: socket.socket) -
     notifier.collect(READY)
     for _ in range(2000):
         notifier.send("STATUS=busy")
-    assert time.monotonic() - start < 5  # one that waited would have taken a second each
+    assert time.monotonic() - start < 25  # one that waited would have taken a second each
     assert read_flood(manager) == []
     notifier.collect(health(ready=4))
     first, *others = read_flood(manager)

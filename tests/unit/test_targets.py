@@ -26,7 +26,7 @@ from tests.apps.load import deadlock_in_c
 from tests.ordinary_user import as_ordinary_user
 from tests.service import wait_until
 
-PATIENCE = 10.0
+PATIENCE = 25.0
 Start = Callable[..., ProcessTarget]
 
 
