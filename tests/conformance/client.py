@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-TIMEOUT = 10.0
+TIMEOUT = 25.0
 """Seconds after which a silent server has failed the test."""
 
 

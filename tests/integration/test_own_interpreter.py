@@ -112,5 +112,5 @@ def orphans(init: int, workers: list[int]) -> list[int]:
 
 
 def fetch(port: int) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=25) as answer:
         assert answer.status == 200

@@ -202,7 +202,7 @@ async def test_a_pool_tells_when_it_is_stuck() -> None:
     go = threading.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert go.wait(10)
+        assert go.wait(25)
 
     async with pooled(app) as pool:
         loop = asyncio.get_running_loop()
@@ -227,7 +227,7 @@ async def test_each_request_has_a_thread_and_a_loop() -> None:
         loops.add(id(asyncio.get_running_loop()))
         body = await read_body(receive)
         await asyncio.sleep(0)
-        together.wait(10)
+        together.wait(25)
         await respond(send, body or b"")
 
     async with serve_in_threads(ASGIHandler(app), threads=3) as server:

@@ -232,7 +232,7 @@ def test_with_asyncios_own_loop(tmp_path: Path, source: str, count: int) -> None
 def test_in_websockets(tmp_path: Path, source: str, count: int, execution: str) -> None:
     def ask(_: int) -> bytes:
         with connect(f"ws://{service.address.host}:{service.address.port}") as peer:
-            return bytes(peer.recv(timeout=10))  # type: ignore[arg-type] # it sends bytes
+            return bytes(peer.recv(timeout=25))  # type: ignore[arg-type] # it sends bytes
 
     with shop(tmp_path, source, "--execution", execution) as service:
         with ThreadPoolExecutor(8) as threads:
@@ -369,7 +369,7 @@ class Client:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            self._client = httpx.AsyncClient(timeout=5)
+            self._client = httpx.AsyncClient(timeout=25)
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await self._client.aclose()

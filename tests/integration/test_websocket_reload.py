@@ -54,7 +54,7 @@ async def chat(ws: ClientConnection) -> End:
 
 async def chat_during(service: Service, number: signal.Signals) -> tuple[float, list[End]]:
     """Send the service a signal while many chat; when that was, and how each ended."""
-    async with AsyncExitStack() as stack, asyncio.timeout(20):
+    async with AsyncExitStack() as stack, asyncio.timeout(50):
         opened = [await stack.enter_async_context(open_at(service)) for _ in range(MANY)]
         chats = [asyncio.create_task(chat(ws)) for ws in opened]
         await asyncio.sleep(0)

@@ -196,7 +196,7 @@ async def test_each_piece_leaves_before_the_next_is_asked_for() -> None:
     def app(environ: Environ, start: Start) -> Iterator[bytes]:
         start("200 OK", PLAIN)
         yield b"first"
-        assert seen.wait(10)
+        assert seen.wait(25)
         yield b"second"
 
     async with serving(app) as server, await server.connect() as client:
@@ -725,7 +725,7 @@ async def test_as_many_requests_run_as_there_are_threads() -> None:
         with lock:
             running += 1
             most = max(most, running)
-        together.wait(10)
+        together.wait(25)
         with lock:
             running -= 1
         start("200 OK", PLAIN)
@@ -796,7 +796,7 @@ async def test_a_thread_that_is_stuck_is_told_and_replaced(
 
     def app(environ: Environ, start: Start) -> list[bytes]:
         if environ["PATH_INFO"] == "/stuck":
-            assert go.wait(10)
+            assert go.wait(25)
         start("200 OK", PLAIN)
         return [b"hello"]
 
@@ -808,7 +808,7 @@ async def test_a_thread_that_is_stuck_is_told_and_replaced(
         await stuck.ask("/stuck")
         assert (await client.get()).endswith(b"hello")
         assert "a thread is stuck, and another takes its place: GET /stuck" in caplog.text
-        assert "assert go.wait(10)" in caplog.text
+        assert "assert go.wait(25)" in caplog.text
         go.set()
         # What it answers at last is sent as ever.
         assert (await stuck.response()).endswith(b"hello")
@@ -824,7 +824,7 @@ async def test_a_response_that_goes_on_for_long_is_not_stuck(
         start("200 OK", PLAIN)
         yield b"begun"
         if environ["PATH_INFO"] == "/events":
-            assert go.wait(10)
+            assert go.wait(25)
             yield b"ended"
 
     async with serving(app, threads=1, patience=0.1) as server:
@@ -845,7 +845,7 @@ async def test_a_request_in_flight_is_told_with_its_thread() -> None:
     go = threading.Event()
 
     def app(environ: Environ, start: Start) -> list[bytes]:
-        assert go.wait(10)
+        assert go.wait(25)
         start("200 OK", PLAIN)
         return []
 

@@ -32,7 +32,7 @@ def handover() -> Iterator[Handover]:
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
-    theirs.settimeout(10)
+    theirs.settimeout(25)
     with ours, theirs:
         yield ours, theirs
 

@@ -32,7 +32,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Send]:
         socket.socket(request.param, socket.SOCK_DGRAM) as sender,
     ):
         receiver.bind((host, 0))
-        receiver.settimeout(10.0)
+        receiver.settimeout(25)
 
         def send(
             datagrams: list[bytes],

@@ -33,7 +33,7 @@ def refusal(address: Address) -> tuple[str, str]:
 
 def answers(stack: ExitStack, listener: socket.socket, address: tuple[str, int] | str) -> bool:
     client = stack.enter_context(socket.socket(listener.family))
-    client.settimeout(10)
+    client.settimeout(25)
     client.connect(address)
     connection, _ = listener.accept()
     stack.enter_context(connection)

@@ -30,7 +30,7 @@ class Journal:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(10)
+        self.socket.settimeout(25)
 
     def entry(self) -> Entry:
         data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 20, 1)

@@ -96,7 +96,7 @@ def test_no_turn_sees_what_who_asked_first_has_set() -> None:
         shared = Turns(asyncio.get_running_loop())
         variable.set("a request's")
         shared.later(lambda: seen.set_result(variable.get()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(25):
             assert await seen == "nobody's"
 
     asyncio.run(main())

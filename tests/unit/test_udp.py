@@ -22,7 +22,7 @@ def receiver() -> Iterator[socket.socket]:
     """It receives in one call what was sent in one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        sock.settimeout(10.0)
+        sock.settimeout(25)
         sock.setsockopt(socket.SOL_UDP, _UDP_GRO, 1)
         yield sock
 
