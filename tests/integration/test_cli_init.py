@@ -21,13 +21,6 @@ APPLICATIONS = Path(__file__).parents[1] / "apps"
 DEMO = ("--app", "demo:app", "--directory", str(APPLICATIONS))
 
 
-@pytest.fixture(autouse=True)
-def judging(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """Judge here, as the service's user does: tests/systemd has who judges for root."""
-    for name, value in mark(1).items():  # a file of capfd's
-        monkeypatch.setenv(name, value)
-
-
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of configurations, which is not there yet."""
@@ -37,7 +30,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def init(*arguments: str) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(command, ["init", *arguments])
+    """Judge here, as the service's user does: tests/systemd has who judges for root."""
+    return click.testing.CliRunner(env=mark(1)).invoke(command, ["init", *arguments])
 
 
 def test_systemd_is_to_start_it_where_it_runs(
