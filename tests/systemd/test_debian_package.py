@@ -104,9 +104,13 @@ def test_back_it_starts_what_is_enabled_and_nothing_else(shop: Instance) -> None
     machine = shop.machine
     disabled = serve(machine, "disabled")
     machine.systemctl("disable", disabled.service, disabled.socket)
+    gone = serve(machine, "gone")
     apt(machine, "remove", "pounce")
     assert shop.show("ActiveState") == "inactive"
-    apt(machine, "install", "pounce")
+    machine.path("/etc/pounce/gone.toml").unlink()
+    said = apt(machine, "install", "pounce").stdout
+    assert f"{gone.service} is enabled, but there is no /etc/pounce/gone.toml" in said
+    assert "DOES NOT SERVE" not in said
     assert shop.curl("/", "--fail").returncode == 0
     assert machine.show("pounce.service", "ActiveState") == "active"
     assert disabled.show("ActiveState") == "inactive"
