@@ -40,6 +40,8 @@ SUITES = ["tests/unit", "tests/integration", "tests/conformance"]
 SUITES_OF_OTHERS = SUITES[:2]
 # Most tests wait for something; a file's own tests stay in their order.
 SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
+# Each process boots a machine of its own, and builds the packages if it needs them.
+TWO_MACHINES = ["-n", "2", "--dist", "loadfile"]
 TESTS_FAILED = 1  # pytest's exit status
 # What systemd itself does differently from version to version.
 _OF_SYSTEMD = ["activation", "failed_starts", "judging", "enabling", "all_instances", "remove"]
@@ -149,7 +151,7 @@ def fronts(account: Account) -> None:
 
 def systemd(account: Account) -> None:
     _prepare("tests.systemd.prepare", "trixie")
-    account.pytest(Path(sys.executable), ["tests/systemd"])
+    account.pytest(Path(sys.executable), ["tests/systemd"], *TWO_MACHINES)
 
 
 def others(account: Account) -> None:
@@ -177,7 +179,7 @@ def systemds(account: Account) -> None:
     _prepare("tests.systemd.prepare", *ON_OTHER_SYSTEMDS)
     for suite, names in ON_OTHER_SYSTEMDS.items():
         files = [f"tests/systemd/test_{name}.py" for name in names]
-        account.pytest(Path(sys.executable), files, POUNCE_TEST_SUITES=suite)
+        account.pytest(Path(sys.executable), files, *TWO_MACHINES, POUNCE_TEST_SUITES=suite)
 
 
 def soak(account: Account) -> None:
