@@ -171,10 +171,11 @@ class Machine:
         """Stop everything and boot again; the init stays the same process (systemd 254)."""
         asked = ("show", "--value", "-p", "UserspaceTimestampMonotonic")
         before = self.systemctl(*asked).stdout
+        patient = ("timeout", "5", "systemctl", *asked)
         self.systemctl("soft-reboot", "--no-block")
         self.wait_until(
-            # systemctl fails while systemd executes itself anew.
-            lambda: self.systemctl(*asked, check=False).stdout not in ("", before),
+            # While systemd executes itself anew, systemctl fails, or waits for an answer for ever.
+            lambda: self.run(*patient, check=False).stdout not in ("", before),
             60,
             "the machine to boot again",
         )
