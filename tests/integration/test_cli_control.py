@@ -185,7 +185,7 @@ def test_an_instance_is_found_by_its_name(booted: bool, monkeypatch: pytest.Monk
 
 
 def test_without_systemd_there_are_no_instances_to_reload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pounce.cli.reloads.is_booted", lambda: False)
+    monkeypatch.setattr("pounce.systemd.units.is_booted", lambda: False)
     said = refusal("reload", "--all")
     assert "systemd does not run this machine" in said
     assert said.endswith("pounce reload --control PATH")

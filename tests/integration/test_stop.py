@@ -14,6 +14,7 @@ from tests.certificates import Authority
 from tests.modes import both_modes
 from tests.service import (
     APPS,
+    PATIENCE,
     PYTHON,
     Service,
     Wire,
@@ -122,9 +123,11 @@ class Clients:
 def test_busy_clients_are_told_to_close(tmp_path: Path, mode: str, listener: str) -> None:
     flags = ("--worker-mode", mode, "--workers", "2")
     with LISTENERS[listener](tmp_path, *flags) as service:
+        connected = threading.Barrier(8)
 
         def client(clients: Clients) -> str:
             with service.connect() as wire:
+                connected.wait(PATIENCE)
                 while not (response := wire.get("/")).closes:
                     clients.answered += response.status == 200
             return "told to close"
