@@ -168,8 +168,13 @@ class Server:
 
 
 @contextmanager
-def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[Server]:
-    """Start the server *name* on its core; its output goes to a file in *directory*."""
+def serving(
+    name: str, interpreters: Interpreters, directory: Path, source: Path | None = None
+) -> Iterator[Server]:
+    """Start the server *name* on its core; its output goes to a file in *directory*.
+
+    *source* has the package that is imported instead of the installed one.
+    """
     port = free_port()
     own = re.sub("[^a-z0-9]+", "-", name.lower())
     if "HTTP/3" in name:
@@ -178,7 +183,8 @@ def serving(name: str, interpreters: Interpreters, directory: Path) -> Iterator[
     command = _command(name, interpreters, port, log)
     two = name.endswith("2 workers") and CORES > 2
     cores = f"{SERVER_CORE},{SERVER_CORE + 1}" if two else str(SERVER_CORE)
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    places = [source, HERE] if source else [HERE]
+    environment = {**os.environ, "PYTHONPATH": ":".join(map(str, places))}
     with ExitStack() as stack:
         output: Any = stack.enter_context(log.open("wb"))
         if name.endswith("journal"):
