@@ -13,7 +13,11 @@ from pounce.errors import ListenError
 from pounce.listening import bound_to, how_to_move, is_at, matches, refuse_unnamed
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
-from pounce.systemd.activation import Inherited, is_started_by_systemd
+from pounce.systemd.activation import (
+    Inherited,
+    is_environment_emptied,
+    is_started_by_systemd,
+)
 from pounce.systemd.generator import opened_by, why_not_held
 
 # systemd names a control group for each unit (sd_pid_get_unit(3)), which no drop-in changes. Below
@@ -28,9 +32,10 @@ GENERATED = Path("/run/systemd/generator")
 def own_name(*, has_variables: bool, groups: Path = Path("/proc/self/cgroup")) -> str:
     """NAME, if systemd or a wrapper started this process as pounce@NAME.service; "" otherwise.
 
-    A wrapper *has_variables* of systemd's to pass on; what the service itself starts sees none.
+    A wrapper *has_variables* of systemd's to pass on, or has emptied the environment. A program
+    that the service itself starts has SYSTEMD_EXEC_PID alone, with the number of another process.
     """
-    if not (is_started_by_systemd() or has_variables):
+    if not (is_started_by_systemd() or has_variables or is_environment_emptied()):
         return ""
     try:
         found = _CONTROL_GROUP.search(groups.read_text())
@@ -81,6 +86,14 @@ def _not_opened(name: str, missing: str, inherited: Inherited) -> ListenError:
             f"started this one: {missing} cannot be served",
             hint="the shell or wrapper in ExecStart= must exec pounce, and keep LISTEN_PID and "
             "LISTEN_FDS",
+        )
+    if is_environment_emptied():
+        return ListenError(
+            f"systemd's variables are gone from the environment of this process, which runs in "
+            f"pounce@{name}.service: the sockets of pounce@{name}.socket are not found, and "
+            f"{missing} cannot be served",
+            hint="a program that ExecStart= puts before pounce must keep systemd's variables: "
+            "replace env -i, sudo and the like by Environment=, UnsetEnvironment= and User=",
         )
     if inherited.sockets:
         return ListenError(

@@ -156,6 +156,13 @@ def test_what_a_wrapper_keeps_from_pounce_is_named(machine: Machine, instance: I
         f"systemd has passed the sockets of {instance.socket} to another process"
     )
     assert "the shell or wrapper in ExecStart= must exec pounce" in told
+    # Without NOTIFY_SOCKET the end of pounce is all that systemd learns of it.
+    emptied = "Restart=no\nExecStart=\nExecStart=env -i /usr/bin/pounce serve %i\n"
+    instance.amend(instance.service, f"[Service]\n{emptied}")
+    assert machine.systemctl("start", instance.service, check=False).returncode == 1
+    assert instance.show("ExecMainStatus") == "71"
+    logged = [entry["MESSAGE"] for entry in instance.journal()]
+    assert any("systemd's variables are gone" in message for message in logged)
 
 
 def test_a_udp_socket_is_held_and_does_no_harm(machine: Machine, instance: Instance) -> None:

@@ -15,9 +15,16 @@ from pounce.net.listeners import InheritedSocket
 from pounce.systemd.activation import Inherited
 from pounce.systemd.generator import generate
 
+pytestmark = pytest.mark.usefixtures("within_a_service")
 NOTHING = Inherited([], [])
 WITHHELD = Inherited([], [], are_withheld=True)
 MOVE = "systemctl daemon-reload && systemctl restart pounce@shop.socket pounce@shop.service"
+
+
+@pytest.fixture
+def within_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the environment of what a service starts."""
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,9 @@ def test_an_instance_is_known_by_its_control_group(
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getppid()))
     assert own_name(has_variables=False, groups=path) == ""
     assert own_name(has_variables=True, groups=path) == name
+    # So is what `env -i` starts.
+    monkeypatch.delenv("SYSTEMD_EXEC_PID")
+    assert own_name(has_variables=False, groups=path) == name
 
 
 def test_without_control_groups_nothing_is_an_instance(
@@ -87,6 +97,16 @@ def test_what_a_wrapper_withholds_is_not_bound(tmp_path: Path) -> None:
         with pytest.raises(ListenError, match="another process, which started this one") as raised:
             refuse_moved("shop", listen, WITHHELD, tmp_path)
         assert "must exec pounce" in str(raised.value)
+
+
+def test_what_a_wrapper_cannot_pass_on_is_not_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYSTEMD_EXEC_PID")
+    for listen, missing in ([], "unix:/run/pounce/shop.sock"), (entries(":80"), ":80"):
+        told = refusal(listen, [], tmp_path)
+        assert told.startswith("systemd's variables are gone from the environment of this process")
+        assert f"{missing} cannot be served" in told
 
 
 def test_one_of_several_that_systemd_does_not_hold_is_not_bound(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def is_started_by_systemd() -> bool:
     return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
 
 
+def is_environment_emptied() -> bool:
+    """Whether a program between systemd and this process has dropped the variables of systemd.
+
+    systemd gives each process of a service SYSTEMD_EXEC_PID (systemd.exec(5), since 248), and what
+    such a process starts inherits the variable, except through `env -i`, sudo and the like.
+    """
+    return "SYSTEMD_EXEC_PID" not in os.environ
+
+
 def by_systemd_python() -> list[Passed] | None:
     """What sd_listen_fds_with_names(3) says; None where it says nothing.
 
