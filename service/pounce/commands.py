@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pounce.errors import ApplicationError
-from pounce.kinds import Invalid, Kind, Problem, Texts
+from pounce.kinds import Invalid, Kind, Problem, Texts, unshown
 
 _ESCAPES = {
     "a": "\a",
@@ -108,7 +108,7 @@ class CommandLine(Kind[str]):
 
     def refuse(self, value: object) -> Invalid:
         """Say that *value* is not allowed."""
-        return _unshown(value, self.allowed)
+        return unshown(value, self.allowed)
 
 
 class CommandLines(Texts):
@@ -119,12 +119,7 @@ class CommandLines(Texts):
 
     def refuse(self, value: object) -> Invalid:
         """Say that *value* is not allowed."""
-        return _unshown(value, self.allowed)
-
-
-def _unshown(value: object, allowed: str) -> Invalid:
-    what = "one string" if isinstance(value, str) else "no string"
-    return Invalid(Problem(f"found {what}, expected {allowed}"))
+        return unshown(value, self.allowed)
 
 
 def _problem(line: str) -> str:

@@ -18,11 +18,11 @@ from pounce.kinds import (
     LogFilePath,
     Texts,
     TrustedPeer,
-    Variables,
 )
 from pounce.listen import DEFAULT_LISTEN, Listen, clash
 from pounce.net.forwarded import ForwardedFields
 from pounce.options import Records, Table, option, settle
+from pounce.variables import Variables
 
 __all__ = ["DEFAULT_LISTEN", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
 
@@ -88,7 +88,7 @@ class ServerConfig:
         MappingProxyType({}),
         "environment variables set for the application",
         details="The value credential:NAME becomes the path of the credential NAME that systemd "
-        "has loaded (LoadCredential=).",
+        "has loaded (LoadCredential=). Errors show the names of variables, but no values.",
         flag="--env",
     )
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from pounce.config import DEFAULT_LISTEN, SECTIONS, ServerConfig
 from pounce.config_file import Settings
-from pounce.kinds import Steps, Variables, toml
+from pounce.kinds import Steps, toml
 from pounce.options import Option, Records, Table, dotted, members, options
+from pounce.variables import Variables
 
 _PREAMBLE = """\
 The configuration of one service. Every option is here with its default; to set one,

@@ -9,10 +9,10 @@ import ipaddress
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pounce.net.address import ALLOWED as ALLOWED_ADDRESSES
 from pounce.net.address import Address
@@ -265,52 +265,6 @@ class Texts(Kind[tuple[str, ...]]):
         return tuple(self.item.resolve(each, base) for each in value)
 
 
-class Variables(Kind[Mapping[str, str]]):
-    """Environment variables: a table of strings; on the command line one NAME=VALUE a time."""
-
-    allowed = "a table of strings"
-    metavar = "NAME=VALUE"
-    repeatable = True
-
-    def check(self, value: object) -> dict[str, str]:
-        """Accept mappings of str to str that environ(7) can hold; return a copy."""
-        if not isinstance(value, Mapping):
-            raise self.refuse(value)
-        problems = [
-            Problem(problem, (name,))
-            for name, text in value.items()
-            if (problem := self._problem(name, text))
-        ]
-        if problems:
-            raise Invalid(*problems)
-        return dict(value)
-
-    @staticmethod
-    def _problem(name: str, text: object) -> str:
-        if not name or set(name) & {"=", "\0"}:
-            return f"found the name {toml(name)}, expected one without '=' and NUL"
-        if not isinstance(text, str):
-            return f"found {found(text)}, expected a string"
-        if "\0" in text:
-            return f"found {found(text)}, expected a string without NUL"
-        return ""
-
-    def parse(self, *words: str) -> Mapping[str, str]:
-        """Read NAME=VALUE words."""
-        problems = [
-            Problem(f"found {toml(word)}, expected NAME=VALUE")
-            for word in words
-            if "=" not in word[1:]
-        ]
-        if problems:
-            raise Invalid(*problems)
-        return self.check(dict(word.split("=", 1) for word in words))
-
-    def merge(self, below: Mapping[str, str], above: Mapping[str, str]) -> Mapping[str, str]:
-        """Combine variable by variable."""
-        return {**below, **above}
-
-
 class ListenAddress(Kind[Address]):
     """Where to listen."""
 
@@ -374,6 +328,17 @@ _TYPE_NAMES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (Mapping, "a table"),
     ((date, time), "a date or time"),
 )
+
+
+def described(value: object) -> str:
+    """What a refused value is, without its text, which may be a secret."""
+    names: Iterable[tuple[Any, str]] = (*_TYPE_NAMES, (str, "a string"), ((int, float), "a number"))
+    return next((name for types, name in names if isinstance(value, types)), "another value")
+
+
+def unshown(value: object, allowed: str) -> Invalid:
+    """Say that *value* is not *allowed*, without its text."""
+    return Invalid(Problem(f"found {described(value)}, expected {allowed}"))
 
 
 def enumeration(names: Sequence[str], last: str = "") -> str:

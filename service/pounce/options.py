@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid, Kind, Problem, Steps, collect, toml
+from pounce.kinds import Invalid, Kind, Problem, Steps, collect, toml, unshown
 
 T = TypeVar("T")
 
@@ -180,8 +180,7 @@ class Table(Kind[T], Generic[T]):
 
     def refuse(self, value: object) -> Invalid:
         """Say that *value* is not allowed, without its text: a table's options may show none."""
-        what = "a list" if isinstance(value, list | tuple) else "no table"
-        return Invalid(Problem(f"found {what}, expected {self.allowed}"))
+        return unshown(value, self.allowed)
 
     def resolve(self, value: T, base: Path) -> T:
         """Resolve each option."""

@@ -101,7 +101,7 @@ REFUSED = [
         ["config", "--env", "A", "--log-level", "loud"],
         78,
         (
-            'pounce: error: --env: found "A", expected NAME=VALUE\n'
+            "pounce: error: --env: found a word without NAME=, expected NAME=VALUE\n"
             'pounce: error: --log-level: found "loud", expected '
             '"debug", "info", "warning" or "error"\n'
         ),

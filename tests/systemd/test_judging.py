@@ -179,7 +179,7 @@ def test_credentials_are_there_and_missing_ones_are_told(instance: Instance, sho
         "shop.asgi:app", directory=shop, environment={"GREETING": "credential:secret"}
     )
     told = check(instance, status=78).stderr
-    assert "has no credential 'secret'\n" in told
+    assert "environment.GREETING: the service has no credential" in told
     assert "to the unit, then systemctl daemon-reload\n" in told
     instance.machine.write("/root/secret", "sesame")
     instance.amend(instance.service, "[Service]\nLoadCredential=secret:/root/secret\n")

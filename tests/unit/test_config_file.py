@@ -102,12 +102,12 @@ PROBLEMS = [
     ),
     (
         '[environment]\nA = "1"\n\nB = 2',
-        "4: environment.B: found 2, expected a string",
+        "4: environment.B: found a number, expected a string",
     ),
     (
         '[environment]\nA = "1"\nworkers = 2',
         (
-            "3: environment.workers: found 2, expected a string; "
+            "3: environment.workers: found a number, expected a string; "
             "to set the option workers, write it above the first [table]"
         ),
     ),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pounce.config import ServerConfig
 from pounce.errors import ConfigError
-from pounce.systemd.credentials import credentials_directory, resolve_credential
+from pounce.systemd.credentials import credentials_directory, resolve_credential, with_credentials
 
 
 @pytest.fixture
@@ -40,3 +41,10 @@ def test_without_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert credentials_directory() is None
     with pytest.raises(ConfigError, match="no credential 'key'"):
         resolve_credential("credential:key")
+
+
+@pytest.mark.parametrize("value", ["credential:hush", "credential:hush/hush"])
+def test_a_variable_is_named_without_its_value(directory: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^environment.TOKEN: the service has no") as caught:
+        with_credentials(ServerConfig(environment={"TOKEN": value}))
+    assert "hush" not in str(caught.value)

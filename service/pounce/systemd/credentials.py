@@ -37,7 +37,7 @@ def resolve_credential(value: str) -> str:
 
 def with_credentials(config: ServerConfig) -> ServerConfig:
     """Put in the paths of credentials, where they are named; raises ConfigError."""
-    environment = {name: resolve_credential(value) for name, value in config.environment.items()}
+    environment = {name: _variable(name, value) for name, value in config.environment.items()}
     listen = tuple(
         replace(
             entry,
@@ -48,3 +48,15 @@ def with_credentials(config: ServerConfig) -> ServerConfig:
         for entry in config.listen
     )
     return replace(config, environment=environment, listen=listen)
+
+
+def _variable(name: str, value: str) -> str:
+    """The value of an environment variable; the error has nothing of it, which may be a secret."""
+    try:
+        return resolve_credential(value)
+    except ConfigError:
+        raise ConfigError(
+            f"environment.{name}: the service has no credential of the name that is there",
+            hint=f"a value that begins with {CREDENTIAL!r} names one: add LoadCredential=NAME:"
+            "/path/of/the/secret to the unit, then systemctl daemon-reload",
+        ) from None
