@@ -10,15 +10,25 @@ from pathlib import Path
 
 from pounce.config import Listen
 from pounce.errors import ListenError
-from pounce.listening import bound_to, how_to_move, is_at, matches, refuse_unnamed
+from pounce.listening import (
+    bound_to,
+    files_of,
+    how_to_move,
+    is_at,
+    matches,
+    refuse_unnamed,
+)
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
 from pounce.systemd.activation import (
+    UNUSED,
     Inherited,
     is_environment_emptied,
     is_started_by_systemd,
 )
 from pounce.systemd.generator import opened_by, why_not_held
+from pounce.systemd.socket_files import Held, held_by
+from pounce.systemd.units import active_states, main_process, systemctl
 
 # systemd names a control group for each unit (sd_pid_get_unit(3)), which no drop-in changes. Below
 # user.slice are the units of users, who have no socket units of ours.
@@ -122,5 +132,45 @@ def _refuse_abandoned(
         passed = ", ".join(dict.fromkeys(map(bound_to, abandoned)))
         raise ListenError(
             f"{passed}: systemd opened this for a [[listen]] entry that is gone",
-            hint=f"to listen on unix:/run/pounce/{name}.sock: {how_to_move(inherited, name)}",
+            hint=f"to listen on unix:/run/pounce/{name}.sock: "
+            + how_to_move(inherited, name, files_of(abandoned)),
         )
+
+
+def named_by(entries: Sequence[Listen], name: str) -> Sequence[Listen]:
+    """The addresses of *entries*; without any, the default one of the instance *name*, if it is."""
+    default = Listen(Address.parse(f"unix:/run/pounce/{name}.sock"))
+    return entries if entries or not name else [default]
+
+
+def how_to_catch_up(name: str, entries: Sequence[Listen], generated: Path = GENERATED) -> str:
+    """The commands that move the open sockets of the instance *name* to the addresses of *entries*.
+
+    "" if they are there, or if none are open: those will be opened where the entries say. What a
+    drop-in of the administrator opens is not judged, nor are sockets in a network of their own.
+    """
+    unit = f"pounce@{name}.socket"
+    if active_states([unit]).get(unit) != "active" or _network(unit):
+        return ""
+    held, wanted = held_by(1), {str(each.address) for each in named_by(entries, name)}
+    old = [each for each in opened_by(name, generated) if each.path != UNUSED.format(name)]
+    gone = [each for each in old if str(each) not in wanted and held.has(each)]
+    if not gone and all(_is_held(each, held) for each in entries if _is_for_systemd(each)):
+        return ""
+    return how_to_move([], name, _left(name, old, wanted))
+
+
+def _is_held(entry: Listen, held: Held) -> bool:
+    return held.has(entry.address) and not (entry.http3 and not held.has(entry.address, "udp"))
+
+
+def _left(name: str, old: Sequence[Address], wanted: set[str]) -> list[str]:
+    """The files of unix sockets at which the service has listened until the move."""
+    served = held_by(main_process(f"pounce@{name}.service"))
+    known = [*old, Address.parse(f"unix:/run/pounce/{name}.sock")]
+    files = [each for each in known if each.path.startswith("/") and str(each) not in wanted]
+    return list(dict.fromkeys(each.path for each in files if served.has(each)))
+
+
+def _network(unit: str) -> str:
+    return systemctl("show", "--value", "--property=NetworkNamespacePath", unit).strip()

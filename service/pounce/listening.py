@@ -1,6 +1,7 @@
 """Which sockets a service serves: those it was given, matched to its configuration, and its own."""
 
 import os
+import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -178,22 +179,43 @@ def refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSocke
     They may be those of the configuration as it was: an address that had a certificate until
     somebody moved it would now be served without one.
     """
-    unnamed = [each.sock for each in inherited if not any(matches(one, each) for one in entries)]
-    if unnamed:
+    if unnamed := without_name(entries, inherited):
         passed = ", ".join(dict.fromkeys(map(bound_to, unnamed)))
         named = ", ".join(str(entry.address) for entry in entries)
         raise ListenError(
             f"no [[listen]] entry names {passed}, which pounce was given to serve; "
             f"the entries name {named}",
-            hint=f"to move addresses: {how_to_move(inherited)}; if a drop-in of the socket unit "
-            "opens this one, add an entry for it",
+            hint=f"to move addresses: {how_to_move(inherited, gone=files_of(unnamed))}; if a "
+            "drop-in of the socket unit opens this one, add an entry for it",
         )
 
 
-def how_to_move(inherited: Sequence[InheritedSocket], instance: str = "") -> str:
+def without_name(
+    entries: Sequence[Listen], inherited: Sequence[InheritedSocket]
+) -> list[socket.socket]:
+    """The *inherited* sockets that none of *entries* names."""
+    return [each.sock for each in inherited if not any(matches(one, each) for one in entries)]
+
+
+def files_of(sockets: Sequence[socket.socket]) -> list[str]:
+    """The files of those *sockets* that have one."""
+    names = [sock.getsockname() for sock in sockets if sock.family == socket.AF_UNIX]
+    return [name for name in names if isinstance(name, str)]
+
+
+def goes_on(how: str) -> str:
+    """Say that changed addresses need the commands *how*."""
+    return f"the service goes on at its old addresses; to move to the new ones: {how}"
+
+
+def how_to_move(
+    inherited: Sequence[InheritedSocket], instance: str = "", gone: Sequence[str] = ()
+) -> str:
     """The commands that have systemd open the addresses that the configuration names now.
 
-    *instance* is the one of pounce@.service that this is, if any.
+    *instance* is the one of pounce@.service that this is, if any. *gone* are the files of unix
+    sockets that nothing listens at afterwards: a daemon-reload has systemd close such a socket, and
+    forget RemoveOnStop= for it.
     """
     # Where a socket unit has no FileDescriptorName=, its own name is that of its sockets.
     names = {each.name.removesuffix(".socket") for each in inherited if ".socket" in each.name}
@@ -201,7 +223,8 @@ def how_to_move(inherited: Sequence[InheritedSocket], instance: str = "") -> str
         names.add(f"pounce@{instance}")
     units = [f"{name}.{kind}" for name in sorted(names) for kind in ("socket", "service")]
     restarted = " ".join(units) or "(the socket unit and the service)"
-    return f"systemctl daemon-reload && systemctl restart {restarted}"
+    removed = f" && rm --force {shlex.join(gone)}" if gone else ""
+    return f"systemctl daemon-reload && systemctl restart {restarted}{removed}"
 
 
 def matches(entry: Listen, inherited: InheritedSocket) -> bool:

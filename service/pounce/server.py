@@ -9,15 +9,18 @@ from pounce.config import ServerConfig
 from pounce.descriptors import raise_limit
 from pounce.endpoints import Endpoints
 from pounce.errors import ApplicationError, ConfigError, ListenError, PounceError
-from pounce.instance import own_name, refuse_moved
+from pounce.instance import named_by, own_name, refuse_moved
 from pounce.lifecycle import Collectors
 from pounce.listening import (
     Listeners,
     bound_to,
     collect_listeners,
     describe,
+    files_of,
+    goes_on,
     how_to_move,
     warn_of_held,
+    without_name,
 )
 from pounce.loggers import get_logger
 from pounce.net.listeners import is_in_use
@@ -196,18 +199,17 @@ class Server:
         self._warn(config)
         for key, value in _fixed(config).items():
             if value != _fixed(self._config)[key]:
-                logger.warning("reload: %s", self._how_to_apply(key))
+                logger.warning("reload: %s", self._how_to_apply(key, config))
         self._log.configure(config)
         self._config = config
         return config
 
-    def _how_to_apply(self, key: str) -> str:
+    def _how_to_apply(self, key: str, config: ServerConfig) -> str:
         """When a change takes effect that a reload cannot make."""
-        if key == "listen" and (self._inherited.sockets or self._instance):
-            return (
-                "the service goes on at its old addresses; to move to the new ones: "
-                + how_to_move(self._inherited.sockets, self._instance)
-            )
+        sockets = self._inherited.sockets
+        if key == "listen" and (sockets or self._instance):
+            gone = files_of(without_name(named_by(config.listen, self._instance), sockets))
+            return goes_on(how_to_move(sockets, self._instance, gone))
         return f"a changed {key} takes effect at the next restart"
 
 

@@ -108,25 +108,40 @@ def secure(machine: Machine, host: str) -> dict[str, str]:
     return {"certificate": "shop.pem", "key": "shop.key"}
 
 
+MOVE = r"systemctl daemon-reload && [^;]*"
+
+
+def move_that_check_names(instance: Instance) -> str:
+    """The commands after which the instance's addresses are those of its file, as said by check."""
+    checked = instance.machine.run("pounce", "check", instance.name)
+    found = re.search(f"at its old addresses; to move to the new ones: ({MOVE})\n", checked.stderr)
+    return found[1] if found else ""
+
+
 def test_an_address_is_moved_by_the_commands_that_the_service_names(
     packaged: Machine, warned: Instance
 ) -> None:
     entry = {"address": ":8443", **secure(packaged, "shop.example.org")}
-    warned.configure("demo:app", listen=[entry])
+    warned.configure("demo:app", listen=[entry, {"address": f"unix:{warned.path}"}])
     packaged.systemctl("daemon-reload")
     warned.start()
+    assert move_that_check_names(warned) == ""
     # What was there with a certificate must not be served without one, whatever is done.
     warned.configure("demo:app", listen=[{"address": "127.0.0.1:8101"}])
     packaged.systemctl("reload", warned.service)
+    checked = move_that_check_names(warned)
+    packaged.systemctl("daemon-reload")
+    assert move_that_check_names(warned) == checked
     assert packaged.systemctl("restart", warned.service, check=False).returncode == 1
     assert warned.show("ExecMainStatus") == "71"
     told = [entry["MESSAGE"] for entry in warned.journal() if int(entry["PRIORITY"]) <= 4]
-    named = {
-        command for text in told for command in re.findall(r"systemctl [a-z@. -]+&& [^;]*", text)
-    }
-    [commands] = {command.strip() for command in named}
+    named = {command for text in told for command in re.findall(MOVE, text)}
+    commands = max((command.strip() for command in named), key=len)
+    assert commands == checked
     packaged.run("sh", "-ec", commands)
+    assert move_that_check_names(warned) == ""
     assert packaged.curl("http://127.0.0.1:8101/", "--fail").returncode == 0
+    assert not packaged.path(warned.path).exists()
     assert packaged.curl("http://127.0.0.1:8443/", check=False).returncode == CONNECTION_REFUSED
     assert packaged.show(warned.socket, "Listen") == "127.0.0.1:8101 (Stream)"
 

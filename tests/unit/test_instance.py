@@ -176,7 +176,7 @@ def test_what_was_opened_for_an_entry_that_is_gone_is_refused(tmp_path: Path) ->
     assert told == (
         f"[::]:{ports[0]}, {', '.join(addresses[1:])}: systemd opened this for a [[listen]] "
         "entry that is gone\n"
-        f"  to listen on unix:/run/pounce/shop.sock: {MOVE}"
+        f"  to listen on unix:/run/pounce/shop.sock: {MOVE} && rm --force {tmp_path}/50%.sock"
     )
 
 

@@ -9,14 +9,24 @@ import click
 
 from pounce import __version__
 from pounce.cli.arguments import ConfiguredCommand
-from pounce.cli.judging import explained, have_judged, is_roots, is_service, write_no_bytecode
+from pounce.cli.judging import (
+    explained,
+    have_judged,
+    instance_of,
+    is_roots,
+    is_service,
+    write_no_bytecode,
+)
 from pounce.commands import find_program, search_path, split
 from pounce.config import ServerConfig
 from pounce.config_file import Invocation
 from pounce.errors import ApplicationError, PounceError
+from pounce.instance import how_to_catch_up
 from pounce.launch import prepare
+from pounce.listening import goes_on
 from pounce.systemd.credentials import with_credentials
 from pounce.systemd.generator import why_not_held
+from pounce.systemd.units import is_booted
 
 
 @click.command(cls=ConfiguredCommand)
@@ -33,12 +43,20 @@ def check(invocation: Invocation) -> None:
     """
     write_no_bytecode()
     if is_roots():
-        invocation.load()  # whoever judges: what is wrong in it is wrong
+        settings = invocation.load()  # whoever judges: what is wrong in it is wrong
+        _warn_of_a_move(invocation, settings.config)
         sys.exit(have_judged(invocation))
     try:
         _judge(invocation)
     except PounceError as error:
         raise explained(error, invocation) from error.__cause__
+
+
+def _warn_of_a_move(invocation: Invocation, config: ServerConfig) -> None:
+    """Say what a service needs whose addresses have changed; only root may see who listens."""
+    name = instance_of(invocation)
+    if name and is_booted() and (how := how_to_catch_up(name, config.listen)):
+        click.echo(f"warning: {goes_on(how)}", err=True)
 
 
 def _judge(invocation: Invocation) -> None:

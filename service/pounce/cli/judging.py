@@ -66,13 +66,18 @@ def have_judged(invocation: Invocation) -> int:
 
     Raises ConfigError where that cannot even be tried.
     """
-    path = invocation.path
     arguments = ["check", *invocation.arguments()]
-    if path is not None and path.parent.resolve() == CONFIG_DIRECTORY.resolve():
-        unit = stand_in(f"pounce@{path.stem}.service") if _UNIT_NAME.fullmatch(path.stem) else None
-        if unit is not None:
-            return _by_stand_in(unit, arguments)
-    return _by_ordinary_user(arguments)
+    name = instance_of(invocation)
+    unit = stand_in(f"pounce@{name}.service") if name else None
+    return _by_stand_in(unit, arguments) if unit else _by_ordinary_user(arguments)
+
+
+def instance_of(invocation: Invocation) -> str:
+    """NAME, if the file is that of pounce@NAME.service; "" otherwise."""
+    path = invocation.path
+    if path is None or path.parent.resolve() != CONFIG_DIRECTORY.resolve():
+        return ""
+    return path.stem if _UNIT_NAME.fullmatch(path.stem) else ""
 
 
 def _by_stand_in(unit: StandIn, arguments: Sequence[str]) -> int:

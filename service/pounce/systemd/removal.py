@@ -8,7 +8,7 @@ from pathlib import Path
 from pounce.config_file import SERVICE_NAME, configured
 from pounce.errors import PounceError
 from pounce.systemd.socket_files import listened_at, remove_stale
-from pounce.systemd.units import active_states, systemctl
+from pounce.systemd.units import active_states, main_process, systemctl
 
 # The directories that systemd makes for a service, systemd.exec(5): the unit's properties, with
 # the words of `systemctl clean` for them, and where they are.
@@ -78,7 +78,7 @@ class Removal:
 
     def stop(self) -> None:
         """Stop it, and let requests in flight be finished; raises PounceError if it goes on."""
-        self._addresses = listened_at(_main_process(self._service))
+        self._addresses = listened_at(main_process(self._service))
         for unit in self._units:
             # One that is not valid and does not run is "not loaded".
             with contextlib.suppress(PounceError):
@@ -121,10 +121,6 @@ class Removal:
         for command in (["disable", *self._units], ["revert", *self._units], ["daemon-reload"]):
             with self.step():
                 systemctl(*command)
-
-
-def _main_process(service: str) -> int:
-    return int(systemctl("show", "--value", "--property=MainPID", service).strip() or 0)
 
 
 def _directories(*services: str) -> dict[str, list[Path]]:

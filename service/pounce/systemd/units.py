@@ -64,5 +64,10 @@ def systemctl(*arguments: str) -> str:
     return done.stdout
 
 
+def main_process(service: str) -> int:
+    """The number of the main process of *service*; 0 where it has none."""
+    return int(systemctl("show", "--value", "--property=MainPID", service).strip() or 0)
+
+
 def _properties(block: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (line.partition("=") for line in block.split("\n"))]
