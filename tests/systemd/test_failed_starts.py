@@ -264,15 +264,43 @@ def test_sockets_that_failed_listen_again(
         assert each.curl("/", "--fail").returncode == 0
 
 
-def test_sockets_that_failed_can_be_closed(machine: Machine, instance: Instance) -> None:
+def test_sockets_that_failed_can_be_opened_and_closed(machine: Machine, instance: Instance) -> None:
     missing_path(instance)
     machine.systemctl("start", instance.socket)
-    with machine.connect(instance.path) as client:
+    for command in ("start", "stop"):
+        fail_the_sockets(instance)
+        assert is_to_reopen(instance)
+        machine.systemctl(command, instance.socket)
+        machine.wait_until(lambda: not is_to_reopen(instance), AT_ONCE, "the end of the timer")
+
+
+@pytest.mark.parametrize("flags", [[], ["--runtime"]])
+def test_sockets_of_a_masked_service_stay_closed(
+    machine: Machine, instance: Instance, flags: list[str]
+) -> None:
+    instance.configure()
+    machine.systemctl("start", instance.socket)
+    machine.systemctl("mask", *flags, instance.service)
+    try:
+        fail_the_sockets(instance)
+        assert not is_to_reopen(instance)
+    finally:
+        machine.systemctl("unmask", *flags, instance.service)
+    missing_path(instance)
+    machine.systemctl("start", instance.socket)
+    fail_the_sockets(instance)
+    assert is_to_reopen(instance)
+
+
+def fail_the_sockets(instance: Instance) -> None:
+    """Let a client connect to the sockets, so that they fail."""
+    with instance.machine.connect(instance.path) as client:
         assert answer(client) == b""
     assert has_failed(instance)
-    assert machine.show(reopening(instance), "ActiveState") == "active"
-    machine.systemctl("stop", instance.socket)
-    assert machine.show(reopening(instance), "ActiveState") == "inactive"
+
+
+def is_to_reopen(instance: Instance) -> bool:
+    return instance.machine.show(reopening(instance), "ActiveState") == "active"
 
 
 def reopening(instance: Instance) -> str:
