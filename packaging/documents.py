@@ -14,12 +14,11 @@ import click
 from click.shell_completion import get_completion_class
 
 from pounce import __version__
-from pounce.cli import COMMANDS
 from pounce.cli.arguments import ConfiguredCommand
-from pounce.cli.commands import pounce
+from pounce.cli.commands import COMMANDS, pounce
 from pounce.cli.serve import serve
-from pounce.config import SECTIONS, ServerConfig
-from pounce.options import Option, Records, Table, flagged, members, options
+from pounce.config.options import Option, Records, Table, flagged, members, options
+from pounce.config.service import SECTIONS, ServerConfig
 
 MANUAL = Path(__file__).parent / "man"
 DEVIATIONS = Path(__file__).parents[1] / "tests" / "conformance" / "DEVIATIONS.md"

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp
+from pounce.application.types import ASGIApp
+from pounce.http.connections import ServerContext
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
-from pounce.sync.asgi import ASGIHandler
+from pounce.threads.asgi import ASGIHandler
 from tests.certificates import Authority
 from tests.live import Client, LiveServer, serve, serve_in_threads
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pounce.loggers import Logger, identity
+from pounce.events.loggers import Logger, identity
 
 DESCRIPTORS = 16384
 """What hundreds of clients and their server need; a login's soft limit is 1024."""

@@ -4,9 +4,9 @@ python -m tests.hasty serve ... --idle-exit "1 s"
 """
 
 from pounce.cli import main
-from pounce.config import ServerConfig
-from pounce.durations import Duration
-from pounce.options import flagged
+from pounce.config.durations import Duration
+from pounce.config.options import flagged
+from pounce.config.service import ServerConfig
 
 kind = flagged(ServerConfig)["idle_exit"].kind
 assert isinstance(kind, Duration)

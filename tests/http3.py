@@ -25,16 +25,16 @@ from aioquic.quic.events import (
 )
 from aioquic.tls import Group
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp
-from pounce.config import ServerConfig
+from pounce.application.types import ASGIApp
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 from pounce.http3.certificates import QuicCertificates, quic_configuration
 from pounce.http3.connection import HTTP3Connection
 from pounce.http3.frames import FrameReader, Type, decode_varint
 from pounce.http3.qpack import Fields
 from pounce.http3.quic import ServerConnection
 from pounce.http3.tokens import SECRET_SIZE
-from pounce.mailboxes import Mailboxes
+from pounce.ipc.mailboxes import Mailboxes
 from pounce.net.tls import Certificates, TLSFiles
 from pounce.workers.base import Mail
 from pounce.workers.switchboard import Listener, Switchboard

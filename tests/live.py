@@ -13,16 +13,16 @@ from typing import Any, Self
 import pytest
 import uvloop
 
-from pounce.application import no_asgi_application
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp, Receive, Scope, Send
-from pounce.config import ServerConfig
+from pounce.application.interface import no_asgi_application
+from pounce.application.types import ASGIApp, Receive, Scope, Send
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.linger import refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
-from pounce.sync.roles import Handler
+from pounce.threads.distributor import AcceptDistributor
+from pounce.threads.roles import Handler
 from pounce.websocket.upgrade import Upgrader
-from pounce.workers.distributor import AcceptDistributor
 
 PATIENCE = 25.0
 """Seconds after which whatever a test waits for has failed."""

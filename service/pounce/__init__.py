@@ -3,15 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pounce.version import __version__
+
 if TYPE_CHECKING:
-    from pounce.config import Deploy, Listen, ServerConfig
-    from pounce.embedding import Site, run, serving
+    from pounce.application.sync_app import RawRequest, RawResponse, SyncApp
+    from pounce.assembly.embedding import Site, run, serving
+    from pounce.assembly.server import Server
+    from pounce.assembly.sockets import create_listeners
+    from pounce.config.service import Deploy, Listen, ServerConfig
     from pounce.errors import PounceError
-    from pounce.listening import create_listeners
     from pounce.net.address import Address
-    from pounce.server import Server
     from pounce.supervisor import Supervisor, TCPWorker
-    from pounce.sync_app import RawRequest, RawResponse, SyncApp
 
 __all__ = [
     "Address",
@@ -32,24 +34,22 @@ __all__ = [
     "serving",
 ]
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "Address": "net.address",
-    "Deploy": "config",
-    "Listen": "config",
+    "Deploy": "config.service",
+    "Listen": "config.service",
     "PounceError": "errors",
-    "RawRequest": "sync_app",
-    "RawResponse": "sync_app",
-    "Server": "server",
-    "ServerConfig": "config",
-    "Site": "embedding",
+    "RawRequest": "application.sync_app",
+    "RawResponse": "application.sync_app",
+    "Server": "assembly.server",
+    "ServerConfig": "config.service",
+    "Site": "assembly.embedding",
     "Supervisor": "supervisor",
-    "SyncApp": "sync_app",
+    "SyncApp": "application.sync_app",
     "TCPWorker": "supervisor",
-    "create_listeners": "listening",
-    "run": "embedding",
-    "serving": "embedding",
+    "create_listeners": "assembly.sockets",
+    "run": "assembly.embedding",
+    "serving": "assembly.embedding",
 }
 
 

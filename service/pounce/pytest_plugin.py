@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pounce.embedding import Site, serving
+from pounce.assembly.embedding import Site, serving
 
 Serve = Callable[..., Site]
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 
 EVENTS = "text/event-stream; charset=utf-8"
 TICK = b"data: tick\n\n"

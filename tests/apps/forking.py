@@ -17,7 +17,7 @@ from typing import Any
 
 from anyio import to_thread
 
-from pounce.sync_app import RawRequest, RawResponse
+from pounce.application.sync_app import RawRequest, RawResponse
 
 Scope = dict[str, Any]
 

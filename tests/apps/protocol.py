@@ -1,6 +1,6 @@
 """A page that asks which version of HTTP it is served by, until that is 3."""
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 
 PAGE = b"""<!doctype html>
 <title>Which HTTP?</title>

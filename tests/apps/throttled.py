@@ -10,7 +10,7 @@ import random
 from itertools import cycle
 from typing import Any
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 
 CONTENT = random.Random(0).randbytes(1_000_000)
 PIECES = [CONTENT[start : start + 16_000] for start in range(0, len(CONTENT), 16_000)]

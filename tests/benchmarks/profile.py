@@ -16,10 +16,10 @@ from typing import Any, cast
 
 import uvloop
 
-from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
 from pounce.asgi.scope import renew_scope
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.events import RequestHead
 from pounce.http1.fast_reader import FastReader

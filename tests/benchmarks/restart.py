@@ -40,7 +40,7 @@ PHASES = {
     "start": "until the service is ready",
     "answer": "until the client has its answer",
 }
-_PROGRAM = "import pounce.foreground, pounce.server"
+_PROGRAM = "import pounce.assembly.foreground, pounce.assembly.server"
 _FAMILIES = ("pounce", "websockets", "h11", "uvloop", "sdnotify", "tomli", "asyncio")
 
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 
 SEEN = "/-/seen"
 """Asking for this path returns what was seen since it was last asked for."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, TextIO, TypeAlias, TypeVar
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp
-from pounce.config import ServerConfig
+from pounce.application.types import ASGIApp
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 from pounce.http1.connection import HTTP1Connection
 from tests.conformance.client import TIMEOUT, Client
 from tests.conformance.echo import SEEN

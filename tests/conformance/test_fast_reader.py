@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.events import BadRequest, Body, Event, NeedData, RequestHead
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader

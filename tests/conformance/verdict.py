@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.events import NEED_DATA, BadRequest, Body, Event, RequestHead
 from pounce.http1.fast_reader import FastReader
 from pounce.http1.reader import RequestReader

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 from tests.certificates import Authority
 from tests.live import GET, live, respond, serve, until

@@ -11,8 +11,8 @@ import pytest
 import tomli
 
 from pounce.cli.commands import pounce as command
-from pounce.config_file import ConfigFile
-from pounce.config_text import template
+from pounce.config.file import ConfigFile
+from pounce.config.text import template
 from tests.standing_in import mark
 
 # The package's attribute of this name is the command.

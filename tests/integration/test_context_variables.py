@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
-from pounce.config import LoopName
-from pounce.sync.asgi import ASGIHandler
-from pounce.sync.raw import SyncAppHandler
-from pounce.sync.roles import Handler
-from pounce.sync_app import RawRequest, RawResponse
-from pounce.workers.async_pool import AsyncPool
-from pounce.workers.loops import new_event_loop
+from pounce.application.loops import new_event_loop
+from pounce.application.sync_app import RawRequest, RawResponse
+from pounce.application.types import Receive, Scope, Send
+from pounce.config.service import LoopName
+from pounce.threads.asgi import ASGIHandler
+from pounce.threads.async_pool import AsyncPool
+from pounce.threads.raw import SyncAppHandler
+from pounce.threads.roles import Handler
 from tests.live import GET, Client, live, read_body, respond, serve, serve_in_threads
 from tests.service import serving
 from tests.websocket import TEXT, Peer

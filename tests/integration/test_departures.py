@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from pounce.application.types import ASGIApp, Receive, Scope, Send
 from pounce.asgi import cycle, departure
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import ASGIApp, Receive, Scope, Send
-from pounce.sync.asgi import ASGIHandler
-from pounce.workers import distributor
+from pounce.http.connections import ServerContext
+from pounce.threads import distributor
+from pounce.threads.asgi import ASGIHandler
 from tests.carriers import carried, every_carrier, without_threads
 from tests.live import Client, live, read_body, serve, serve_in_threads, until
 from tests.websocket import Peer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.http1 import linger
 from pounce.http1.stream import UNREAD_BODY
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles

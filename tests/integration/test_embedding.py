@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 import pounce
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.net.address import Address
 from tests.certificates import Authority
 from tests.modes import both_modes

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pounce.application.types import Receive, Scope, Send
 from pounce.asgi import cycle, departure
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.http.connections import ServerContext
 from pounce.http1 import stream
-from pounce.workers import distributor
+from pounce.threads import distributor
 from tests.apps.event_streams import GOODBYE, TICK, app
 from tests.carriers import carried, every_carrier, without_threads
 from tests.live import live, serve, until

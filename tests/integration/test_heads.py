@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from tests.carriers import carried, every_carrier
 from tests.live import hello, live, read_body, serve
 

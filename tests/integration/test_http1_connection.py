@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pounce.application.types import Receive, Scope, Send
 from pounce.asgi import departure
-from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1.connection import HTTP1Connection
 from pounce.http1.stream import RECEIVE_BUFFER, UNREAD_BODY
 from tests.live import GET, echo, hello, live, read_body, respond, serve, until

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pounce.application.types import Receive, Scope, Send
 from pounce.asgi import departure
-from pounce.asgi.types import Receive, Scope, Send
 from pounce.http1 import connection as connection_module
 from pounce.http1 import linger
 from tests.live import GET, Client, LiveServer, echo, hello, live, read_body, serve, until

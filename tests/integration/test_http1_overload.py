@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.http1 import body
 from pounce.http1 import connection as connection_module
 from pounce.http1.connection import HTTP1Connection

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from aioquic.tls import Group
 
+from pounce.application.types import Receive, Scope, Send
 from pounce.asgi import departure
-from pounce.asgi.types import Receive, Scope, Send
 from pounce.http3.errors import Code
 from pounce.http3.qpack import Fields
 from tests.http3 import StreamError, connected, on_uvloop, serve

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
-from pounce.sync.raw import SyncAppHandler
-from pounce.sync_app import RawRequest
+from pounce.application.sync_app import RawRequest
+from pounce.application.types import Receive, Scope, Send
+from pounce.threads.raw import SyncAppHandler
 from tests.certificates import Authority
 from tests.http3 import connected, serve
 from tests.live import live, respond, threads_for, until

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aioquic.buffer import encode_uint_var
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.http3.engine import RequestReader
 from pounce.http3.errors import Code
 from pounce.http3.frames import Type, encode_frame

@@ -9,7 +9,7 @@ from aioquic.h3.connection import H3Connection
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted, QuicEvent
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from tests.http3 import Server, client_configuration, connected, serve
 from tests.live import hello, live, respond, until
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aioquic.quic.connection import QuicConnection
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.workers import switchboard
 from tests.http3 import Server, client_configuration, connected, serve
 from tests.live import hello, live, until

@@ -13,7 +13,7 @@ from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_quic_transport_parameters
 
-from pounce.asgi.types import ASGIApp, Receive, Scope, Send
+from pounce.application.types import ASGIApp, Receive, Scope, Send
 from pounce.http3 import packets
 from pounce.http3.connection import HANDSHAKE_TIMEOUT
 from pounce.http3.errors import Code

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pounce.sync import storage
-from pounce.sync.raw import SyncAppHandler
-from pounce.sync_app import RawRequest
+from pounce.application.sync_app import RawRequest
+from pounce.threads import storage
+from pounce.threads.raw import SyncAppHandler
 from tests import http3
 from tests.apps.transports_wsgi import FILE, app
 from tests.integration.test_context_variables import asgi, wsgi

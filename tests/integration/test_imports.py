@@ -45,7 +45,7 @@ UNNEEDED = {"aioquic", "click", "cryptography", "h2", "rich", "systemd"}
 FROM_ELSEWHERE = """
 from functools import partial
 from pathlib import Path
-from pounce import config_file
+from pounce.config import file as config_file
 
 config_file.find = partial(config_file.find, directory=Path(sys.argv.pop(1)))
 main()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from tests.live import PATIENCE, live, respond, serve, until
 
 HANDSHAKE = (

@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 import pounce
-from pounce.channel import Channel, Failed, Message
-from pounce.flight import FlightRecord
-from pounce.handover import Handover, Passage
-from pounce.lifecycle import LifecycleEvent
-from pounce.scoreboard import Scoreboard
+from pounce.events.lifecycle import LifecycleEvent
+from pounce.ipc.channel import Channel, Failed, Message
+from pounce.ipc.flight import FlightRecord
+from pounce.ipc.handover import Handover, Passage
+from pounce.ipc.scoreboard import Scoreboard
 from pounce.supervisor import Supervisor
 from tests.live import hello
 from tests.service import wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.interpreter import has_global_lock
+from pounce.application.interpreter import has_global_lock
 from pounce.net.address import Address
 from tests.modes import both_modes
 from tests.service import APPS, Service, free_port, running, serving, wait_until

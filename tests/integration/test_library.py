@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import pounce
-from pounce.lifecycle import (
+from pounce.events.lifecycle import (
     GenerationReady,
     HealthChecked,
     LifecycleEvent,
@@ -168,7 +168,7 @@ def test_the_worker_count_after_a_crash() -> None:
 
 SCALED = """
 import os, signal, socket, pounce
-from pounce.lifecycle import GenerationReady, WorkerReady
+from pounce.events.lifecycle import GenerationReady, WorkerReady
 
 async def app(scope, receive, send):
     raise RuntimeError

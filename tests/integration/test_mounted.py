@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from tests.live import live, respond, serve, until
 from tests.websocket import HANDSHAKE
 from tests.wsgi import PLAIN, Environ, Start, serving

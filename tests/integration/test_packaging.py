@@ -14,12 +14,13 @@ import pytest
 import tomli
 from click.shell_completion import ShellComplete
 
-from pounce import __version__, config_file
-from pounce.cli import COMMANDS
+from pounce import __version__
+from pounce.cli.commands import COMMANDS
 from pounce.cli.commands import pounce as command
-from pounce.config import Listen, ServerConfig
-from pounce.config_file import configured
-from pounce.options import options
+from pounce.config import file as config_file
+from pounce.config.file import configured
+from pounce.config.options import options
+from pounce.config.service import Listen, ServerConfig
 
 PROJECT = Path(__file__).parents[2]
 

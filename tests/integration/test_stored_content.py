@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pounce.config import ServerConfig
-from pounce.sync import storage
-from pounce.sync.asgi import ASGIHandler
+from pounce.config.service import ServerConfig
+from pounce.threads import storage
+from pounce.threads.asgi import ASGIHandler
 from tests.live import Client, LiveServer, echo, live, serve_in_threads, until
 from tests.wsgi import PLAIN, Environ, Start, handler, serving
 

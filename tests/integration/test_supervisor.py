@@ -14,8 +14,8 @@ from typing import Literal
 
 import pytest
 
-from pounce.config import ServerConfig
-from pounce.lifecycle import (
+from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import (
     GenerationReady,
     GenerationRetired,
     HealthChecked,

@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 import pounce
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.supervisor import Supervisor
 from tests.service import Service, Wire, launched, wait_until
 from tests.supervised import supervised

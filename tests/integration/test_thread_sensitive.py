@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.workers import thread_sensitive
+from pounce.threads import thread_sensitive
 from tests.service import Service, Wire, serving, wait_until
 
 asgiref = pytest.importorskip("asgiref.sync")

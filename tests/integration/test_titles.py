@@ -46,7 +46,7 @@ def test_threads_say_what_they_are(tmp_path: Path) -> None:
 
 TITLE = """
 from pathlib import Path
-from pounce import titles
+from pounce.supervisor import titles
 
 {before}
 titles.entitle("supervisor")

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from pounce.config import DEFAULT_LISTEN, ServerConfig
+from pounce.config.service import DEFAULT_LISTEN, ServerConfig
 from pounce.net.address import Address
 from pounce.supervisor import Supervisor
 from tests.apps.load import app

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.types import Receive, Scope, Send
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 from tests.certificates import Authority
 from tests.live import Client, LiveServer, SecureClient, echo, hello, live, respond, serve, until

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
+from pounce.application.sync_app import RawRequest, RawResponse
+from pounce.application.types import Receive, Scope, Send
 from pounce.http1.connection import HTTP1Connection
 from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
 from pounce.net.tls_transport import TLSTransport
-from pounce.sync.raw import SyncAppHandler
-from pounce.sync_app import RawRequest, RawResponse
+from pounce.threads.raw import SyncAppHandler
 from tests import openssl
 from tests.certificates import Authority
 from tests.live import (

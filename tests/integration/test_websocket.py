@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from pounce.asgi.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
+from pounce.application.types import ASGIApp, ClientDisconnected, Message, Receive, Scope, Send
 from pounce.websocket.connection import WebSocketConnection
 from pounce.websocket.memory import MessageMemory
 from pounce.websocket.upgrade import Upgrader

@@ -11,8 +11,8 @@ from wsgiref.validate import validator
 
 import pytest
 
-from pounce.asgi.types import MessageError
-from pounce.sync import exchange, storage
+from pounce.application.types import MessageError
+from pounce.threads import exchange, storage
 from tests.live import live, until
 from tests.wsgi import PLAIN, Environ, Start, serving
 

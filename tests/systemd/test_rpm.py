@@ -83,9 +83,9 @@ def test_building_takes_what_the_python_package_says(installed: Machine, rpms: l
 
 
 def test_python_finds_it_in_site_packages_with_its_bytecode(installed: Machine) -> None:
-    program = "import pounce.server; print(pounce.server.__file__, pounce.server.__cached__)"
+    program = "import pounce.errors as module; print(module.__file__, module.__cached__)"
     module, cached = installed.run("python3", "-I", "-c", program).stdout.split()
-    assert re.fullmatch(r"/usr/lib/python3\.\d+/site-packages/pounce/server\.py", module)
+    assert re.fullmatch(r"/usr/lib/python3\.\d+/site-packages/pounce/errors\.py", module)
     assert installed.path(cached).exists()
     assert {module, cached} <= told(installed, "--list", "python3-pounce")
     # Neither a user's modules nor those of the current directory: -s and -P.

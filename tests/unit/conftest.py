@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pounce.supervisor.loop import Loop
+from pounce.loop import Loop
 
 
 @pytest.fixture

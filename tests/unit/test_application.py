@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pounce.application import as_served
-from pounce.config import ServerConfig
+from pounce.application.interface import as_served
+from pounce.application.sync_app import RawRequest, RawResponse
+from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
-from pounce.sync_app import RawRequest, RawResponse
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None: ...

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from pounce.application.types import ASGIApp, ClientDisconnected, MessageError, Receive, Scope, Send
 from pounce.asgi import departure
-from pounce.asgi.context import ServerContext
 from pounce.asgi.cycle import RequestCycle
-from pounce.asgi.types import ASGIApp, ClientDisconnected, MessageError, Receive, Scope, Send
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200}
 BODY: dict[str, Any] = {"type": "http.response.body", "body": b"x"}

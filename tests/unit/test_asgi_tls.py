@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pounce.asgi.tls import distinguished_name
+from pounce.asgi.extensions import distinguished_name
 from tests.certificates import Authority
 
 LONG_NAMES = {

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import (
+from pounce.application.types import (
     ASGIApp,
     ClientDisconnected,
     Message,
@@ -16,7 +15,8 @@ from pounce.asgi.types import (
     Send,
 )
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 
 SCOPE: Scope = {
     "type": "websocket",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.channel import (
+from pounce.ipc.channel import (
     Channel,
     ChannelClosed,
     Drain,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.listen import Listen, clash
+from pounce.config.listener import Listen, clash
 from pounce.net.address import Address
 from pounce.net.clashes import have_to_share
 

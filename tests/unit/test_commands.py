@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pounce.commands import CommandLine, find_program, search_path, split
-from pounce.config import Deploy, ServerConfig
-from pounce.config_file import Invocation
+from pounce.config.commands import CommandLine, find_program, search_path, split
+from pounce.config.file import Invocation
+from pounce.config.kinds import Invalid
+from pounce.config.service import Deploy, ServerConfig
 from pounce.errors import ApplicationError, ConfigError
-from pounce.kinds import Invalid
 from tests.ordinary_user import as_ordinary_user
 
 SPLIT = [

@@ -10,12 +10,12 @@ import tomli
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pounce.config import Listen, ServerConfig
-from pounce.cpus import available_cpus
+from pounce.config.cpus import available_cpus
+from pounce.config.kinds import Invalid, Problem, toml
+from pounce.config.options import dotted, options, read
+from pounce.config.service import Listen, ServerConfig
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid, Problem, toml
 from pounce.net.address import Address
-from pounce.options import dotted, options, read
 
 OPTIONS = {option.key: option for option in options(ServerConfig)}
 

@@ -10,11 +10,11 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pounce.config import DEFAULT_LISTEN, Listen
-from pounce.config_file import ConfigFile, Given, Invocation, Settings, find
+from pounce.config.file import ConfigFile, Given, Invocation, Settings, find
+from pounce.config.options import options
+from pounce.config.service import DEFAULT_LISTEN, Listen
 from pounce.errors import ConfigError
 from pounce.net.address import Address
-from pounce.options import options
 
 
 def load(path: Path | None, **given: str) -> Settings:

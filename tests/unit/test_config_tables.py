@@ -11,13 +11,13 @@ import tomli
 from click.testing import CliRunner
 
 from pounce.cli.arguments import ConfiguredCommand
-from pounce.config import ServerConfig
-from pounce.config_file import Given, Invocation
-from pounce.config_text import rows, table, template
-from pounce.durations import Duration
+from pounce.config.durations import Duration
+from pounce.config.file import Given, Invocation
+from pounce.config.kinds import Boolean, FilePath, Text, Texts
+from pounce.config.options import Table, flagged, option, options, settle
+from pounce.config.service import ServerConfig
+from pounce.config.text import rows, table, template
 from pounce.errors import ConfigError
-from pounce.kinds import Boolean, FilePath, Text, Texts
-from pounce.options import Table, flagged, option, options, settle
 
 PATHS = Texts(Text(r"/\S*", "a path that begins with /", "PATH"))
 DOCUMENTS = Path(__file__).parents[2] / "packaging" / "documents.py"

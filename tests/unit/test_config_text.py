@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tomli
 
-from pounce.config import DEFAULT_LISTEN, ServerConfig
-from pounce.config_file import Given, Invocation
-from pounce.config_text import rows, table, template
-from pounce.options import Table, members, options
+from pounce.config.file import Given, Invocation
+from pounce.config.options import Table, members, options
+from pounce.config.service import DEFAULT_LISTEN, ServerConfig
+from pounce.config.text import rows, table, template
 
 
 def uncommented() -> str:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from pounce.errors import ListenError
-from pounce.supervisor import control
-from pounce.supervisor.control import CallFailed, ControlServer, Fail, Parameters, Reply
-from pounce.supervisor.loop import Loop
+from pounce.loop import Loop
+from pounce.varlink import server as control
+from pounce.varlink.server import CallFailed, ControlServer, Fail, Parameters, Reply
 
 PATIENCE = 25.0
 NAME = "org.example.test"

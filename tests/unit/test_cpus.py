@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pounce.cpus import available_cpus
+from pounce.config.cpus import available_cpus
 
-COUNT = "from pounce.cpus import available_cpus; print(available_cpus())"
+COUNT = "from pounce.config.cpus import available_cpus; print(available_cpus())"
 V2 = "30 1 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 V1 = "30 1 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpuacct,cpu"
 V1_SET = "31 1 0:29 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pounce.handover import PAUSE, Crowded, Handover, Passage
-from pounce.scoreboard import Scoreboard
+from pounce.ipc.handover import PAUSE, Crowded, Handover, Passage
+from pounce.ipc.scoreboard import Scoreboard
+from pounce.loop import Loop
 from pounce.supervisor.keeping import Keeping
-from pounce.supervisor.loop import Loop
 from pounce.workers.passages import Departures
 from tests.ordinary_user import as_ordinary_user
 from tests.unit.test_keeping import Shelf, take, turn_until

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pounce.config import ServerConfig
-from pounce.durations import Duration, spell
-from pounce.kinds import Invalid
+from pounce.config.durations import Duration, spell
+from pounce.config.kinds import Invalid
+from pounce.config.service import ServerConfig
 
 READ = [
     (75, 75.0),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config import Listen
-from pounce.endpoints import Endpoints, doubts, inspect, load_certificates
+from pounce.assembly.tls import Endpoints, doubts, inspect, load_certificates
+from pounce.config.service import Listen
 from pounce.errors import ConfigError
 from pounce.net import tls
 from pounce.net.address import Address

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pounce.asgi.farewell import Farewell
+from pounce.http.farewell import Farewell
 
 NOW = 100.0
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pounce.handover import Passage
+from pounce.ipc.handover import Passage
 from pounce.systemd.fdstore import ConnectionStore, descriptor_store_is_on
 from pounce.systemd.notify import SystemdNotifier
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pounce.flight import MOST_LINES, FlightRecord
+from pounce.ipc.flight import MOST_LINES, FlightRecord
 
 
 @pytest.mark.parametrize(

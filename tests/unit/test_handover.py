@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.handover import Handover, Passage
+from pounce.ipc.handover import Handover, Passage
 
 PASSAGE = Passage("http", ("192.0.2.1", 80), ("192.0.2.2", 1234), 7)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pounce.asgi.heads import Heads
+from pounce.http.heads import Heads
 from tests.live import until
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.defaults import DefaultHeaders, FieldLines
-from pounce.asgi.types import MessageError
-from pounce.config import ServerConfig
+from pounce.application.types import MessageError
+from pounce.config.service import ServerConfig
+from pounce.http.defaults import DefaultHeaders, FieldLines
 from pounce.http1.plain_head import plain_head
 from pounce.http1.response import ResponseWriter
 

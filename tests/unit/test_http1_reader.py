@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.events import (
     END_OF_REQUEST,
     NEED_DATA,

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.types import MessageError
-from pounce.config import ServerConfig
+from pounce.application.types import MessageError
+from pounce.config.service import ServerConfig
+from pounce.http.defaults import DefaultHeaders
 from pounce.http1.response import ResponseWriter, error_response
 
 BARE = DefaultHeaders(ServerConfig(server_header=False, date_header=False))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pylsqpack
 import pytest
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http3.engine import Content, EndOfRequest, Engine, Event
 from pounce.http3.errors import Code, ConnectionFailed, RequestFailed
 from pounce.http3.fields import RequestHead

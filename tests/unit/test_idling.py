@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pounce.scoreboard import Row, Scoreboard
+from pounce.ipc.scoreboard import Row, Scoreboard
+from pounce.loop import Loop
 from pounce.supervisor.idling import Idling
-from pounce.supervisor.loop import Loop
 
 
 class Bench:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config import Listen
+from pounce.assembly.instance import own_name, refuse_moved
+from pounce.config.service import Listen
 from pounce.errors import ListenError
-from pounce.instance import own_name, refuse_moved
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
 from pounce.systemd.activation import Inherited

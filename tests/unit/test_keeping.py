@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from pounce.handover import Handover, Passage
-from pounce.scoreboard import Scoreboard
+from pounce.ipc.handover import Handover, Passage
+from pounce.ipc.scoreboard import Scoreboard
+from pounce.loop import Loop
 from pounce.supervisor.keeping import Keeping
-from pounce.supervisor.loop import Loop
 
 PATIENCE = 25.0
 Kept = tuple[socket.socket, Passage]

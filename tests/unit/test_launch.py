@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config_file import Invocation
+from pounce.assembly.launch import foreign_interpreter, reconfigure
+from pounce.config.file import Invocation
 from pounce.errors import ConfigError
-from pounce.launch import foreign_interpreter, reconfigure
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
+from pounce.application.types import ASGIApp, Receive, Scope, Send
 from pounce.asgi.lifespan import Lifespan
-from pounce.asgi.types import ASGIApp, Receive, Scope, Send
 from pounce.errors import ApplicationError
 
 PATIENCE = 25.0

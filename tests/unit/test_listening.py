@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config import DEFAULT_LISTEN, Listen, ServerConfig
-from pounce.errors import ListenError
-from pounce.listening import (
+from pounce.assembly.sockets import (
     Listeners,
     collect_listeners,
     create_listeners,
     describe,
     match_listeners,
 )
+from pounce.config.service import DEFAULT_LISTEN, Listen, ServerConfig
+from pounce.errors import ListenError
 from pounce.net.address import Address
 from pounce.net.listeners import InheritedSocket
 from tests.service import free_port
@@ -305,7 +305,7 @@ def test_neither_configured_nor_inherited(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    monkeypatch.setattr("pounce.listening.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
+    monkeypatch.setattr("pounce.assembly.sockets.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
     listeners = collected(stack, [], [])
     assert [sock.getsockname() for sock in listeners.stream] == [("127.0.0.1", port)]
     assert listeners.own == listeners.stream

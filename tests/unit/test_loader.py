@@ -10,8 +10,8 @@ import pytest
 
 LOAD = """
 import json, os, sys
-from pounce.asgi.loader import find_application
-from pounce.config import ServerConfig
+from pounce.application.loader import find_application
+from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
 
 def load(app, directory, afresh=False, **more):
@@ -302,13 +302,13 @@ def test_what_is_not_the_applications_stays(shop: Path) -> None:
     installed.mkdir(parents=True)
     (installed / "library.py").touch()
     script = """
-import json.decoder, pounce.config
+import json.decoder, pounce.errors
 sys.path.append(here + "/venv/site-packages")
 import library
-before = (library, json.decoder, pounce.config)
+before = (library, json.decoder, pounce.errors)
 generation(); generation()
-import json.decoder as decoder, pounce.config as config, library
-tell(same=all(a is b for a, b in zip(before, (library, decoder, config))))
+import json.decoder as decoder, pounce.errors as errors, library
+tell(same=all(a is b for a, b in zip(before, (library, decoder, errors))))
 """
     assert run(shop, GENERATIONS + script) == {"same": True}
 
@@ -316,11 +316,11 @@ tell(same=all(a is b for a, b in zip(before, (library, decoder, config))))
 def test_the_server_itself_stays_when_run_from_its_source_tree() -> None:
     source = Path(__file__).parents[2]
     script = f"""
-import pounce.config
-before = pounce.config
+import pounce.errors
+before = pounce.errors
 load("tests.apps.demo:app", {str(source)!r}, afresh=True)
 import sys
-tell(same=sys.modules["pounce.config"] is before, main="__main__" in sys.modules)
+tell(same=sys.modules["pounce.errors"] is before, main="__main__" in sys.modules)
 """
     assert run(source, script) == {"same": True, "main": True}
 

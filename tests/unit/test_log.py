@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
-from pounce import lifecycle, log
-from pounce.lifecycle import (
+from pounce.events import lifecycle, log
+from pounce.events.lifecycle import (
     BudgetSpent,
     CommandFailed,
     CommandStarted,
@@ -35,8 +35,8 @@ from pounce.lifecycle import (
     WorkerStarted,
     WorkerStopped,
 )
-from pounce.loggers import get_logger
-from pounce.outlets import Stream
+from pounce.events.loggers import get_logger
+from pounce.events.outlets import Stream
 
 
 class Reader:

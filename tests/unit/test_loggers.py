@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pounce import log
-from pounce.loggers import Logger, get_logger
+from pounce.events import log
+from pounce.events.loggers import Logger, get_logger
 
 logger = get_logger("pounce.worker")
 

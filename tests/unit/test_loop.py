@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pounce.supervisor.loop import Loop
+from pounce.loop import Loop
 from pounce.supervisor.signals import Signals
 
 PATIENCE = 25.0

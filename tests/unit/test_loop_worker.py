@@ -6,12 +6,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from pounce.application import Served
-from pounce.channel import Channel
-from pounce.config import ServerConfig
-from pounce.flight import FlightRecord
-from pounce.handover import Handover
-from pounce.scoreboard import Scoreboard
+from pounce.application.interface import Served
+from pounce.config.service import ServerConfig
+from pounce.ipc.channel import Channel
+from pounce.ipc.flight import FlightRecord
+from pounce.ipc.handover import Handover
+from pounce.ipc.scoreboard import Scoreboard
 from pounce.workers import Assignment, LifespanHost
 from tests.service import PATIENCE, wait_until
 

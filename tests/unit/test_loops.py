@@ -6,9 +6,10 @@ import logging
 import pytest
 import uvloop
 
-from pounce.config import LoopName, ServerConfig
+from pounce.application import loops
+from pounce.config.service import LoopName, ServerConfig
 from pounce.errors import ConfigError
-from pounce.workers import check, loops
+from pounce.workers import check
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pounce.mailboxes import Mailboxes
+from pounce.ipc.mailboxes import Mailboxes
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.outlets import LogFile, Outlet, SharedStream, Spool, Stream, StreamSocket
+from pounce.events.outlets import LogFile, Outlet, SharedStream, Spool, Stream, StreamSocket
 
 Reads = Callable[[], bytes]
 Opens = Callable[[ExitStack], tuple[Outlet, Reads]]
@@ -356,7 +356,7 @@ def test_a_fifo_that_nobody_reads(tmp_path: Path, told: list[str], stack: ExitSt
 
 WRITE = """
 import os, sys, time
-from pounce.outlets import Spool, standard_error
+from pounce.events.outlets import Spool, standard_error
 os.setresuid(*[int(sys.argv[1])] * 3)
 spool = Spool(standard_error(), "the log", print)
 for number in range(3000):
@@ -431,7 +431,7 @@ def test_standard_error_that_is_closed(tmp_path: Path) -> None:
     """Its descriptor is another file's by then."""
     script = """
 import os
-from pounce.outlets import Spool, standard_error
+from pounce.events.outlets import Spool, standard_error
 descriptor = os.open("file", os.O_WRONLY | os.O_CREAT)
 os.dup2(descriptor, 2)
 Spool(standard_error(), "the log", print).put(b"not for that file")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pounce.config import ServerConfig
-from pounce.scoreboard import Scoreboard
+from pounce.config.service import ServerConfig
+from pounce.ipc.scoreboard import Scoreboard
+from pounce.loop import Timer
 from pounce.supervisor.handle import _Generation, _WorkerHandle
-from pounce.supervisor.loop import Timer
 from pounce.supervisor.renewal import Renewal, _resident_memory
 from pounce.supervisor.states import WORKER_TABLE, GenerationState, WorkerInput, WorkerState
 

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from pounce.asgi.room import ASKED, BEGUN, SILENT, Room
+from pounce.http.room import ASKED, BEGUN, SILENT, Room
 
 NOW = 1000.0
 

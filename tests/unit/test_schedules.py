@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from pounce.sync import outbox, queue
+from pounce.threads import outbox, queue
 from tests.schedules import Schedule, Stuck, schedules
 
 

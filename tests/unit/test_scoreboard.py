@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pounce.scoreboard import Scoreboard
+from pounce.ipc.scoreboard import Scoreboard
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Records about what keeps happening."""
 
-from pounce.seldom import Seldom
+from pounce.events.seldom import Seldom
 
 
 def test_one_at_once_and_the_next_after_its_time() -> None:

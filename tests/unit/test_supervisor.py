@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pounce.asgi.types import Receive, Scope, Send
-from pounce.config import ServerConfig
+from pounce.application.interpreter import has_global_lock
+from pounce.application.types import Receive, Scope, Send
+from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
-from pounce.interpreter import has_global_lock
-from pounce.lifecycle import (
+from pounce.events.lifecycle import (
     Collectors,
     GenerationReady,
     HealthChecked,

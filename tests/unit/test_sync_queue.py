@@ -5,8 +5,8 @@ import threading
 from collections import Counter
 from functools import partial
 
-from pounce.sync.outbox import Call, Outbox
-from pounce.sync.queue import RequestQueue, Seat
+from pounce.threads.outbox import Call, Outbox
+from pounce.threads.queue import RequestQueue, Seat
 
 PATIENCE = 20.0
 END = -1

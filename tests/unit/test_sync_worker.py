@@ -3,9 +3,9 @@
 import threading
 from typing import Any
 
-from pounce.sync.queue import RequestQueue
+from pounce.threads.queue import RequestQueue
+from pounce.threads.sync_worker import SyncWorker
 from pounce.workers import TCPWorker
-from pounce.workers.sync_worker import SyncWorker
 from tests.service import PATIENCE, wait_until
 
 

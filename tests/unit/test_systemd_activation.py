@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pounce.interpreter import has_global_lock
+from pounce.application.interpreter import has_global_lock
 
 # What systemd does between fork and exec: descriptors from 3 on, LISTEN_PID is one's own.
 LAUNCHER = """

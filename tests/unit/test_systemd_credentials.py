@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError
 from pounce.systemd.credentials import credentials_directory, resolve_credential, with_credentials
 

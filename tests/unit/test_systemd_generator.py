@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.cpus import available_cpus
+from pounce.config.cpus import available_cpus
 from pounce.net.address import Address
 from pounce.systemd.generator import drop_in, generate, listen_stream, opened_by
 

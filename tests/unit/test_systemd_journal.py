@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pounce.log import Spooled, configure, flush, open_spool
-from pounce.loggers import get_logger
+from pounce.events.log import Spooled, configure, flush, open_spool
+from pounce.events.loggers import get_logger
 from pounce.systemd.journal import (
     JournalSocket,
     encode_entry,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.lifecycle import (
+from pounce.events.lifecycle import (
     BudgetSpent,
     GenerationReady,
     HealthChecked,

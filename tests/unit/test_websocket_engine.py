@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-from pounce.asgi.types import MessageError
+from pounce.application.types import MessageError
 from pounce.websocket.engine import Close, Engine, Message
 from tests.websocket import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, closing, frame
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.types import MessageError
-from pounce.config import ServerConfig
+from pounce.application.types import MessageError
+from pounce.config.service import ServerConfig
+from pounce.http.defaults import DefaultHeaders
 from pounce.websocket.handshake import (
     BadHandshake,
     Handshake,

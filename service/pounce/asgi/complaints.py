@@ -2,9 +2,9 @@
 
 import logging
 
+from pounce.application.types import Scope
 from pounce.asgi.departure import in_a_line, severity
-from pounce.asgi.types import Scope
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
 
 logger = get_logger("pounce.error")
 

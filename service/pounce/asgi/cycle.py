@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
-from pounce import forks
+from pounce.application import forks
+from pounce.application.types import Message, MessageError, Scope, as_bytes, as_status
 from pounce.asgi.complaints import account, client_of, path_of, report
-from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import NOTICE, Overrun, is_being_cancelled
-from pounce.asgi.farewell import ENDLESS
-from pounce.asgi.headers import announces_events
-from pounce.asgi.types import Message, MessageError, Scope, as_bytes, as_status
+from pounce.http.connections import ServerContext
+from pounce.http.farewell import ENDLESS
+from pounce.http.headers import announces_events
 
 
 class Stream(Protocol):
@@ -132,7 +132,7 @@ class Cycle(ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether the response has no end of its own; see pounce.asgi.farewell."""
+        """Whether the response has no end of its own; see pounce.http.farewell."""
         return self._stream.event_stream and self._scope.get("method") in ENDLESS
 
     @property
@@ -141,7 +141,7 @@ class Cycle(ABC):
         """Whether the application has heard that it is to end, or waits to hear it."""
 
     def end_stream(self, *, cut: bool) -> None:
-        """Have an endless response end; see pounce.asgi.farewell."""
+        """Have an endless response end; see pounce.http.farewell."""
         stream = self._stream
         # One that began late is told first, all the same.
         if not (cut and stream.input_ended):
@@ -332,7 +332,7 @@ class RequestCycle(Cycle):
             self._check_order(kind)
 
     def send_head(self) -> None:
-        """Send the head, unless that has happened; see pounce.asgi.heads."""
+        """Send the head, unless that has happened; see pounce.http.heads."""
         if self._phase == STARTED and not self._stream.gone:
             self._phase = SENDING
             self._stream.send_body(b"", True)

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from pounce.asgi.types import ClientDisconnected
+from pounce.application.types import ClientDisconnected
 
 NOTICE = 3.0
 """What an application gets, in seconds, to notice that nobody gets its events any more."""

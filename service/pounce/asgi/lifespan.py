@@ -5,10 +5,10 @@ import traceback
 from enum import Enum, auto
 from typing import Any, Literal
 
-from pounce import forks
-from pounce.asgi.types import ASGIApp, Message, Scope
+from pounce.application import forks
+from pounce.application.types import ASGIApp, Message, Scope
 from pounce.errors import ApplicationError
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
 
 logger = get_logger("pounce.error")
 

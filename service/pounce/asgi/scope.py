@@ -9,7 +9,7 @@ each client that leaves would reach the application's exception handlers and err
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from pounce.asgi.types import Scope
+from pounce.application.types import Scope
 
 
 def build_scope(

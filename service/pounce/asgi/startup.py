@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
-from pounce.asgi.types import ASGIApp, Message, Receive, Scope, Send
+from pounce.application.types import ASGIApp, Message, Receive, Scope, Send
 
 # Packages that make calls although the application gave them nothing to do at startup. A call by
 # anybody else may make something. Calls to loggers are frequent, and make nothing.

@@ -4,11 +4,11 @@ import asyncio
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from pounce import forks
+from pounce.application import forks
+from pounce.application.types import ClientDisconnected, Message, MessageError, Scope, as_bytes
 from pounce.asgi.complaints import account, client_of, path_of, report
-from pounce.asgi.context import ServerContext
 from pounce.asgi.departure import is_being_cancelled
-from pounce.asgi.types import ClientDisconnected, Message, MessageError, Scope, as_bytes
+from pounce.http.connections import ServerContext
 
 
 class Socket(Protocol):

@@ -10,19 +10,6 @@ from pathlib import Path
 
 from pounce.errors import PounceError
 
-COMMANDS = (
-    "check",
-    "config",
-    "init",
-    "log",
-    "reload",
-    "remove",
-    "scale",
-    "serve",
-    "status",
-    "stop-draining",
-)
-
 # By this variable, shells ask the command what could come next.
 _COMPLETION = "_POUNCE_COMPLETE"
 
@@ -54,7 +41,7 @@ def _is_service(name: str) -> bool:
 
 def _serve(name: str, arguments: list[str]) -> None:
     """``pounce serve NAME`` as units call it, without click: clients wait while it is imported."""
-    from pounce import foreground
-    from pounce.config_file import Invocation, find
+    from pounce.assembly import foreground
+    from pounce.config.file import Invocation, find
 
     foreground.run(Invocation(find(name), {}, Path.cwd()), arguments)

@@ -8,10 +8,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from pounce.cli.completion import complete_name
-from pounce.config import SECTIONS, ServerConfig
-from pounce.config_file import Given, Invocation, find
-from pounce.kinds import Boolean, Choice, FilePath, Kind, Texts, toml
-from pounce.options import Option, flagged
+from pounce.config.file import Given, Invocation, find
+from pounce.config.kinds import Boolean, Choice, FilePath, Kind, Texts, toml
+from pounce.config.options import Option, flagged
+from pounce.config.service import SECTIONS, ServerConfig
 
 
 class ConfiguredCommand(click.Command):

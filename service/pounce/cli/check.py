@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import click
 
-from pounce import __version__
+from pounce.assembly.instance import how_to_catch_up
+from pounce.assembly.launch import prepare
+from pounce.assembly.sockets import goes_on
 from pounce.cli.arguments import ConfiguredCommand
 from pounce.cli.judging import (
     explained,
@@ -17,16 +19,14 @@ from pounce.cli.judging import (
     is_service,
     write_no_bytecode,
 )
-from pounce.commands import find_program, search_path, split
-from pounce.config import ServerConfig
-from pounce.config_file import Invocation
+from pounce.config.commands import find_program, search_path, split
+from pounce.config.file import Invocation
+from pounce.config.service import ServerConfig
 from pounce.errors import ApplicationError, PounceError
-from pounce.instance import how_to_catch_up
-from pounce.launch import prepare
-from pounce.listening import goes_on
 from pounce.systemd.credentials import with_credentials
 from pounce.systemd.generator import why_not_held
 from pounce.systemd.units import is_booted
+from pounce.version import __version__
 
 
 @click.command(cls=ConfiguredCommand)
@@ -61,9 +61,9 @@ def _warn_of_a_move(invocation: Invocation, config: ServerConfig) -> None:
 
 def _judge(invocation: Invocation) -> None:
     settings = prepare(invocation, sys.argv[1:])
-    from pounce.application import as_served
-    from pounce.asgi.loader import load_application
-    from pounce.endpoints import inspect
+    from pounce.application.interface import as_served
+    from pounce.application.loader import load_application
+    from pounce.assembly.tls import inspect
     from pounce.workers import check as check_workers
 
     click.echo(f"configuration: {invocation.path or 'the command line'} is valid")

@@ -4,8 +4,20 @@ from importlib import import_module
 
 import click
 
-from pounce import __version__
-from pounce.cli import COMMANDS
+from pounce.version import __version__
+
+COMMANDS = (
+    "check",
+    "config",
+    "init",
+    "log",
+    "reload",
+    "remove",
+    "scale",
+    "serve",
+    "status",
+    "stop-draining",
+)
 
 
 class Subcommands(click.Group):

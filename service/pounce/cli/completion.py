@@ -9,6 +9,6 @@ def complete_name(
 ) -> list[CompletionItem]:
     """The configured services whose names begin with *word*."""
     # Only a shell that asks for names pays for the configuration's modules.
-    from pounce.config_file import configured
+    from pounce.config.file import configured
 
     return [CompletionItem(name) for name in configured() if name.startswith(word)]

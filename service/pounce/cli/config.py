@@ -3,9 +3,9 @@
 import click
 
 from pounce.cli.arguments import ConfiguredCommand
-from pounce.config_file import Invocation
-from pounce.config_text import table
-from pounce.config_text import template as template_text
+from pounce.config.file import Invocation
+from pounce.config.text import table
+from pounce.config.text import template as template_text
 
 
 @click.command(cls=ConfiguredCommand)

@@ -9,7 +9,7 @@ import click
 
 from pounce.cli.completion import complete_name
 from pounce.errors import PounceError
-from pounce.varlink import INTERFACE, SOCKET
+from pounce.varlink.names import INTERFACE, SOCKET
 
 RUNTIME_DIRECTORY = Path("/run/pounce")
 

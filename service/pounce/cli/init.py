@@ -11,8 +11,8 @@ from tempfile import mkstemp
 import click
 
 from pounce.cli.arguments import configuration_flag, flag_of
-from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, Given, Invocation
-from pounce.config_text import template
+from pounce.config.file import CONFIG_DIRECTORY, SERVICE_NAME, Given, Invocation
+from pounce.config.text import template
 from pounce.errors import ConfigError, PounceError
 from pounce.systemd.units import is_booted
 

@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 from pounce.cli import control
-from pounce.config_file import configured
+from pounce.config.file import configured
 from pounce.errors import PounceError
 from pounce.systemd.units import active_states, loaded
-from pounce.varlink import SOCKET
+from pounce.varlink.names import SOCKET
 
 # Seconds that one service may take to answer: the others are not to wait for one that is stuck.
 _PATIENCE = 2.0

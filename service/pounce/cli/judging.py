@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 
 import pounce
-from pounce.config_file import CONFIG_DIRECTORY, Invocation
+from pounce.config.file import CONFIG_DIRECTORY, Invocation
 from pounce.errors import EX_SOFTWARE, ConfigError, PounceError
 from pounce.systemd.obstacles import obstacle
 from pounce.systemd.standin import StandIn, ending_in_order, identity, stand_in

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pounce.cli.completion import complete_name
-from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, configured
+from pounce.config.file import CONFIG_DIRECTORY, SERVICE_NAME, configured
 from pounce.errors import PounceError
 from pounce.systemd.removal import Removal, holds_something
 from pounce.systemd.units import is_booted

@@ -4,9 +4,9 @@ import sys
 
 import click
 
-from pounce import foreground
+from pounce.assembly import foreground
 from pounce.cli.arguments import ConfiguredCommand
-from pounce.config_file import Invocation
+from pounce.config.file import Invocation
 
 
 @click.command(cls=ConfiguredCommand)

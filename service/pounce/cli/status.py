@@ -66,7 +66,7 @@ def _show_commands(answer: dict[str, Any]) -> None:
 
 def _show_idleness(answer: dict[str, Any]) -> None:
     if answer.get("idle_exit"):
-        from pounce.durations import spell
+        from pounce.config.durations import spell
 
         idle, ends = answer["idle"], spell(answer["idle_exit"])
         click.echo(f"no connection for {idle:.0f} s; the service ends after {ends} of that")

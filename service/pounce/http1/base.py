@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from math import inf
 from typing import Any
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.farewell import Carrier
-from pounce.asgi.gate import Gate
+from pounce.http.connections import ServerContext
+from pounce.http.farewell import Carrier
+from pounce.http.gate import Gate
 from pounce.http1.linger import LingeringClose, reset
 from pounce.net.host import unix_path, unmapped
 
@@ -186,12 +186,12 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
 
     @property
     def spare_since(self) -> float:
-        """Since when it may be closed for another's sake; see pounce.asgi.context.Connection."""
+        """Since when it may be closed for another's sake; see pounce.http.connections."""
         return inf
 
     @abstractmethod
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
-        """The request in flight, for a person; see pounce.asgi.context.Connection."""
+        """The request in flight, for a person; see pounce.http.connections."""
 
     @abstractmethod
     def drain(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TypeAlias
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.events import BadRequest
 
 Pieces: TypeAlias = list[bytearray]

@@ -21,18 +21,18 @@ Only `sweep` looks at the deadline, so no request needs a timer.
 import asyncio
 from math import inf
 
-from pounce.asgi.context import ServerContext, Upgrade
+from pounce.application.types import Scope
 from pounce.asgi.cycle import RequestCycle
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.room import ASKED, BEGUN, SILENT
+from pounce.asgi.extensions import tls_extension
 from pounce.asgi.scope import build_scope, renew_scope
-from pounce.asgi.tls import tls_extension
-from pounce.asgi.types import Scope
-from pounce.handover import Passage
+from pounce.http.connections import ServerContext, Upgrade
+from pounce.http.defaults import DefaultHeaders
+from pounce.http.room import ASKED, BEGUN, SILENT
 from pounce.http1.events import END_OF_REQUEST, BadRequest, Body, Event, NeedData, RequestHead
 from pounce.http1.long_head import LONG_HEAD, is_long
 from pounce.http1.rules import scheme_of, to_origin_form
 from pounce.http1.stream import RECEIVE_BUFFER, UNREAD_BODY, RequestStream
+from pounce.ipc.handover import Passage
 from pounce.net.forwarded import Origin
 
 FIRST_REQUEST = 1.0
@@ -110,14 +110,14 @@ class HTTP1Connection(RequestStream):
 
     @property
     def progress(self) -> int:
-        """How far its first request has come; see pounce.asgi.room.Newcomer."""
+        """How far its first request has come; see pounce.http.room.Newcomer."""
         if self._requests:
             return ASKED
         return BEGUN if self._reader.buffer else SILENT
 
     @property
     def spare_since(self) -> float:
-        """Since when it may be closed for another's sake; see pounce.asgi.context.Connection."""
+        """Since when it may be closed for another's sake; see pounce.http.connections."""
         reader, config = self._reader, self._context.config
         waits = self._cycle is None and not reader.in_body and not self.write_paused
         if not (self._requests and waits) or self.deadline < 0:  # a sweep has yet to meet it

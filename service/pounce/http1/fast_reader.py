@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.body import SizedBody, WholeBody
 from pounce.http1.events import Event, Headers, NeedData, RequestHead
 from pounce.http1.reader import RequestReader

@@ -10,7 +10,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from pounce.asgi.context import ServerContext
+from pounce.http.connections import ServerContext
 from pounce.http1.response import error_response
 
 LINGER = 2.0

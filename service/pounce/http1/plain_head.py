@@ -7,8 +7,8 @@ has to be decided about it, and no object is needed for the response.
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from pounce.asgi.defaults import FieldLines
-from pounce.asgi.response_head import NO_CONTENT, PHRASES
+from pounce.http.defaults import FieldLines
+from pounce.http.response_head import NO_CONTENT, PHRASES
 
 STATUS_LINES = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode("ascii"))

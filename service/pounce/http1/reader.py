@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.body import ChunkedBody, SizedBody, WholeBody
 from pounce.http1.events import (
     END_OF_REQUEST,

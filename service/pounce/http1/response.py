@@ -1,12 +1,11 @@
 """Responses as bytes: the head, its framing, and the content kept to what the head promised."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.headers import not_bytes
-from pounce.asgi.response_head import NO_CONTENT, PHRASES
-from pounce.asgi.types import MessageError
+from pounce.application.types import MessageError
+from pounce.http.defaults import DefaultHeaders
+from pounce.http.headers import not_bytes
+from pounce.http.response_head import NO_CONTENT, PHRASES, Fields
 from pounce.http1.plain_head import PlainHead, status_line
 
 MUCH = 16_384
@@ -72,7 +71,7 @@ class ResponseWriter:
 
     @property
     def event_stream(self) -> bool:
-        """Whether the content is server-sent events; see pounce.asgi.defaults.FieldLines."""
+        """Whether the content is server-sent events; see pounce.http.defaults.FieldLines."""
         return b"content-type" in self._given
 
     def start_plain(self, head: PlainHead) -> None:
@@ -192,7 +191,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def error_response(
-    defaults: DefaultHeaders, status: int, reason: str = "", extra: Any = ()
+    defaults: DefaultHeaders, status: int, reason: str = "", extra: Fields = ()
 ) -> bytes:
     """A whole response by pounce itself, after which the connection closes."""
     writer = ResponseWriter(defaults, "GET", "1.1", False)

@@ -7,7 +7,7 @@ message that two implementations may read differently is how requests are smuggl
 
 import re
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http1.events import BadRequest, Headers
 from pounce.net.host import is_authority
 

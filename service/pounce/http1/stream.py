@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
-from pounce.asgi.context import AFTERWARDS, ServerContext
 from pounce.asgi.cycle import Cycle
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.gate import Gate
-from pounce.asgi.response_head import ResponseHead
+from pounce.http.connections import AFTERWARDS, ServerContext
+from pounce.http.defaults import DefaultHeaders
+from pounce.http.gate import Gate
+from pounce.http.response_head import Fields, ResponseHead
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
@@ -120,7 +120,7 @@ class RequestStream(BaseConnection):
             self._input.wake()
 
     def event_streams(self) -> Iterable[Cycle]:
-        """The request, if its response has no end of its own; see pounce.asgi.farewell."""
+        """The request, if its response has no end of its own; see pounce.http.farewell."""
         return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
     def abort(self) -> None:
@@ -359,7 +359,7 @@ class RequestStream(BaseConnection):
         else:
             self._answer(error.status, error.reason)
 
-    def _answer(self, status: int, reason: str, extra: Any = (), *, line: bytes = b"") -> None:
+    def _answer(self, status: int, reason: str, extra: Fields = (), *, line: bytes = b"") -> None:
         """Answer in the application's place, and close; *line* is the request's, if it has one."""
         if self._cycle is not None:
             self._cycle.answered(status)

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError
 from pounce.http3.packets import VERSIONS
 from pounce.http3.tokens import CONNECTION_ID_SIZE

@@ -17,10 +17,11 @@ from aioquic.quic.events import (
     StreamReset,
 )
 
-from pounce.asgi.context import ServerContext
+from pounce.application.types import Scope
 from pounce.asgi.cycle import Cycle
-from pounce.asgi.room import ASKED, BEGUN, SILENT
-from pounce.asgi.types import Scope
+from pounce.events.loggers import get_logger
+from pounce.http.connections import ServerContext
+from pounce.http.room import ASKED, BEGUN, SILENT
 from pounce.http3.deliveries import Deliveries
 from pounce.http3.engine import Engine
 from pounce.http3.errors import Code, ConnectionFailed
@@ -31,7 +32,6 @@ from pounce.http3.quic import TIMER_STEP, ServerConnection
 from pounce.http3.scope import request_scope
 from pounce.http3.stream import RequestStream
 from pounce.http3.timer import Timer
-from pounce.loggers import get_logger
 
 # Seconds for a client to complete the handshake.
 HANDSHAKE_TIMEOUT = 10.0
@@ -44,12 +44,11 @@ logger = get_logger("pounce.worker")
 
 
 class HTTP3Connection:
-    """It is a pounce.asgi.context.Connection, and what its streams know as Carrier.
+    """A Connection and Newcomer (pounce.http), and the Carrier of its streams."""
 
-    It is a pounce.asgi.room.Newcomer as well.
-    """
-
-    def __init__(self, context: ServerContext, quic: ServerConnection, outlet: Outlet) -> None:
+    def __init__(
+        self, context: ServerContext, quic: ServerConnection, outlet: "Outlet[HTTP3Connection]"
+    ) -> None:
         self.context = context
         self.engine = Engine(context.config)
         self._quic = quic
@@ -67,7 +66,7 @@ class HTTP3Connection:
         self._flushing = self._over = False
         context.connections.add(self)
 
-    # What the worker asks for; see pounce.asgi.context.Connection.
+    # What the worker asks for; see pounce.http.connections.Connection.
 
     @property
     def handshaking(self) -> bool:
@@ -139,7 +138,7 @@ class HTTP3Connection:
             self.expire()
 
     def event_streams(self) -> Iterable[Cycle]:
-        """Responses that have no end of their own; see pounce.asgi.farewell."""
+        """Responses that have no end of their own; see pounce.http.farewell."""
         return [each for stream in self._streams.values() for each in stream.event_streams()]
 
     def abort(self) -> None:

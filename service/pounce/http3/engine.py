@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http3.errors import Code, ConnectionFailed, RequestFailed
 from pounce.http3.fields import RequestHead, check_trailers, request_head
 from pounce.http3.frames import (

@@ -7,7 +7,7 @@ HTTP/1.1: what two implementations may read differently is how requests are smug
 import re
 from typing import NamedTuple
 
-from pounce.config import ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.http3.errors import RequestFailed
 from pounce.http3.qpack import Fields
 from pounce.net.forwarded import FORWARDED_FIELDS

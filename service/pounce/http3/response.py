@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.headers import checked_fields, is_event_stream
-from pounce.asgi.response_head import NO_CONTENT
-from pounce.asgi.types import MessageError
+from pounce.application.types import MessageError
+from pounce.http.defaults import DefaultHeaders
+from pounce.http.headers import checked_fields, is_event_stream
+from pounce.http.response_head import NO_CONTENT
 from pounce.http3.qpack import Fields
 
 # RFC 9114 section 4.2: an application that sends them means HTTP/1.1.

@@ -1,8 +1,8 @@
 """The ASGI scope of a request over HTTP/3."""
 
-from pounce.asgi.context import ServerContext
+from pounce.application.types import Scope
 from pounce.asgi.scope import build_scope
-from pounce.asgi.types import Scope
+from pounce.http.connections import ServerContext
 from pounce.http3.fields import RequestHead
 from pounce.http3.outlet import Path
 from pounce.net.forwarded import Origin

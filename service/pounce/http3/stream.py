@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any, Protocol
 
-from pounce.asgi.context import ServerContext
+from pounce.application.types import Scope
 from pounce.asgi.cycle import Cycle, RequestCycle
-from pounce.asgi.gate import Gate
-from pounce.asgi.response_head import PHRASES, ResponseHead
-from pounce.asgi.types import Scope
+from pounce.http.connections import ServerContext
+from pounce.http.gate import Gate
+from pounce.http.response_head import PHRASES, ResponseHead
 from pounce.http3.engine import Content, Engine, RequestReader
 from pounce.http3.errors import Code, RequestFailed
 from pounce.http3.fields import RequestHead
@@ -187,7 +187,7 @@ class RequestStream:
         self._retire()
 
     def event_streams(self) -> Iterable[Cycle]:
-        """The request, if its response has no end of its own; see pounce.asgi.farewell."""
+        """The request, if its response has no end of its own; see pounce.http.farewell."""
         return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
     @property

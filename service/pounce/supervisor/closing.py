@@ -17,7 +17,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 
-from pounce.supervisor.loop import Loop, Timer
+from pounce.loop import Loop, Timer
 
 # Seconds between two looks at the queues.
 _STEP = 0.02

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
-from pounce.commands import find_program, program_of, search_path, split
-from pounce.config import ServerConfig
+from pounce.config.commands import find_program, program_of, search_path, split
+from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
-from pounce.lifecycle import CommandFailed, CommandStarted, CommandStopped, LifecycleEvent
-from pounce.loggers import get_logger
-from pounce.supervisor.loop import Loop, Timer
+from pounce.events.lifecycle import CommandFailed, CommandStarted, CommandStopped, LifecycleEvent
+from pounce.events.loggers import get_logger
+from pounce.loop import Loop, Timer
 from pounce.supervisor.targets import ended_how
 
 logger = get_logger("pounce.deploy")

@@ -5,8 +5,18 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from pounce import log
-from pounce.channel import (
+from pounce.config.service import ServerConfig
+from pounce.events import log
+from pounce.events.lifecycle import (
+    H3_SLOTS,
+    LifecycleEvent,
+    WorkerHung,
+    WorkerReady,
+    WorkerStarted,
+    WorkerStopped,
+)
+from pounce.events.loggers import get_logger
+from pounce.ipc.channel import (
     Channel,
     ChannelClosed,
     Done,
@@ -17,23 +27,13 @@ from pounce.channel import (
     Ready,
     Stop,
 )
-from pounce.config import ServerConfig
-from pounce.flight import FlightRecord
-from pounce.handover import Handover
-from pounce.lifecycle import (
-    H3_SLOTS,
-    LifecycleEvent,
-    WorkerHung,
-    WorkerReady,
-    WorkerStarted,
-    WorkerStopped,
-)
-from pounce.loggers import get_logger
-from pounce.scoreboard import Scoreboard
+from pounce.ipc.flight import FlightRecord
+from pounce.ipc.handover import Handover
+from pounce.ipc.scoreboard import Scoreboard
+from pounce.loop import Loop
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.lookout import Lookout
-from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import Started, Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput, WorkerState

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol
 
-from pounce.channel import Ended, Failed, Serve
-from pounce.config import ServerConfig
-from pounce.descriptors import Fit
+from pounce.config.descriptors import Fit
+from pounce.config.service import ServerConfig
 from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
-from pounce.lifecycle import (
+from pounce.events.lifecycle import (
     BudgetSpent,
     GenerationReady,
     GenerationRetired,
@@ -19,12 +18,13 @@ from pounce.lifecycle import (
     WorkerFailed,
     worker_name,
 )
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.ipc.channel import Ended, Failed, Serve
+from pounce.loop import Loop
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.commands import Commands
 from pounce.supervisor.crew import SHORT_GRACE, Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
-from pounce.supervisor.loop import Loop
 from pounce.supervisor.renewal import Renewal
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import (

@@ -4,10 +4,10 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from pounce.config import ServerConfig
-from pounce.handover import QUIC, Keeper
-from pounce.loggers import get_logger
-from pounce.mailboxes import Mailboxes
+from pounce.config.service import ServerConfig
+from pounce.events.loggers import get_logger
+from pounce.ipc.handover import QUIC, Keeper
+from pounce.ipc.mailboxes import Mailboxes
 from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import SECRET_SIZE, Mail
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pounce.channel import Channel, Failed
-from pounce.config import ServerConfig
-from pounce.lifecycle import H3_SLOTS, LIFESPAN_SLOT
-from pounce.scoreboard import Row
+from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import H3_SLOTS, LIFESPAN_SLOT
+from pounce.ipc.channel import Channel, Failed
+from pounce.ipc.scoreboard import Row
+from pounce.loop import Timer
 from pounce.supervisor.commands import Commands
-from pounce.supervisor.loop import Timer
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target
 from pounce.workers import Endpoint, LifespanHost, TCPWorker

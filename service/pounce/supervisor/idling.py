@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from pounce.scoreboard import Row
-from pounce.supervisor.loop import Loop
+from pounce.ipc.scoreboard import Row
+from pounce.loop import Loop
 
 
 class Idling:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
-from pounce import __version__
 from pounce.errors import PounceError
-from pounce.supervisor.control import CallFailed, ControlServer, Fail, Method, Parameters, Reply
-from pounce.supervisor.loop import Loop
+from pounce.loop import Loop
 from pounce.supervisor.service import Service
 from pounce.supervisor.states import ServiceInput
-from pounce.varlink import INTERFACE, MOST_WORKERS
+from pounce.varlink.names import INTERFACE, MOST_WORKERS
+from pounce.varlink.server import CallFailed, ControlServer, Fail, Method, Parameters, Reply
+from pounce.version import __version__
 
 DESCRIPTION = f"""\
 # A running pounce

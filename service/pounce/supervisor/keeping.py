@@ -6,10 +6,10 @@ import socket
 from collections import deque
 from collections.abc import Collection
 
-from pounce.handover import PAUSE, SCOREBOARD, Crowded, Handover, Keeper, Passage
-from pounce.loggers import get_logger
-from pounce.scoreboard import Scoreboard
-from pounce.supervisor.loop import Loop, Timer
+from pounce.events.loggers import get_logger
+from pounce.ipc.handover import PAUSE, SCOREBOARD, Crowded, Handover, Keeper, Passage
+from pounce.ipc.scoreboard import Scoreboard
+from pounce.loop import Loop, Timer
 
 logger = get_logger("pounce.supervisor")
 

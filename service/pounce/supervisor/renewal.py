@@ -9,12 +9,12 @@ import random
 import time
 from pathlib import Path
 
-from pounce.config import ServerConfig
-from pounce.lifecycle import worker_name
-from pounce.loggers import get_logger
+from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import worker_name
+from pounce.events.loggers import get_logger
+from pounce.loop import Timer
 from pounce.supervisor.crew import Crew
 from pounce.supervisor.handle import _Generation, _WorkerHandle
-from pounce.supervisor.loop import Timer
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import GenerationState, WorkerInput
 

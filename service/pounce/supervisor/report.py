@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pounce.commands import program_of
-from pounce.config import ServerConfig
-from pounce.lifecycle import HealthChecked, Phase
+from pounce.config.commands import program_of
+from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import HealthChecked, Phase
 from pounce.supervisor.handle import _Generation, _WorkerHandle
 from pounce.supervisor.states import GenerationState
 

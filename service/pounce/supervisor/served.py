@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ssl import SSLContext
 
-from pounce.config import DEFAULT_LISTEN, Listen
-from pounce.lifecycle import H3_SLOTS
+from pounce.config.service import DEFAULT_LISTEN, Listen
+from pounce.events.lifecycle import H3_SLOTS
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import Endpoint

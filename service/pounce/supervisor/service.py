@@ -4,13 +4,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from pounce import log
-from pounce.channel import Reopen
-from pounce.config import ServerConfig
-from pounce.durations import spell
+from pounce.config.durations import spell
+from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
-from pounce.handover import Keeper
-from pounce.lifecycle import (
+from pounce.events import log
+from pounce.events.lifecycle import (
     LifecycleEvent,
     Phase,
     ReloadCompleted,
@@ -19,7 +17,10 @@ from pounce.lifecycle import (
     Stopped,
     Stopping,
 )
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.ipc.channel import Reopen
+from pounce.ipc.handover import Keeper
+from pounce.loop import Loop
 from pounce.supervisor import report
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.closing import Closing
@@ -27,11 +28,10 @@ from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
 from pounce.supervisor.idling import Idling
 from pounce.supervisor.keeping import Keeping
-from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
-from pounce.varlink import MOST_WORKERS
+from pounce.varlink.names import MOST_WORKERS
 from pounce.workers import Application, check
 
 # Four looks within the shortest watchdog interval that makes sense (2 s).

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Self
 
-from pounce import forks
-from pounce.supervisor.loop import Loop
+from pounce.application import forks
+from pounce.loop import Loop
 
 
 class Signals:

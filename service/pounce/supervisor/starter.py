@@ -5,9 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from pounce import ending, log, titles
-from pounce.descriptors import raise_limit
-from pounce.lifecycle import worker_name
+from pounce.application import ending
+from pounce.config.descriptors import raise_limit
+from pounce.events import log
+from pounce.events.lifecycle import worker_name
+from pounce.supervisor import titles
 from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
 from pounce.workers import Application, Assignment, LifespanHost, ServingWorker, TCPWorker
 

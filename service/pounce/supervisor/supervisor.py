@@ -17,17 +17,17 @@ from ssl import SSLContext
 from types import MappingProxyType
 from typing import Any, get_args
 
-from pounce.config import Listen, ServerConfig
-from pounce.endpoints import Endpoints
+from pounce.application.interpreter import has_global_lock
+from pounce.assembly.sockets import match_listeners
+from pounce.assembly.tls import Endpoints
+from pounce.config.service import Listen, ServerConfig
 from pounce.errors import ConfigError, PounceError
-from pounce.handover import Keeper
-from pounce.interpreter import has_global_lock
-from pounce.lifecycle import Collectors, LifecycleCollector
-from pounce.listening import match_listeners
-from pounce.loggers import get_logger
+from pounce.events.lifecycle import Collectors, LifecycleCollector
+from pounce.events.loggers import get_logger
+from pounce.ipc.handover import Keeper
+from pounce.loop import Loop
 from pounce.supervisor.h3 import H3, recall_secret
 from pounce.supervisor.interface import open_control
-from pounce.supervisor.loop import Loop
 from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.service import Service
 from pounce.supervisor.signals import Signals

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from typing import IO, Protocol
 
-from pounce import forks
+from pounce.application import forks
 
 Main = Callable[[], int]
 InFlight = Callable[[], str]

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from pounce.application.interpreter import has_global_lock
 from pounce.errors import ListenError
-from pounce.interpreter import has_global_lock
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
 from pounce.net.listeners import InheritedSocket, unusable, why_unusable
 
 logger = get_logger("pounce.server")

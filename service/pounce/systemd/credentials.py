@@ -4,9 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pounce.config import ServerConfig
+from pounce.config.kinds import CREDENTIAL
+from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError
-from pounce.kinds import CREDENTIAL
 
 
 def credentials_directory() -> Path | None:

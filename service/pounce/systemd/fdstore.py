@@ -13,8 +13,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from pounce.handover import Passage
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.ipc.handover import Passage
 from pounce.systemd.activation import STORED
 from pounce.systemd.notify import SystemdNotifier
 from pounce.systemd.stored import CONNECTION, NOTE, Stored, decode, encode, guess, read_note

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pounce.config import Listen, ServerConfig
-from pounce.config_file import CONFIG_DIRECTORY, SERVICE_NAME, ConfigFile, configured
-from pounce.cpus import available_cpus
+from pounce.config.cpus import available_cpus
+from pounce.config.file import CONFIG_DIRECTORY, SERVICE_NAME, ConfigFile, configured
+from pounce.config.kinds import Invalid
+from pounce.config.options import options
+from pounce.config.service import Listen, ServerConfig
 from pounce.errors import ConfigError
-from pounce.kinds import Invalid
 from pounce.net.address import Address
-from pounce.options import options
 from pounce.systemd.activation import UNUSED
 from pounce.systemd.journal import JOURNAL_SOCKET, encode_entry
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import sdnotify
 
-from pounce.lifecycle import (
+from pounce.events.lifecycle import (
     BudgetSpent,
     CommandFailed,
     GenerationReady,
@@ -30,7 +30,7 @@ from pounce.lifecycle import (
     Stopping,
     WorkerFailed,
 )
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
 
 logger = get_logger("pounce.server")
 

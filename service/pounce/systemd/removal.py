@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from pounce.config_file import SERVICE_NAME, configured
+from pounce.config.file import SERVICE_NAME, configured
 from pounce.errors import PounceError
 from pounce.systemd.socket_files import listened_at, remove_stale
 from pounce.systemd.units import active_states, main_process, systemctl

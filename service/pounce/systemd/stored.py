@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from pounce.handover import MEMORIES, Passage
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.ipc.handover import MEMORIES, Passage
 from pounce.net.host import unix_path
 from pounce.systemd.activation import STORED
 

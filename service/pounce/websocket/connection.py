@@ -17,10 +17,10 @@ from math import inf
 from sys import getsizeof
 from typing import Any
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.gate import Gate
-from pounce.asgi.types import Scope
+from pounce.application.types import Scope
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
+from pounce.http.connections import ServerContext
+from pounce.http.gate import Gate
 from pounce.http1.base import BaseConnection
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
@@ -111,7 +111,7 @@ class WebSocketConnection(BaseConnection):
         return self.closed is None
 
     def in_flight(self, now: float, current: asyncio.Task[Any] | None) -> str:
-        """The WebSocket, for a person; see pounce.asgi.context.Connection."""
+        """The WebSocket, for a person; see pounce.http.connections.Connection."""
         if self.closed is not None:
             return ""
         running = self._task is None or self._task is current

@@ -15,8 +15,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, SEND_EOF, SERVER, Protocol
 
-from pounce.asgi.types import MessageError
-from pounce.loggers import get_logger
+from pounce.application.types import MessageError
+from pounce.events.loggers import get_logger
 from pounce.websocket.frames import Frames
 from pounce.websocket.inflation import Inflation
 from pounce.websocket.pieces import Pieces

@@ -13,9 +13,9 @@ from websockets.extensions.permessage_deflate import (
 from websockets.headers import build_extension, parse_extension, parse_subprotocol
 from websockets.utils import accept_key
 
-from pounce.asgi.defaults import DefaultHeaders
-from pounce.asgi.headers import checked_fields
-from pounce.asgi.types import MessageError
+from pounce.application.types import MessageError
+from pounce.http.defaults import DefaultHeaders
+from pounce.http.headers import checked_fields
 from pounce.http1.events import MOST_ELEMENTS, Headers
 
 # A window of 4 KiB instead of 32 KiB, and less memory for finding matches, compress short

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
 
 logger = get_logger("pounce.worker")
 

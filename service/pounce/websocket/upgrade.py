@@ -2,9 +2,9 @@
 
 import asyncio
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.types import Scope
-from pounce.config import ServerConfig
+from pounce.application.types import Scope
+from pounce.config.service import ServerConfig
+from pounce.http.connections import ServerContext
 from pounce.http1.linger import LingeringClose
 from pounce.http1.response import error_response
 from pounce.websocket.connection import WebSocketConnection
@@ -16,7 +16,7 @@ _BEHIND = 262_144
 
 
 class Upgrader:
-    """Takes connections over from HTTP, for one worker; see pounce.asgi.context.Upgrade."""
+    """Takes connections over from HTTP, for one worker; see pounce.http.connections.Upgrade."""
 
     def __init__(self, config: ServerConfig) -> None:
         # A client that is alone may send messages as large as they may be, one behind the other.

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from pounce.application import App, Served, as_served
-from pounce.asgi.loader import find_application
-from pounce.config import ServerConfig
+from pounce.application.interface import App, Served, as_served
+from pounce.application.loader import find_application
+from pounce.application.loops import check_event_loop, check_unpatched
+from pounce.application.sync_app import SyncApp
+from pounce.config.service import ServerConfig
 from pounce.http3.tokens import SECRET_SIZE
-from pounce.sync_app import SyncApp
 from pounce.workers.base import Assignment, Endpoint, Mail
 from pounce.workers.http3 import check_http3
 from pounce.workers.lifespan_host import LifespanHost
-from pounce.workers.loops import check_event_loop, check_unpatched
 from pounce.workers.serving import ServingWorker
 from pounce.workers.worker import Worker
 

@@ -6,8 +6,8 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from pounce.loggers import get_logger
-from pounce.seldom import Seldom
+from pounce.events.loggers import get_logger
+from pounce.events.seldom import Seldom
 
 logger = get_logger("pounce.worker")
 

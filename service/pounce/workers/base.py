@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from pounce import ending, forks, log
-from pounce.channel import (
+from pounce.application import ending, forks
+from pounce.application.loops import check_unpatched, new_event_loop
+from pounce.config.service import Listen, ServerConfig
+from pounce.errors import EX_SOFTWARE, PounceError
+from pounce.events import log
+from pounce.ipc.channel import (
     Channel,
     ChannelClosed,
     Done,
@@ -30,14 +34,11 @@ from pounce.channel import (
     Serve,
     Stop,
 )
-from pounce.config import Listen, ServerConfig
-from pounce.errors import EX_SOFTWARE, PounceError
-from pounce.flight import FlightRecord
-from pounce.handover import Handover
-from pounce.mailboxes import Mailboxes
-from pounce.scoreboard import Row, Scoreboard
-from pounce.workers import thread_sensitive
-from pounce.workers.loops import check_unpatched, new_event_loop
+from pounce.ipc.flight import FlightRecord
+from pounce.ipc.handover import Handover
+from pounce.ipc.mailboxes import Mailboxes
+from pounce.ipc.scoreboard import Row, Scoreboard
+from pounce.threads import thread_sensitive
 from pounce.workers.obituary import teller
 
 # Twice a second: often enough to sweep timeouts given in seconds and to show a hang, and too
@@ -99,7 +100,7 @@ class LoopWorker(ABC):
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.config = assignment.config
-        self.draining = self.stopping = False  # see pounce.channel.Drain
+        self.draining = self.stopping = False  # see pounce.ipc.channel.Drain
         # Made here, so that a thread's worker can be told things before it runs.
         self.loop = new_event_loop(self.config.loop)
         self._channel = assignment.channel

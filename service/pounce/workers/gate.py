@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pounce.asgi.context import ServerContext
+from pounce.http.connections import ServerContext
 from pounce.http3 import packets
 from pounce.http3.outlet import Path
 from pounce.http3.tokens import CheckKeys

@@ -4,8 +4,8 @@ import logging
 import socket
 from collections.abc import Callable
 
-from pounce.application import Served
-from pounce.asgi.context import ServerContext
+from pounce.application.interface import Served
+from pounce.http.connections import ServerContext
 from pounce.http3.certificates import QuicCertificates, quic_configuration
 from pounce.net.tls import Certificates, TLSFiles
 from pounce.workers.base import Assignment

@@ -3,12 +3,12 @@
 import multiprocessing
 from functools import partial
 
-from pounce.application import Served
-from pounce.config import ServerConfig
-from pounce.sync.asgi import ASGIHandler
-from pounce.sync.raw import SyncAppHandler
-from pounce.sync.roles import Handler
-from pounce.workers.loops import new_event_loop
+from pounce.application.interface import Served
+from pounce.application.loops import new_event_loop
+from pounce.config.service import ServerConfig
+from pounce.threads.asgi import ASGIHandler
+from pounce.threads.raw import SyncAppHandler
+from pounce.threads.roles import Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 

@@ -7,12 +7,12 @@ from math import inf
 from ssl import SSLContext
 from typing import Any
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.farewell import Carrier
-from pounce.asgi.room import BEGUN, SILENT
+from pounce.events.loggers import get_logger
+from pounce.http.connections import ServerContext
+from pounce.http.farewell import Carrier
+from pounce.http.room import BEGUN, SILENT
 from pounce.http1.connection import FIRST_REQUEST
 from pounce.http1.linger import refuse_plaintext
-from pounce.loggers import get_logger
 from pounce.net.tls_transport import TLSTransport
 
 logger = get_logger("pounce.worker")
@@ -21,7 +21,7 @@ logger = get_logger("pounce.worker")
 class Handshake(Carrier):
     """A TLS handshake; *factory* makes the protocol of the connection once it is complete.
 
-    It is a pounce.asgi.context.Connection and a pounce.asgi.room.Newcomer.
+    It is a pounce.http.connections.Connection and a pounce.http.room.Newcomer.
     """
 
     busy, spare_since = False, inf

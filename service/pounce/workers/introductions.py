@@ -10,10 +10,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.farewell import Carrier
-from pounce.asgi.room import BEGUN, SILENT
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.http.connections import ServerContext
+from pounce.http.farewell import Carrier
+from pounce.http.room import BEGUN, SILENT
 from pounce.net.forwarded import Client
 from pounce.net.proxy_protocol import MAX_HEADER, BadHeader, ProxyHeader, read_header
 
@@ -28,7 +28,7 @@ HURRY = 1.0
 class Introduction(Carrier):
     """A connection from *peer* that goes to *take*, with its header, once that has come.
 
-    It is a pounce.asgi.context.Connection and a pounce.asgi.room.Newcomer.
+    It is a pounce.http.connections.Connection and a pounce.http.room.Newcomer.
     """
 
     busy, spare_since = False, inf

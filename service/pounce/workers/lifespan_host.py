@@ -5,15 +5,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from pounce.application import Served
+from pounce.application.interface import Served
+from pounce.application.interpreter import noticing_the_lock
+from pounce.application.types import ASGIApp
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.startup import Startup
-from pounce.asgi.types import ASGIApp
 from pounce.errors import ApplicationError
-from pounce.interpreter import noticing_the_lock
-from pounce.loggers import get_logger
-from pounce.workers import thread_sensitive
-from pounce.workers.async_pool import Apart
+from pounce.events.loggers import get_logger
+from pounce.threads import thread_sensitive
+from pounce.threads.async_pool import Apart
 from pounce.workers.base import Assignment, LoopWorker
 
 logger = get_logger("pounce.worker")

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pounce.asgi.loader import load_application
-from pounce.channel import Ended
-from pounce.config import ServerConfig
+from pounce.application.loader import load_application
+from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError
-from pounce.loggers import get_logger
+from pounce.events.loggers import get_logger
+from pounce.ipc.channel import Ended
 
 logger = get_logger("pounce.worker")
 

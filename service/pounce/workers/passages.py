@@ -5,9 +5,9 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from pounce.handover import PAUSE, Crowded, Handover, Passage
+from pounce.events.loggers import get_logger
 from pounce.http1.connection import HTTP1Connection
-from pounce.loggers import get_logger
+from pounce.ipc.handover import PAUSE, Crowded, Handover, Passage
 from pounce.workers.acceptor import Source
 
 logger = get_logger("pounce.worker")

@@ -4,13 +4,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from pounce.application import Served, no_asgi_application
-from pounce.asgi.context import ServerContext
+from pounce.application.interface import Served, no_asgi_application
 from pounce.asgi.lifespan import Lifespan
-from pounce.loggers import get_logger
-from pounce.workers.async_pool import AsyncPool
+from pounce.events.loggers import get_logger
+from pounce.http.connections import ServerContext
+from pounce.threads.async_pool import AsyncPool
+from pounce.threads.distributor import AcceptDistributor
 from pounce.workers.base import Assignment, LoopWorker
-from pounce.workers.distributor import AcceptDistributor
 from pounce.workers.handlers import handler_for
 
 logger = get_logger("pounce.worker")

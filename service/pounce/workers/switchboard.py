@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from aioquic.quic.configuration import QuicConfiguration
 
-from pounce.asgi.context import ServerContext
-from pounce.asgi.room import Room
+from pounce.http.connections import ServerContext
+from pounce.http.room import Room
 from pounce.http3 import packets
 from pounce.http3.connection import HTTP3Connection
 from pounce.http3.outlet import Path

@@ -6,10 +6,10 @@ from functools import partial
 from ssl import SSLContext
 from typing import TypeAlias
 
-from pounce.application import Served
-from pounce.asgi.context import ServerContext
-from pounce.handover import Passage
+from pounce.application.interface import Served
+from pounce.http.connections import ServerContext
 from pounce.http1.connection import HTTP1Connection
+from pounce.ipc.handover import Passage
 from pounce.net.forwarded import Client
 from pounce.net.host import unix_path
 from pounce.net.proxy_protocol import ProxyHeader

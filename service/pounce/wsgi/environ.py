@@ -4,8 +4,8 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from pounce.application.types import Scope
 from pounce.asgi.scope import is_in
-from pounce.asgi.types import Scope
 from pounce.wsgi.file_wrapper import FileWrapper
 
 Environ = dict[str, Any]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from wsgiref.types import WSGIApplication
 
+from pounce.application.types import ClientDisconnected, MessageError
 from pounce.asgi.departure import Overrun
-from pounce.asgi.response_head import NO_CONTENT
-from pounce.asgi.types import ClientDisconnected, MessageError
-from pounce.sync.exchange import Exchange
-from pounce.sync.roles import Handler
+from pounce.http.response_head import NO_CONTENT
+from pounce.threads.exchange import Exchange
+from pounce.threads.roles import Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
 from pounce.wsgi.heads import KnownHeads, WSGIHead, as_length, make_head, with_length

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from pounce.asgi.headers import is_event_stream, is_value
-from pounce.asgi.response_head import PHRASES, Fields, ResponseHead
-from pounce.asgi.types import MessageError
+from pounce.application.types import MessageError
+from pounce.http.headers import is_event_stream, is_value
+from pounce.http.response_head import PHRASES, Fields, ResponseHead
 
 _Headers = tuple[tuple[str, str], ...]
 _Key = tuple[str, _Headers]  # the first is the status
@@ -12,7 +12,7 @@ _Key = tuple[str, _Headers]  # the first is the status
 
 _LENGTH = frozenset(("Content-Length", "content-length"))
 
-# So many digits are read as a length; see pounce.asgi.defaults.
+# So many digits are read as a length; see pounce.http.defaults.
 _MAX_DIGITS = 18
 
 # Where cookies or tags are in it, each head is another: every thread keeps no more than these.

@@ -1,0 +1,1 @@
+"""The one room that knows all others: it puts a service together."""

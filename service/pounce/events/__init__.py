@@ -1,0 +1,1 @@
+"""What happens to a service, who hears of it, and the log."""

@@ -1,0 +1,1 @@
+"""What all HTTP versions share: connections, fields, heads and the access log."""

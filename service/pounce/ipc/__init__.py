@@ -1,0 +1,1 @@
+"""What supervisor and workers share: channels, memory, and clients' connections."""

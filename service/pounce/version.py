@@ -1,0 +1,3 @@
+"""The version of pounce, which packages and commands show."""
+
+__version__ = "0.1.0"
