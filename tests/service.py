@@ -136,16 +136,23 @@ class Service:
         return {slot: int(target) for slot, target in found}
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
-        """Wait for *pattern* in the log."""
+        """Wait for *pattern* in the log, but not for what a service that has ended cannot log."""
 
-        def logged() -> re.Match[str] | None:
-            return re.search(pattern, self.log, re.MULTILINE)
+        def logged_or_over() -> tuple[re.Match[str] | None] | None:
+            # Asked first: what it logged before it ended is in the log then.
+            is_over = self.process.poll() is not None
+            match = re.search(pattern, self.log, re.MULTILINE)
+            return (match,) if match or is_over else None
 
         try:
-            match: re.Match[str] = wait_until(logged, pattern, timeout)
+            [match] = wait_until(logged_or_over, pattern, timeout)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.log}") from None
-        return match
+        if match is None:
+            status = self.process.returncode
+            raise EOFError(f"{pattern}: not before the end, with status {status}\n{self.log}")
+        found: re.Match[str] = match
+        return found
 
     def expect_worker(self, slot: str, other_than: int) -> int:
         """Wait until *slot* has a ready worker *other_than* that one; its id."""
