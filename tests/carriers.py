@@ -79,7 +79,7 @@ class _OverTCP(Carrier):
             authority = Authority()
             pair = authority.issue("a.example").write(directory, "a")
             files = TLSFiles([(str(pair[0]), str(pair[1]))])
-            options["tls"] = ListenerTLS(Certificates(files)).context
+            options["tls"] = ListenerTLS(Certificates(files))
             self._trusted = ssl.create_default_context(cafile=str(authority.write(directory)))
         server = (
             serve_in_threads(ASGIHandler(app), **options)

@@ -37,7 +37,7 @@ from pounce.http3.tokens import SECRET_SIZE
 from pounce.ipc.mailboxes import Mailboxes
 from pounce.net.tls import Certificates, TLSFiles
 from pounce.workers.base import Mail
-from pounce.workers.switchboard import Listener, Switchboard
+from pounce.workers.switchboard import QuicListener, Switchboard
 from tests.certificates import Authority
 from tests.live import SWEEP, live, until
 
@@ -440,7 +440,7 @@ class Worker:
         configuration = quic_configuration(server.config, server.certificates)
         self.switchboard = Switchboard(
             self.context,
-            [Listener(sock, configuration, server.certificates.choose)],
+            [QuicListener(sock, configuration, server.certificates.choose)],
             Mail(server.mailboxes, self.number, server.secret),
         )
         self._server = server

@@ -79,7 +79,7 @@ class _TLS:
         authority = Authority()
         certificate, key = authority.issue("a.example").write(directory, "a")
         files = TLSFiles([(str(certificate), str(key))])
-        self.server = ListenerTLS(Certificates(files)).context
+        self.server = ListenerTLS(Certificates(files))
         self.client = ssl.create_default_context(cafile=authority.write(directory))
 
 

@@ -16,11 +16,6 @@ from tests.certificates import Authority
 from tests.modes import both_modes
 from tests.service import Service, comes_true, serving
 
-the_plan = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="waits for the plan: what a generation is made from is read once, and kept for it",
-)
 an_interpreter = pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
@@ -122,7 +117,6 @@ def replace_worker(service: Service) -> None:
     service.expect_worker("0", victim)
 
 
-@the_plan
 @both_modes
 def test_a_failed_reload_keeps_the_certificate(tmp_path: Path, mode: str) -> None:
     def served() -> str:
@@ -144,7 +138,6 @@ def test_a_failed_reload_keeps_the_certificate(tmp_path: Path, mode: str) -> Non
         assert served() == before
 
 
-@the_plan
 def test_a_failed_reload_keeps_the_log_level(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(HELLO)
     with serving(tmp_path, app="shop:app", apps=tmp_path) as service:
@@ -156,7 +149,6 @@ def test_a_failed_reload_keeps_the_log_level(tmp_path: Path) -> None:
         assert comes_true(lambda: "from 1 to 2 workers" in service.log, 2)
 
 
-@the_plan
 def test_a_worker_respawned_after_a_failed_reload_has_the_code_of_its_generation(
     tmp_path: Path,
 ) -> None:
@@ -247,7 +239,7 @@ def releases(tmp_path: Path) -> Path:
     return current
 
 
-@in_threads
+@both_modes
 def test_a_failed_reload_leaves_ordinary_things_as_they_were(
     tmp_path: Path, releases: Path, mode: str
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pounce.application.types import Receive, Scope, Send
 from pounce.http1 import linger
 from pounce.http1.stream import UNREAD_BODY
-from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
+from pounce.net.tls import TLS, Certificates, ListenerTLS, TLSFiles
 from tests.certificates import Authority
 from tests.live import (
     Client,
@@ -127,20 +127,18 @@ async def test_who_goes_on_sending_reads_the_answer_at_last(
         await server.departures()
 
 
-_Ends = tuple[ssl.SSLContext, ssl.SSLContext]
+_Ends = tuple[TLS, ssl.SSLContext]
 
 
 def _tls(directory: Path) -> _Ends:
-    """The server's context and the client's."""
+    """The server's, and the client's context."""
     authority = Authority()
     certificate, key = authority.issue("a.example").write(directory, "a")
-    server = ListenerTLS(Certificates(TLSFiles([(str(certificate), str(key))]))).context
+    server = ListenerTLS(Certificates(TLSFiles([(str(certificate), str(key))])))
     return server, ssl.create_default_context(cafile=authority.write(directory))
 
 
-async def _connect(
-    server: LiveServer, ends: tuple[ssl.SSLContext, ssl.SSLContext] | None
-) -> Client:
+async def _connect(server: LiveServer, ends: _Ends | None) -> Client:
     return await (server.connect_securely(ends[1]) if ends else server.connect())
 
 

@@ -18,7 +18,7 @@ async def test_over_tls(tmp_path: Path) -> None:
     authority.issue("a.example").write(tmp_path, "a")
     authority.write(tmp_path)
     pair = (str(tmp_path / "a.pem"), str(tmp_path / "a.key"))
-    tls = ListenerTLS(Certificates(TLSFiles([pair]))).context
+    tls = ListenerTLS(Certificates(TLSFiles([pair])))
     trusted = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
     async with (
         serving(app, tls=tls) as server,

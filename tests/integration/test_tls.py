@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from pounce.config.service import DEFAULT_LISTEN, ServerConfig
+from pounce.config.service import ServerConfig
 from pounce.net.address import Address
 from pounce.supervisor import Supervisor
 from tests.apps.load import app
@@ -341,10 +341,8 @@ def test_a_context_of_the_embedders_own(tmp_path: Path) -> None:
     supervisor = Supervisor(ServerConfig(), app, mode="thread", ssl_context=context)
     with (
         socket.create_server((HOST, 0)) as secured,
-        socket.create_server((HOST, 0)) as plain,
-        supervised(supervisor, secured, plain, entries={plain.fileno(): DEFAULT_LISTEN}),
+        supervised(supervisor, secured),
     ):
-        for listener, trusted in ((secured, trust), (plain, None)):
-            address = Address.parse("{}:{}".format(*listener.getsockname()))
-            with Wire(address, trusted) as wire:
-                assert wire.get("/").status == 200
+        address = Address.parse("{}:{}".format(*secured.getsockname()))
+        with Wire(address, trust) as wire:
+            assert wire.get("/").status == 200

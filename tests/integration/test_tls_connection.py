@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pounce.application.types import Receive, Scope, Send
-from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
+from pounce.net.tls import TLS, Certificates, ListenerTLS, TLSFiles
 from tests.certificates import Authority
 from tests.live import Client, LiveServer, SecureClient, echo, hello, live, respond, serve, until
 
@@ -29,14 +29,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tls(directory: Path) -> ssl.SSLContext:
-    """A server's context."""
+def tls(directory: Path) -> TLS:
+    """A server's."""
     return context(directory)
 
 
-def context(directory: Path, **options: Any) -> ssl.SSLContext:
+def context(directory: Path, **options: Any) -> TLS:
     pairs = [(str(directory / f"{name}.pem"), str(directory / f"{name}.key")) for name in "ab"]
-    return ListenerTLS(Certificates(TLSFiles(pairs, **options))).context
+    return ListenerTLS(Certificates(TLSFiles(pairs, **options)))
 
 
 def trusting(directory: Path, certificate: str = "") -> ssl.SSLContext:

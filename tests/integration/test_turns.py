@@ -17,7 +17,7 @@ import pytest
 from pounce.application.sync_app import RawRequest, RawResponse
 from pounce.application.types import Receive, Scope, Send
 from pounce.http1.connection import HTTP1Connection
-from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
+from pounce.net.tls import TLS, Certificates, ListenerTLS, TLSFiles
 from pounce.net.tls_transport import TLSTransport
 from pounce.threads.raw import SyncAppHandler
 from tests import openssl
@@ -137,10 +137,10 @@ async def test_frames_that_came_before_the_accept_and_after_the_close() -> None:
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> ssl.SSLContext:
+def tls(tmp_path: Path) -> TLS:
     Authority().issue("a.example").write(tmp_path, "a")
     files = TLSFiles([(str(tmp_path / "a.pem"), str(tmp_path / "a.key"))])
-    return ListenerTLS(Certificates(files)).context
+    return ListenerTLS(Certificates(files))
 
 
 @pytest.fixture

@@ -70,13 +70,22 @@ def test_keys_of_every_kind(tmp_path: Path, key: ec.EllipticCurvePrivateKey) -> 
     assert found.public_key() == key.public_key()
 
 
-def test_a_key_that_was_renewed_meanwhile(files: Path) -> None:
-    """The files are read again for QUIC: OpenSSL takes paths alone, and keeps no key to be had."""
+def test_a_pair_that_is_renewed_later(files: Path) -> None:
     paths = (str(files / "a.example.pem"), str(files / "a.example.key"))
     certificates = Certificates(TLSFiles([paths]))
     AUTHORITY.issue("a.example").write(files, "a.example")
+    own, _, key = QuicCertificates(certificates).choose("a.example")
+    assert own.public_key() == key.public_key()
+
+
+def test_a_key_that_was_renewed_meanwhile(files: Path) -> None:
+    """OpenSSL takes paths alone, and keeps no key to be had: the file is read twice."""
+    paths = (str(files / "a.example.pem"), str(files / "a.example.key"))
+    certificates = Certificates(TLSFiles([paths]))
+    [context] = certificates.contexts
+    context.key = AUTHORITY.issue("a.example").key_pem.decode()
     with pytest.raises(ConfigError, match=f"key {paths[1]}: the key is not this certificate's"):
         QuicCertificates(certificates)
-    (files / "a.example.key").write_bytes(AUTHORITY.issue("a.example", password=b"secret").key_pem)
+    context.key = AUTHORITY.issue("a.example", password=b"secret").key_pem.decode()
     with pytest.raises(ConfigError, match=f"the key {paths[1]} cannot be used for HTTP/3"):
         QuicCertificates(certificates)

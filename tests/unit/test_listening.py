@@ -14,6 +14,7 @@ from pounce.assembly.sockets import (
     describe,
     match_listeners,
 )
+from pounce.config.plan import Listener
 from pounce.config.service import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
 from pounce.net.address import Address
@@ -61,11 +62,15 @@ def collected(
     return listeners
 
 
+def socks(listeners: list[Listener]) -> list[socket.socket]:
+    return [each.sock for each in listeners]
+
+
 def test_an_inherited_socket_by_its_address(stack: ExitStack, caplog: Logged) -> None:
     inherited = given(stack)
     wanted = entry(f"127.0.0.1:{port_of(inherited)}")
     listeners = collected(stack, [wanted], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert listeners == Listeners([Listener(inherited.sock, wanted)])
     assert not inherited.sock.getblocking()
     assert not caplog.records
 
@@ -74,7 +79,7 @@ def test_an_inherited_socket_by_its_name(stack: ExitStack, caplog: Logged) -> No
     inherited = given(stack, name="web")
     wanted = entry("127.0.0.1:1", "web")
     listeners = collected(stack, [wanted], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert listeners == Listeners([Listener(inherited.sock, wanted)])
     assert not caplog.records
 
 
@@ -95,7 +100,7 @@ def test_an_inherited_unix_socket(stack: ExitStack, tmp_path: Path, caplog: Logg
     inherited = given_unix(stack, tmp_path / "shop.sock")
     wanted = entry(f"unix:{tmp_path}/shop.sock")
     listeners = collected(stack, [wanted], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert listeners == Listeners([Listener(inherited.sock, wanted)])
     assert not caplog.records
 
 
@@ -104,7 +109,7 @@ def test_an_inherited_abstract_socket(stack: ExitStack, caplog: Logged) -> None:
     inherited = given_unix(stack, b"\0" + name.encode())
     wanted = entry(f"unix:@{name}")
     listeners = collected(stack, [wanted], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert listeners == Listeners([Listener(inherited.sock, wanted)])
     assert describe(inherited.sock) == f"unix:@{name}"
     assert not caplog.records
 
@@ -112,24 +117,23 @@ def test_an_inherited_abstract_socket(stack: ExitStack, caplog: Logged) -> None:
 def test_several_sockets_of_one_name(stack: ExitStack) -> None:
     inherited = [given(stack, name="web"), given(stack, name="web")]
     listeners = collected(stack, [entry("127.0.0.1:1", "web")], inherited)
-    assert listeners.stream == [each.sock for each in inherited]
+    assert socks(listeners.served) == [each.sock for each in inherited]
     assert listeners.own == []
-    assert list(listeners.entries) == [each.sock.fileno() for each in inherited]
 
 
 def test_what_was_not_inherited_is_opened(stack: ExitStack) -> None:
     port = free_port()
     listeners = collected(stack, [entry(f"127.0.0.1:{port}")], [])
     assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
-    assert listeners.stream == listeners.own
-    assert listeners.entries == {listeners.own[0].fileno(): entry(f"127.0.0.1:{port}")}
+    [own] = listeners.own
+    assert listeners.served == [Listener(own, entry(f"127.0.0.1:{port}"), closes=True)]
 
 
 def test_the_first_of_two_entries_that_want_a_socket_has_it(stack: ExitStack) -> None:
     inherited = given(stack, "0.0.0.0")
     entries = [entry(f"{host}:{port_of(inherited)}") for host in ("0.0.0.0", "")]
     listeners = collected(stack, entries, [inherited])
-    assert listeners.entries == {inherited.sock.fileno(): entries[0]}
+    assert listeners.served == [Listener(inherited.sock, entries[0])]
 
 
 # What no entry names is not served
@@ -203,7 +207,7 @@ def test_one_address_may_be_written_in_several_ways(
     inherited = given(stack, bound)
     wanted = entry(f"{named}:{port_of(inherited)}")
     listeners = collected(stack, [wanted], [inherited])
-    assert listeners == Listeners([inherited.sock], [], [], {inherited.sock.fileno(): wanted})
+    assert listeners == Listeners([Listener(inherited.sock, wanted)])
 
 
 def test_a_path_may_lead_through_a_link(stack: ExitStack, tmp_path: Path) -> None:
@@ -232,8 +236,8 @@ def test_a_udp_socket_that_no_entry_names(stack: ExitStack) -> None:
 def test_all_are_served_where_nothing_is_configured(stack: ExitStack, caplog: Logged) -> None:
     inherited = [given(stack), given(stack, "::1"), given_udp(stack)]
     listeners = collected(stack, [], inherited)
-    assert listeners.stream == [each.sock for each in inherited[:2]]
-    assert listeners.datagram == [inherited[2].sock]
+    assert socks(listeners.served) == [each.sock for each in inherited[:2]]
+    assert listeners.held == [inherited[2].sock]
     assert listeners.own == []
     assert not caplog.records
 
@@ -252,8 +256,8 @@ def test_a_programs_sockets_are_matched_by_address(stack: ExitStack, tmp_path: P
     web = secure(f"127.0.0.1:{tcp.getsockname()[1]}", http3=True, name="web")
     inside = entry(f"unix:{tmp_path}/s")
     found = match_listeners([web, inside], [tcp, udp, local])
-    assert (found.stream, found.datagram, found.own) == ([tcp, local], [udp], [])
-    assert found.entries == {tcp.fileno(): web, udp.fileno(): web, local.fileno(): inside}
+    assert found.served == [Listener(tcp, web), Listener(udp, web), Listener(local, inside)]
+    assert (found.held, found.own) == ([], [])
     assert not tcp.getblocking()
 
 
@@ -261,7 +265,8 @@ def test_an_entry_for_a_free_port_gets_what_no_other_wants(stack: ExitStack) -> 
     one, other, six = (given(stack, host).sock for host in ("127.0.0.1", "127.0.0.1", "::1"))
     free, exact = secure("127.0.0.1:0"), entry(f"127.0.0.1:{other.getsockname()[1]}")
     found = match_listeners([free, exact], [one, other, six])
-    assert found.entries == {one.fileno(): free, other.fileno(): exact}
+    assert found.served[:2] == [Listener(one, free), Listener(other, exact)]
+    assert str(found.served[2].entry.address) == f"fd:{six.fileno()}"
 
 
 def test_what_nobody_serves_is_warned_of(stack: ExitStack, caplog: Logged) -> None:
@@ -269,7 +274,8 @@ def test_what_nobody_serves_is_warned_of(stack: ExitStack, caplog: Logged) -> No
     udp = given_udp(stack, other.getsockname()[1]).sock
     port = tcp.getsockname()[1]
     found = match_listeners([secure(f"127.0.0.1:{port}", http3=True)], [tcp, other, udp])
-    assert list(found.entries) == [tcp.fileno()]
+    assert socks(found.served) == [tcp, other]
+    assert found.held == [udp]
     other_port = other.getsockname()[1]
     assert [record.getMessage() for record in caplog.records] == [
         f"http://127.0.0.1:{other_port} is in no [[listen]] entry: its options are the defaults",
@@ -298,7 +304,7 @@ def test_a_udp_socket_does_not_stand_for_the_tcp_one(stack: ExitStack) -> None:
     udp = given_udp(stack, port)
     listeners = collected(stack, [entry(f"127.0.0.1:{port}")], [udp])
     assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
-    assert listeners.datagram == [udp.sock]
+    assert listeners.held == [udp.sock]
 
 
 def test_neither_configured_nor_inherited(
@@ -307,8 +313,8 @@ def test_neither_configured_nor_inherited(
     port = free_port()
     monkeypatch.setattr("pounce.assembly.sockets.DEFAULT_LISTEN", entry(f"127.0.0.1:{port}"))
     listeners = collected(stack, [], [])
-    assert [sock.getsockname() for sock in listeners.stream] == [("127.0.0.1", port)]
-    assert listeners.own == listeners.stream
+    assert [sock.getsockname() for sock in listeners.own] == [("127.0.0.1", port)]
+    assert socks(listeners.served) == listeners.own
 
 
 def test_the_default_address() -> None:
@@ -327,11 +333,11 @@ def test_closing_leaves_what_was_given(stack: ExitStack, tmp_path: Path) -> None
         ],
         [inherited],
     )
-    assert len(listeners.stream) == 3
+    assert len(listeners.served) == 3
     listeners.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["inherited.sock", "passed.sock"]
     assert inherited.sock.fileno() != -1
-    listeners.stream[1].close()
+    listeners.served[1].sock.close()
 
 
 def test_what_was_opened_is_closed_when_the_next_cannot_be(

@@ -37,6 +37,7 @@ from pounce.events.lifecycle import (
 )
 from pounce.events.loggers import get_logger
 from pounce.events.outlets import Stream
+from pounce.events.story import LogCollector
 
 
 class Reader:
@@ -49,7 +50,7 @@ class Reader:
         self.outlet = Stream(writer)
 
     def configure(self, level: str, style: Literal["text", "json"] = "text") -> None:
-        log.configure(level, log.Spooled(log.open_spool(self.outlet), log.encoder(style)))
+        log.use(log.routing(level, log.Spooled(log.open_spool(self.outlet), log.encoder(style))))
 
     def read(self) -> str:
         with suppress(BlockingIOError):
@@ -303,8 +304,8 @@ STORY: list[tuple[LifecycleEvent, int, str]] = [
 @pytest.mark.parametrize(("event", "level", "text"), STORY, ids=lambda value: type(value).__name__)
 def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
     kept = Kept()
-    log.configure("debug", kept)
-    log.LogCollector().collect(event)
+    log.use(log.routing("debug", kept))
+    LogCollector().collect(event)
     [record] = kept.records
     assert (record.levelno, record.getMessage(), record.name) == (
         level,
@@ -322,8 +323,8 @@ def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
 
 def test_a_reason_is_told_in_full_once() -> None:
     kept = Kept()
-    log.configure("info", kept)
-    collector, reason = log.LogCollector(), "importing 'shop' failed\n  Traceback ..."
+    log.use(log.routing("info", kept))
+    collector, reason = LogCollector(), "importing 'shop' failed\n  Traceback ..."
     for event in (
         WorkerFailed(2, 0, 42, reason),
         WorkerFailed(2, 1, 43, reason),
@@ -347,8 +348,8 @@ def test_a_reason_is_told_in_full_once() -> None:
 
 def test_the_health_check_is_not_told() -> None:
     kept = Kept()
-    log.configure("debug", kept)
-    log.LogCollector().collect(HealthChecked(Phase.SERVING, 1, 2, 2, 0, 0, True, 1.0, 0.0))
+    log.use(log.routing("debug", kept))
+    LogCollector().collect(HealthChecked(Phase.SERVING, 1, 2, 2, 0, 0, True, 1.0, 0.0))
     assert not kept.records
 
 

@@ -45,7 +45,7 @@ class Kept(logging.Handler):
 def service() -> Kept:
     """The service's own log."""
     kept = Kept()
-    log.configure("info", kept)
+    log.use(log.routing("info", kept))
     return kept
 
 
@@ -114,7 +114,7 @@ def test_a_reload_leaves_the_applications_settings_alone(service: Kept) -> None:
     public = logging.getLogger("pounce")
     public.setLevel(logging.ERROR)
     public.propagate = True
-    log.configure("debug", service)
+    log.use(log.routing("debug", service))
     assert (public.level, public.propagate) == (logging.ERROR, True)
 
 
@@ -194,7 +194,7 @@ def test_the_level_is_the_services(service: Kept) -> None:
     in_worker(lambda: logger.debug("too little"))
     logging.getLogger("pounce.worker").setLevel(logging.NOTSET)
     assert service.texts == []
-    log.configure("debug", service)
+    log.use(log.routing("debug", service))
     logger.debug("enough")
     assert service.texts == ["enough"]
 
@@ -208,7 +208,7 @@ def test_a_logger_with_a_level_of_its_own(service: Kept) -> None:
 
 def test_a_logger_can_have_another_voice(service: Kept) -> None:
     access = Kept()
-    log.configure("info", service, access)
+    log.use(log.routing("info", service, access))
     get_logger("pounce.access").info("a request")
     logger.info("something else")
     assert (access.texts, service.texts) == (["a request"], ["something else"])

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from pounce.application.interface import Served
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.ipc.channel import Channel
 from pounce.ipc.flight import FlightRecord
@@ -36,7 +37,15 @@ def assignment() -> Iterator[Assignment]:
         for each in (ours, theirs, handover, board):
             stack.callback(each.close)
         yield Assignment(
-            ServerConfig(), 1, -1, [], board.acquire(), board, theirs, handover, FlightRecord(), {}
+            Plan(ServerConfig(), ()),
+            1,
+            -1,
+            [],
+            board.acquire(),
+            board,
+            theirs,
+            handover,
+            FlightRecord(),
         )
 
 

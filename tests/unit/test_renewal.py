@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.ipc.scoreboard import Scoreboard
 from pounce.loop import Timer
@@ -47,7 +48,7 @@ class Bench:
         self.crew = Crew()
         crew: Any = self.crew
         self.renewal = Renewal(crew, mode)
-        self.generation = _Generation(1, size, ServerConfig(**settings), {})
+        self.generation = _Generation(1, Plan(ServerConfig(**settings), ()), size)
         self.generation.state = GenerationState.SERVING
         for slot in range(size):
             self.crew.spawn_worker(self.generation, slot)

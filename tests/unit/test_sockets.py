@@ -6,32 +6,35 @@ from contextlib import ExitStack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pounce.config.plan import Listener
+from pounce.config.service import DEFAULT_LISTEN
 from pounce.supervisor.sockets import Groups, group_by_address, share
 
 
-def bound(stack: ExitStack, port: int = 0) -> socket.socket:
+def bound(stack: ExitStack, port: int = 0) -> Listener:
     sock = stack.enter_context(socket.socket())
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(("127.0.0.1", port))
-    return sock
+    return Listener(sock, DEFAULT_LISTEN)
 
 
 def test_sockets_of_one_address_are_one_group_in_their_order(stack: ExitStack) -> None:
     one = bound(stack)
     other = bound(stack)
-    again = bound(stack, one.getsockname()[1])
+    again = bound(stack, one.sock.getsockname()[1])
     assert group_by_address([one, other, again]) == [[one, again], [other]]
 
 
 def test_the_same_port_of_two_families_is_two_groups(stack: ExitStack) -> None:
     four = bound(stack)
     six = stack.enter_context(socket.socket(socket.AF_INET6))
-    six.bind(("::1", four.getsockname()[1]))
-    assert group_by_address([four, six]) == [[four], [six]]
+    six.bind(("::1", four.sock.getsockname()[1]))
+    other = Listener(six, DEFAULT_LISTEN)
+    assert group_by_address([four, other]) == [[four], [other]]
 
 
 def stand_ins(*sizes: int) -> Groups:
-    """Groups of sockets that are told apart and never used."""
+    """Groups of listeners that are told apart and never used."""
     return [[object() for _ in range(size)] for size in sizes]  # type: ignore[misc]
 
 

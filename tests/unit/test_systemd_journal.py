@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pounce.events.log import Spooled, configure, flush, open_spool
+from pounce.events.log import Spooled, flush, open_spool, routing, use
 from pounce.events.loggers import get_logger
 from pounce.systemd.journal import (
     JournalSocket,
@@ -66,7 +66,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 @pytest.fixture
 def log(journal: Journal) -> Iterator[logging.Logger]:
     spool = open_spool(JournalSocket(journal.path))
-    configure("debug", Spooled(spool, encode_record))
+    use(routing("debug", Spooled(spool, encode_record)))
     yield get_logger("pounce.test", 1)
     spool.close()
 

@@ -5,7 +5,7 @@ import ssl
 import pytest
 
 from pounce.net import tls_groups
-from pounce.net.tls import Certificates, ListenerTLS, TLSFiles
+from pounce.net.tls import TLS, Certificates, ListenerTLS, TLSFiles
 from tests.certificates import Authority, rsa_key
 
 OFFERED = ("X25519", "prime256v1", "secp384r1")
@@ -14,12 +14,12 @@ VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A listener's context, with one certificate behind it."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> ListenerTLS:
+    """A listener's TLS, with one certificate behind it."""
     # With TLS 1.2 the curve of an ECDSA certificate would have to be one of the client's groups.
     issued = Authority().issue("a.example", key=rsa_key(2048))
     certificate, key = issued.write(tmp_path_factory.mktemp("tls"), "a")
-    return ListenerTLS(Certificates(TLSFiles([(str(certificate), str(key))]))).context
+    return ListenerTLS(Certificates(TLSFiles([(str(certificate), str(key))])))
 
 
 def client(group: str, version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -32,7 +32,7 @@ def client(group: str, version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def shake_hands(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> None:
+def shake_hands(ours: TLS, theirs: ssl.SSLContext) -> None:
     """A handshake of a client with a server, in memory; raises ssl.SSLError."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
@@ -58,17 +58,17 @@ def test_a_group_of_the_profile(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("group", NOT_OFFERED)
-def test_another_group(server: ssl.SSLContext, group: str, version: ssl.TLSVersion) -> None:
+def test_another_group(server: ListenerTLS, group: str, version: ssl.TLSVersion) -> None:
     theirs = client(group, version)
     shake_hands(ssl_as_it_is(server), theirs)
     with pytest.raises(ssl.SSLError):
         shake_hands(server, theirs)
 
 
-def ssl_as_it_is(server: ssl.SSLContext) -> ssl.SSLContext:
+def ssl_as_it_is(server: ListenerTLS) -> ssl.SSLContext:
     """A context that offers OpenSSL's own groups, with the same certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.sni_callback = server.sni_callback
+    context.load_cert_chain(*server.certificates.contexts[0].files)
     return context
 
 
@@ -83,7 +83,7 @@ def test_a_group_that_openssl_does_not_know_changes_nothing(
 
 @pytest.mark.skipif(hasattr(ssl.SSLContext, "set_groups"), reason="nothing has to be known")
 def test_without_knowing_how_python_stores_a_context_openssls_groups_stay(
-    monkeypatch: pytest.MonkeyPatch, server: ssl.SSLContext
+    monkeypatch: pytest.MonkeyPatch, server: ListenerTLS
 ) -> None:
     tls_groups._openssl.cache_clear()
     monkeypatch.setattr(tls_groups, "_KNOWN_LAYOUT", False)

@@ -5,8 +5,10 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -55,6 +57,40 @@ def find_application(config: ServerConfig, *, afresh: bool = False) -> Callable[
     module = _import(module_name)
     found = _resolve(module, attribute, config.app)
     return partial(_call, found, config.app) if is_factory else lambda: found
+
+
+def remember() -> Callable[[], None]:
+    """Note what importing an application changes in a process that lives on.
+
+    The result undoes it where the generation does not start: the application that serves has its
+    modules, import path, working directory, environment and time zone again.
+    """
+    entered, path, modules = list(_entered), list(sys.path), dict(sys.modules)
+    variables, place = dict(os.environ), _working_directory()
+
+    def put_back() -> None:
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name not in modules and file and _is_applications(name, Path(file)):
+                del sys.modules[name]
+        sys.modules.update(modules)
+        _entered[:], sys.path[:] = entered, path
+        for name in set(os.environ) - set(variables):
+            del os.environ[name]
+        os.environ.update(variables)
+        time.tzset()
+        if place:
+            with suppress(OSError):  # it has been removed
+                os.chdir(place)
+
+    return put_back
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it has been removed
+        return ""
 
 
 def enter_directory(directory: str) -> None:

@@ -4,14 +4,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from pounce.assembly.plan import make_plan
 from pounce.assembly.server import Server
-from pounce.assembly.sockets import Listeners, collect_listeners, describe
-from pounce.assembly.tls import Endpoints
+from pounce.assembly.sockets import collect_listeners, describe
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.events.lifecycle import Collectors, GenerationReady, LifecycleEvent
-from pounce.events.log import LogCollector
+from pounce.events.story import LogCollector
 from pounce.supervisor import App, Supervisor
 
 
@@ -59,20 +61,14 @@ def serving(
     config = _config(app, bind, {"worker_mode": "thread", **options})
     watch = _Watch()
     with closing(collect_listeners(config.listen, [], config.worker_count)) as listeners:
-        endpoints = Endpoints(listeners.entries)
+        plan = make_plan(config, listeners.served)
         supervisor = Supervisor(
             config, _object(app), lifecycle_collector=Collectors(LogCollector(), watch)
         )
 
         def serve() -> None:
             try:
-                supervisor.run(
-                    listeners.stream,
-                    listeners.datagram,
-                    entries=endpoints.entries,
-                    ssl_contexts=endpoints.contexts,
-                    own=listeners.own,
-                )
+                supervisor.serve(plan, partial(_again, config), listeners.own)
             except BaseException as error:  # whoever waits for this thread raises it
                 watch.error = error
             finally:
@@ -83,7 +79,7 @@ def serving(
         try:
             watch.changed.wait()
             if watch.error is None:
-                yield Site(tuple(_addresses(listeners, endpoints)), supervisor)
+                yield Site(tuple(_addresses(plan)), supervisor)
         finally:
             supervisor.shutdown()
             thread.join()
@@ -91,9 +87,15 @@ def serving(
         raise watch.error
 
 
-def _addresses(listeners: Listeners, endpoints: Endpoints) -> Iterator[str]:
-    for sock in listeners.stream:
-        yield describe(sock, secure=sock.fileno() in endpoints.contexts)
+def _again(config: ServerConfig, serving: Plan) -> Plan:
+    """A plan that has the certificates as they are now."""
+    return make_plan(config, serving.listeners)
+
+
+def _addresses(plan: Plan) -> Iterator[str]:
+    for each in plan.listeners:
+        if each.is_stream:
+            yield describe(each.sock, secure=each.tls is not None)
 
 
 class _Watch:

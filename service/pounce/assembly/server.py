@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pounce.assembly.instance import named_by, own_name, refuse_moved
+from pounce.assembly.plan import make_plan
 from pounce.assembly.sockets import (
     Listeners,
     bound_to,
@@ -16,13 +18,15 @@ from pounce.assembly.sockets import (
     warn_of_held,
     without_name,
 )
-from pounce.assembly.tls import Endpoints
+from pounce.assembly.tls import addresses_of_quic, doubts_about
 from pounce.config.descriptors import raise_limit
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.errors import ApplicationError, ConfigError, ListenError, PounceError
 from pounce.events import log
 from pounce.events.lifecycle import Collectors
-from pounce.events.loggers import get_logger
+from pounce.events.loggers import Routing, get_logger
+from pounce.events.story import LogCollector
 from pounce.net.listeners import is_in_use
 from pounce.supervisor import App, Supervisor
 from pounce.systemd.activation import Inherited, inherited_descriptors, is_started_by_systemd
@@ -126,16 +130,9 @@ class Server:
         listeners = self._collect(inherited)
         self._own = listeners.own
         try:
-            self._endpoints = endpoints = Endpoints(listeners.entries)
-            self._announce(listeners)
-            supervisor = self._supervise(notifier, keeper)
-            supervisor.run(
-                listeners.stream,
-                listeners.datagram,
-                entries=endpoints.entries,
-                ssl_contexts=endpoints.contexts,
-                own=listeners.own,
-            )
+            plan = make_plan(self._config, listeners.served, log=self._log.now)
+            self._announce(plan, listeners)
+            self._supervise(notifier, keeper).serve(plan, self._prepare, listeners.own)
         finally:
             listeners.close()
 
@@ -159,8 +156,7 @@ class Server:
         supervisor = Supervisor(
             self._config,
             self._app,
-            lifecycle_collector=Collectors(log.LogCollector(), notifier),
-            reload_config=self._reload_config if self._read_config else None,
+            lifecycle_collector=Collectors(LogCollector(), notifier),
             control=_control_path(self._config),
             keeper=keeper,
         )
@@ -170,39 +166,38 @@ class Server:
                 supervisor.shutdown()
         return supervisor
 
-    def _announce(self, listeners: Listeners) -> None:
-        for sock in listeners.stream:
-            secure = sock.fileno() in self._endpoints.contexts
-            logger.info("listening on %s", describe(sock, secure=secure))
-        self._warn(self._config)
-        served = [sock for sock in listeners.datagram if sock.fileno() in listeners.entries]
-        for address in dict.fromkeys(map(describe, served)):
-            logger.info("listening on %s, for HTTP/3", address)
+    def _announce(self, plan: Plan, listeners: Listeners) -> None:
+        told = [describe(each.sock, secure=each.tls is not None) for each in plan.listeners]
+        for text in dict.fromkeys(told):
+            logger.info("listening on %s", text)
+        self._warn(plan)
         warn_of_held(listeners)
         if is_started_by_systemd():
             _warn_of_own(listeners, self._inherited, self._instance)
 
-    def _warn(self, config: ServerConfig) -> None:
-        for text in [*config.doubts(), *self._endpoints.doubts()]:
+    def _warn(self, plan: Plan) -> None:
+        for text in [*plan.config.doubts(), *doubts_about(plan.listeners)]:
             logger.warning("%s", text)
-        if config.idle_exit and self._own:
+        if plan.config.idle_exit and self._own:
             logger.warning(
                 "idle_exit has no effect: pounce has opened %s itself, and the next connection "
                 "would be refused; it is for services whose addresses systemd opens",
                 ", ".join(dict.fromkeys(map(describe, self._own))),
             )
 
-    def _reload_config(self) -> ServerConfig:
-        assert self._read_config is not None  # noqa: S101 - else this is not passed on
+    def _prepare(self, serving: Plan) -> Plan:
+        """The plan of the next generation."""
+        if self._read_config is None:
+            return serving
         config = with_credentials(self._read_config())
-        self._endpoints.renew(config.listen)
-        self._warn(config)
-        for key, value in _fixed(config).items():
-            if value != _fixed(self._config)[key]:
+        plan = make_plan(config, serving.listeners)
+        plan = replace(plan, log=self._log.routing(config, serving))
+        self._warn(plan)
+        before, now = _fixed(serving), _fixed(plan)
+        for key in now:
+            if now[key] != before[key]:
                 logger.warning("reload: %s", self._how_to_apply(key, config))
-        self._log.configure(config)
-        self._config = config
-        return config
+        return plan
 
     def _how_to_apply(self, key: str, config: ServerConfig) -> str:
         """When a change takes effect that a reload cannot make."""
@@ -215,7 +210,7 @@ class Server:
 
 def _warn_of_own(listeners: Listeners, inherited: Inherited, instance: str) -> None:
     """Warn of addresses that systemd does not hold: clients are refused while pounce restarts."""
-    own = {bound_to(sock): listeners.entries[sock.fileno()].address for sock in listeners.own}
+    own = {bound_to(each.sock): each.entry.address for each in listeners.served if each.closes}
     for bound, address in own.items():
         advice = why_not_held(address)
         if not advice and inherited.sockets:
@@ -229,42 +224,44 @@ def _warn_of_own(listeners: Listeners, inherited: Inherited, instance: str) -> N
 
 
 class _Log:
-    """Where the service's records go; its threads use it for as long as it serves."""
+    """Where the service's records go, as *config* says for now; each plan has a word in it."""
 
     def __init__(self, config: ServerConfig) -> None:
         journal = _journal()
         self._encodes_entries = journal is not None
         self._spool = log.open_spool(journal)
-        self._access: tuple[str, log.Spooled] | None = None
-        self.configure(config)
+        self.now = self.routing(config)
+        log.use(self.now)
         if journal is None and stderr_is_journal():
             logger.warning(
                 "%s cannot be reached: records go to the journal as plain text, by standard error",
                 JOURNAL_SOCKET,
             )
 
-    def configure(self, config: ServerConfig) -> None:
-        """Write what *config* wants where it wants it; raises ConfigError."""
-        encode = encode_record if self._encodes_entries else log.encoder(config.log_format)
-        old, self._access = self._access, self._open_access(config.access_log)
-        access = self._access[1] if self._access else None
-        log.configure(config.log_level, log.Spooled(self._spool, encode), access)
-        if old is not None and old is not self._access:
-            old[1].spool.close()
+    def routing(self, config: ServerConfig, serving: Plan | None = None) -> Routing:
+        """Write what *config* wants where it wants it; raises ConfigError.
 
-    def _open_access(self, path: str) -> tuple[str, log.Spooled] | None:
-        if path in ("off", "on"):
-            return None
-        if self._access is not None and self._access[0] == path:
-            return self._access
-        try:
-            return path, log.open_access_log(path)
-        except OSError as error:
-            raise ConfigError(
-                f"the access log {path!r} cannot be written: {error.strerror}",
-                hint="set `access_log` to a file in a directory that the service's user may "
-                "write in, or to `on` for the service's own log",
-            ) from error
+        A file that the plan which is *serving* writes to stays open.
+        """
+        encode = encode_record if self._encodes_entries else log.encoder(config.log_format)
+        if serving and serving.config.access_log == config.access_log:
+            access = log.access_log_of(serving.log)
+        else:
+            access = _open_access_log(config.access_log)
+        return log.routing(config.log_level, log.Spooled(self._spool, encode), access)
+
+
+def _open_access_log(path: str) -> log.Spooled | None:
+    if path in ("off", "on"):
+        return None
+    try:
+        return log.open_access_log(path)
+    except OSError as error:
+        raise ConfigError(
+            f"the access log {path!r} cannot be written: {error.strerror}",
+            hint="set `access_log` to a file in a directory that the service's user may "
+            "write in, or to `on` for the service's own log",
+        ) from error
 
 
 def _journal() -> JournalSocket | None:
@@ -275,10 +272,14 @@ def _journal() -> JournalSocket | None:
         return None
 
 
-def _fixed(config: ServerConfig) -> dict[str, object]:
+def _fixed(plan: Plan) -> dict[str, object]:
     """What a reload cannot change: it is the supervisor's own, not the workers'."""
+    config, with_quic = plan.config, addresses_of_quic(plan.listeners)
     keys = ("worker_mode", "control", "max_restarts", "restart_window")
-    addresses = [(entry.address, entry.name, entry.http3) for entry in config.listen]
+    # Without a UDP socket HTTP/3 cannot begin; it can end.
+    addresses = [
+        (each.address, each.name, each.http3 or each.address in with_quic) for each in config.listen
+    ]
     return {"listen": addresses, **{key: getattr(config, key) for key in keys}}
 
 

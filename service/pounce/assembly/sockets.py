@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pounce.config.plan import Listener
 from pounce.config.service import DEFAULT_LISTEN, Listen, ServerConfig
 from pounce.errors import ListenError
 from pounce.events.loggers import get_logger
@@ -28,15 +29,21 @@ logger = get_logger("pounce.server")
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The service's sockets: what it serves, what it only holds, what it opened itself.
+    """The service's sockets: what it serves, what it only holds, what it opened itself."""
 
-    *entries* are the `Listen` entries that sockets were matched to, by descriptor.
-    """
+    served: list[Listener] = field(default_factory=list)
+    held: list[socket.socket] = field(default_factory=list)
+    own: list[socket.socket] = field(default_factory=list)
 
-    stream: list[socket.socket]
-    datagram: list[socket.socket]
-    own: list[socket.socket]
-    entries: dict[int, Listen] = field(default_factory=dict)
+    @property
+    def streams(self) -> list[Listener]:
+        """Those from which connections are accepted."""
+        return [each for each in self.served if each.is_stream]
+
+    def serve(self, sock: socket.socket, entry: Listen) -> None:
+        """Serve *sock* as *entry* says; of two entries that want it, the first has it."""
+        if all(each.sock is not sock for each in self.served):
+            self.served.append(Listener(sock, entry, closes=sock in self.own))
 
     def close(self) -> None:
         """Close what pounce opened; an inherited one stays open with whoever passed it."""
@@ -51,29 +58,43 @@ def create_listeners(config: ServerConfig) -> list[socket.socket]:
     Raises ListenError.
     """
     found = collect_listeners(config.listen, [], config.worker_count)
-    return [*found.stream, *found.datagram]
+    return [*(each.sock for each in found.served), *found.held]
 
 
-def match_listeners(entries: Sequence[Listen], sockets: Sequence[socket.socket]) -> Listeners:
+def match_listeners(
+    entries: Sequence[Listen], sockets: Sequence[socket.socket], own: Sequence[socket.socket] = ()
+) -> Listeners:
     """Match *sockets*, which somebody else has opened, to *entries* by address; open nothing.
 
-    An entry for a free port (0) gets the sockets of its host that no other entry is for. The log
-    warns of sockets without an entry, and of HTTP/3 without a UDP socket. Raises ListenError for
-    a socket that cannot be served.
+    An entry for a free port (0) gets the sockets of its host that no other entry is for. *own* are
+    those that nobody will serve later. The log warns of sockets without an entry, and of HTTP/3
+    without a UDP socket. Raises ListenError for a socket that cannot be served.
     """
     for sock in sockets:
         if why := why_unusable(sock):
             raise unusable(sock.fileno(), why)
-    stream = [sock for sock in sockets if sock.type == socket.SOCK_STREAM]
-    found = Listeners(stream, [sock for sock in sockets if sock not in stream], [])
+    found = Listeners(own=list(own))
     for sock in sockets:
         entry = _entry_at(entries, sock)
-        if entry is not None and (sock in stream or entry.http3):
-            found.entries[sock.fileno()] = entry
-    _warn_of_unserved(entries, found)
-    for sock in stream:
-        sock.setblocking(False)
+        if sock.type == socket.SOCK_STREAM:
+            if entries and entry is None:
+                logger.warning(
+                    "%s is in no [[listen]] entry: its options are the defaults", describe(sock)
+                )
+            sock.setblocking(False)
+            found.serve(sock, entry or _without_options(sock))
+        elif entry is not None and entry.http3:
+            found.serve(sock, entry)
+        else:
+            found.held.append(sock)
+    warn_of_held(found)
+    _warn_of_unserved(found)
     return found
+
+
+def _without_options(sock: socket.socket) -> Listen:
+    """An entry for a socket that the configuration has none for."""
+    return Listen(Address.parse(f"fd:{sock.fileno()}"))
 
 
 def _entry_at(entries: Sequence[Listen], sock: socket.socket) -> Listen | None:
@@ -89,30 +110,19 @@ def _with_port_of(sock: socket.socket, address: Address) -> Address:
     return replace(address, port=sock.getsockname()[1])
 
 
-def _warn_of_unserved(entries: Sequence[Listen], found: Listeners) -> None:
-    if entries:
-        for sock in _without_entry(found.stream, found):
+def _warn_of_unserved(found: Listeners) -> None:
+    datagram = {each.entry for each in found.served if not each.is_stream}
+    for each in found.streams:
+        if each.entry.http3 and each.entry not in datagram:
             logger.warning(
-                "%s is in no [[listen]] entry: its options are the defaults", describe(sock)
-            )
-    warn_of_held(found)
-    datagram = {found.entries.get(sock.fileno()) for sock in found.datagram}
-    for sock in found.stream:
-        entry = found.entries.get(sock.fileno())
-        if entry is not None and entry.http3 and entry not in datagram:
-            logger.warning(
-                "%s is not served by HTTP/3: there is no UDP socket for it", entry.address
+                "%s is not served by HTTP/3: there is no UDP socket for it", each.entry.address
             )
 
 
 def warn_of_held(found: Listeners) -> None:
     """Warn of UDP sockets that nobody serves."""
-    for sock in _without_entry(found.datagram, found):
+    for sock in found.held:
         logger.warning("%s is held but not served: no entry wants HTTP/3", describe(sock))
-
-
-def _without_entry(sockets: Sequence[socket.socket], found: Listeners) -> list[socket.socket]:
-    return [sock for sock in sockets if sock.fileno() not in found.entries]
 
 
 def collect_listeners(
@@ -130,31 +140,40 @@ def collect_listeners(
     datagram = [each for each in inherited if each.sock.type == socket.SOCK_DGRAM]
     if not (entries or inherited):
         entries = [DEFAULT_LISTEN]
-    found = Listeners([each.sock for each in stream], [each.sock for each in datagram], [])
+    found = Listeners()
     try:
         for entry in entries:
             matching = [each.sock for each in stream if matches(entry, each)]
             for sock in matching or _open(entry, found):
-                # Of two entries that want the same socket, the first has it.
-                found.entries.setdefault(sock.fileno(), entry)
+                found.serve(sock, entry)
             if entry.http3:
                 _collect_datagram(entry, datagram, found, h3_workers)
     except ListenError:
         found.close()
         raise
-    if not found.stream:
+    _keep_the_others(found, stream, datagram)
+    if not found.streams:
         raise ListenError(
             "only UDP sockets were passed, and no [[listen]] entry says what they are for",
             hint="add one with http3 = true, or ListenStream= to the socket unit",
         )
-    for sock in found.stream:
-        sock.setblocking(False)
+    for each in found.streams:
+        each.sock.setblocking(False)
     return found
+
+
+def _keep_the_others(
+    found: Listeners, stream: list[InheritedSocket], datagram: list[InheritedSocket]
+) -> None:
+    """Serve stream sockets that have no entry, where there are no entries; hold UDP sockets."""
+    for each in stream:
+        found.serve(each.sock, _without_options(each.sock))
+    served = [each.sock for each in found.served]
+    found.held.extend(each.sock for each in datagram if each.sock not in served)
 
 
 def _open(entry: Listen, found: Listeners) -> list[socket.socket]:
     opened = open_listeners(entry.address)
-    found.stream.extend(opened)
     # What was passed as a descriptor belongs to whoever passed it.
     if entry.address.kind != "fd":
         found.own.extend(opened)
@@ -167,10 +186,9 @@ def _collect_datagram(
     sockets = [each.sock for each in inherited if matches(entry, each)]
     if not sockets:
         sockets = open_datagrams(entry.address, count)
-        found.datagram.extend(sockets)
         found.own.extend(sockets)
     for sock in sockets:
-        found.entries.setdefault(sock.fileno(), entry)
+        found.serve(sock, entry)
 
 
 def refuse_unnamed(entries: Sequence[Listen], inherited: Sequence[InheritedSocket]) -> None:

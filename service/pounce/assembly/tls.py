@@ -1,6 +1,7 @@
 """What each listener is served with: its entry and, where that has a certificate, TLS."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from itertools import chain
@@ -8,6 +9,7 @@ from ssl import SSLContext
 from typing import Literal, NamedTuple
 
 from pounce.config.kinds import CREDENTIAL
+from pounce.config.plan import Listener
 from pounce.config.service import Listen
 from pounce.errors import ConfigError
 from pounce.net.address import Address
@@ -20,54 +22,55 @@ _EXPIRES_SOON = timedelta(days=14)
 _FEW = 3
 
 
-class Endpoints:
-    """Entries and TLS contexts by descriptor. Raises ConfigError for unusable certificates.
+def equip(
+    listeners: Iterable[Listener], entries: Iterable[Listen], default: SSLContext | None = None
+) -> tuple[Listener, ...]:
+    """*listeners* for a generation that begins now: as *entries* say, with their certificates.
 
-    Both dictionaries are kept up to date; a generation of workers gets what they say when it
-    starts. Where an entry has no certificate, *default* is its context.
+    An address that is in no entry any more is served as before, until the next restart. *default*
+    is for connections to addresses without a certificate. Raises ConfigError.
     """
+    known = list(listeners)
+    listed = {each.address: each for each in entries}
+    tls = {each.entry.address: _own(each) for each in known if each.is_stream}
+    for address, entry in listed.items():
+        certificates = load_certificates(entry)
+        tls[address] = ListenerTLS(certificates, tls.get(address)) if certificates else None
+    with_quic = addresses_of_quic(known)
 
-    def __init__(self, entries: dict[int, Listen], default: SSLContext | None = None) -> None:
-        self.entries = entries
-        self._default = default
-        self.contexts: dict[int, SSLContext] = {}
-        self._tls: dict[Address, ListenerTLS] = {}
-        self.renew(list(entries.values()))
+    def equipped(each: Listener) -> Listener:
+        entry = listed.get(each.entry.address, each.entry)
+        own = tls[entry.address]
+        if each.is_stream:
+            return replace(each, entry=_told_of(entry, with_quic), tls=own or default)
+        return replace(each, entry=entry, tls=own if entry.http3 else None)
 
-    def renew(self, listen: Iterable[Listen]) -> None:
-        """Serve every address that is still in *listen* as it says there.
+    return tuple(map(equipped, known))
 
-        Where ConfigError is raised, all is as it was.
-        """
-        listed = {entry.address: entry for entry in listen}
-        loaded = {address: load_certificates(entry) for address, entry in listed.items()}
-        for address, certificates in loaded.items():
-            self._secure(address, certificates)
-        for descriptor, entry in self.entries.items():
-            self.entries[descriptor] = listed.get(entry.address, entry)
-        self.contexts.clear()
-        for descriptor, entry in self.entries.items():
-            tls = self._tls.get(entry.address)
-            context = tls.context if tls else self._default
-            if context is not None:
-                self.contexts[descriptor] = context
 
-    def doubts(self) -> Iterator[str]:
-        """What will keep clients from trusting the certificates in use, now or soon.
+def addresses_of_quic(listeners: Iterable[Listener]) -> set[Address]:
+    """Those at which HTTP/3 can be served."""
+    return {each.entry.address for each in listeners if not each.is_stream}
 
-        Each text comes once, however many sockets of TLS and QUIC show the certificate.
-        """
-        entries = [each for each in self.entries.values() if each.address in self._tls]
-        texts = (doubts(each, self._tls[each.address].certificates) for each in entries)
-        yield from dict.fromkeys(chain.from_iterable(texts))
 
-    def _secure(self, address: Address, certificates: Certificates | None) -> None:
-        if certificates is None:
-            self._tls.pop(address, None)
-        elif address in self._tls:
-            self._tls[address].use(certificates)
-        else:
-            self._tls[address] = ListenerTLS(certificates)
+def _own(listener: Listener) -> ListenerTLS | None:
+    return listener.tls if isinstance(listener.tls, ListenerTLS) else None
+
+
+def _told_of(entry: Listen, with_quic: Container[Address]) -> Listen:
+    # Clients must not be told of HTTP/3 (Alt-Svc) where no UDP socket serves it.
+    tells = entry.http3 and entry.address in with_quic
+    return entry if tells == entry.http3 else replace(entry, http3=False)
+
+
+def doubts_about(listeners: Iterable[Listener]) -> Iterator[str]:
+    """What will keep clients from trusting the certificates in use, now or soon.
+
+    Each text comes once, however many sockets of TLS and QUIC show the certificate.
+    """
+    secure = ((each.entry, tls) for each in listeners if (tls := _own(each)))
+    texts = (doubts(entry, tls.certificates) for entry, tls in secure)
+    yield from dict.fromkeys(chain.from_iterable(texts))
 
 
 def load_certificates(entry: Listen) -> Certificates | None:

@@ -125,11 +125,12 @@ class Spool:
             self.outlet.follow()
 
     def close(self) -> None:
-        """Close the outlet; a thread that is about to write loses its record."""
+        """Close the outlet, once; a thread that is about to write loses its record."""
         with self._lock:
             self._write()
-            self._closed = True
-            self.outlet.close()
+            if not self._closed:
+                self._closed = True
+                self.outlet.close()
 
     def _write(self) -> None:
         if self._busy or self._closed:

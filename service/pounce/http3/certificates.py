@@ -12,7 +12,7 @@ from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError
 from pounce.http3.packets import VERSIONS
 from pounce.http3.tokens import CONNECTION_ID_SIZE
-from pounce.net.certificate import KEY_VALUES_MISMATCH, ByName, read_pem, unusable
+from pounce.net.certificate import KEY_VALUES_MISMATCH, ByName, unusable
 from pounce.net.tls import CertificateContext, Certificates
 
 # What a client may send before the application has taken any of it: of one request, and of all
@@ -61,20 +61,20 @@ def quic_configuration(config: ServerConfig, certificates: QuicCertificates) -> 
 
 def _identity(context: CertificateContext) -> Identity:
     own, *issuers = context.certificate.chain
-    key = _key(context.files[1])
+    key = _key(context)
     # OpenSSL has compared them, but the files may have been renewed since.
     if key.public_key() != own.public_key():
         raise unusable(*context.files, KEY_VALUES_MISMATCH)
     return own, issuers, key
 
 
-def _key(path: str) -> Any:
+def _key(context: CertificateContext) -> Any:
     # A file may have the certificates before or after the key.
-    block = _PRIVATE_KEY.search(read_pem(path, "PRIVATE KEY"))
+    block = _PRIVATE_KEY.search(context.key)
     try:
         return load_pem_private_key(block[0].encode() if block else b"", password=None)
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
-            f"the key {path} cannot be used for HTTP/3: {error}",
+            f"the key {context.files[1]} cannot be used for HTTP/3: {error}",
             hint="have a certificate issued for an ECDSA (P-256) or RSA key",
         ) from None

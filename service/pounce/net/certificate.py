@@ -120,10 +120,10 @@ def read_pem(path: str, what: str) -> str:
     return text
 
 
-def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have *context* use the files *certificate* and *key*; raises ConfigError."""
+def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> str:
+    """Have *context* use the files *certificate* and *key*; the key's text. Raises ConfigError."""
     read_pem(certificate, "CERTIFICATE")
-    read_pem(key, "PRIVATE KEY")
+    text = read_pem(key, "PRIVATE KEY")
     try:
         context.load_cert_chain(certificate, key, password=_refuse_password)
     except ssl.SSLError as error:
@@ -133,6 +133,7 @@ def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
             f"the key {key} is protected by a password, which nobody is there to type",
             hint="store it without one (openssl pkey), readable for the service alone",
         ) from None
+    return text
 
 
 def unusable(certificate: str, key: str, reason: str, error: object = "") -> ConfigError:

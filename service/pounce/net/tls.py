@@ -4,15 +4,16 @@ A listener has one *front* context, which every connection begins with. It holds
 session tickets are encrypted with, and no certificate: as soon as the client has named a host,
 the connection goes on with the context of a certificate. OpenSSL looks at the front context's
 ticket keys all the same, so a session is resumed by every worker and generation that has
-inherited the front context, whatever became of the certificates.
+inherited the front context, whatever became of the certificates. Generations share it, and a
+connection chooses among the certificates of the generation that has accepted it.
 """
 
 import ssl
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
 
 from pounce.errors import ConfigError
 from pounce.net.certificate import ByName, Certificate, load_chain, read_pem
@@ -44,10 +45,24 @@ class TLSFiles:
     client_ca: str = ""
 
 
+class TLS(Protocol):
+    """What begins TLS on a connection: an `ssl.SSLContext`, or a `ListenerTLS`."""
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_side: bool = False
+    ) -> ssl.SSLObject:
+        """A connection that reads records from *incoming*, and writes some to *outgoing*."""
+
+
 class CertificateContext(ssl.SSLContext):
-    """A context with a certificate; *files* are its path and that of its key."""
+    """A context with a certificate; *files* are its path and that of its key, whose text is *key*.
+
+    The text is kept because OpenSSL does not give the key to others (QUIC), and the file may be
+    another one by the time a worker is started.
+    """
 
     certificate: Certificate
+    key: str
     files: tuple[str, str]
 
 
@@ -73,11 +88,15 @@ class Certificates:
 
     def front(self) -> ssl.SSLContext:
         """A context without a certificate, which asks clients for theirs as the others do."""
-        return self._prepare(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context = self._prepare(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.sslobject_class = _Connection
+        # Called for every handshake, with None where the client names no host.
+        context.sni_callback = _choose
+        return context
 
     def _load(self, certificate: str, key: str) -> CertificateContext:
         context = self._prepare(CertificateContext(ssl.PROTOCOL_TLS_SERVER))
-        load_chain(context, certificate, key)
+        context.key = load_chain(context, certificate, key)
         context.certificate, context.files = Certificate.read(certificate), (certificate, key)
         return context
 
@@ -99,38 +118,56 @@ class Certificates:
         return context
 
 
-class ListenerTLS:
-    """The TLS of one listener; its certificates can be replaced while it serves.
+class _Connection(ssl.SSLObject):
+    """A connection that began with a front context; *certificates* are those to choose among."""
 
-    `context` is the front context. It stays the same, so that sessions can be resumed, until
-    its ticket keys are old or clients have to show something else than before: a session that
-    is resumed shows nothing anew.
-    """
+    certificates: Certificates
+
+
+def _choose(connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext) -> None:
+    assert isinstance(connection, _Connection)  # noqa: S101 - a front context makes no others
+    connection.context = connection.certificates.find(host)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A front *context*, and when it was made: seconds of `time.monotonic`."""
 
     context: ssl.SSLContext
+    made: float = field(default_factory=time.monotonic)
 
-    def __init__(self, certificates: Certificates) -> None:
+    @property
+    def is_old(self) -> bool:
+        """Whether its ticket keys should not be used any longer."""
+        return time.monotonic() - self.made > _TICKET_KEYS_AGE
+
+
+class ListenerTLS:
+    """The TLS of one listener for one generation.
+
+    *before* is that of the generation that serves. Its front context is used again, so that its
+    sessions can be resumed, until the ticket keys are old or clients have to show something else
+    than before: a session that is resumed shows nothing anew.
+    """
+
+    def __init__(self, certificates: Certificates, before: "ListenerTLS | None" = None) -> None:
         self.certificates = certificates
-        self._renew_front()
+        self.front = before.front_for(certificates) if before else Front(certificates.front())
         quiet_unreadable_names()
 
-    def use(self, certificates: Certificates) -> None:
-        """Go on with other *certificates*."""
-        asked, self.certificates = self.certificates, certificates
-        is_old = time.monotonic() - self._made > _TICKET_KEYS_AGE
-        if is_old or not certificates.asks_as(asked):
-            self._renew_front()
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_side: bool = True
+    ) -> ssl.SSLObject:
+        """A server's side of a connection, which chooses among these certificates."""
+        connection = self.front.context.wrap_bio(incoming, outgoing, server_side=server_side)
+        assert isinstance(connection, _Connection)  # noqa: S101 - its class is set
+        connection.certificates = self.certificates
+        return connection
 
-    def _renew_front(self) -> None:
-        self._made = time.monotonic()
-        self.context = self.certificates.front()
-        # Called for every handshake, with None where the client names no host.
-        self.context.sni_callback = self._choose
-
-    def _choose(
-        self, connection: ssl.SSLObject | ssl.SSLSocket, host: str | None, _: ssl.SSLContext
-    ) -> None:
-        connection.context = self.certificates.find(host)
+    def front_for(self, certificates: Certificates) -> Front:
+        """Where connections begin that choose among *certificates*, those of the next plan."""
+        goes_on = not self.front.is_old and certificates.asks_as(self.certificates)
+        return self.front if goes_on else Front(certificates.front())
 
 
 def quiet_unreadable_names() -> None:

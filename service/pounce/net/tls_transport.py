@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from pounce.net.tls import TLS
 from pounce.net.turns import Turns, Units
 
 _HANDSHAKE = b"\x16"  # the content type of a client's first record (RFC 8446 section 5.1)
@@ -40,7 +41,6 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
     __slots__ = (
         "_below",
         "_closing",
-        "_context",
         "_factory",
         "_incoming",
         "_on_plaintext",
@@ -50,6 +50,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         "_records",
         "_ssl",
         "_stuffed",
+        "_tls",
         "_turns",
         "_unread",
         "_unwanted",
@@ -60,7 +61,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        tls: TLS,
         factory: Callable[[], asyncio.Protocol],
         on_plaintext: Callable[[asyncio.Transport], None],
         turns: Turns,
@@ -68,7 +69,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
         super().__init__()
         self.settled: asyncio.Future[None] = turns.loop.create_future()
         self._turns = turns
-        self._context = context
+        self._tls = tls
         self._factory = factory
         self._on_plaintext = on_plaintext
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -96,7 +97,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
                 self._settle()
                 self._on_plaintext(self._below)
                 return
-            self._ssl = self._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self._ssl = self._tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
         if self._unread:
             self._unread += data
             return
@@ -304,7 +305,7 @@ class TLSTransport(asyncio.Transport, asyncio.Protocol):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As any transport; `ssl_object` and `sslcontext` are this connection's."""
-        own = {"ssl_object": self._ssl, "sslcontext": self._context}
+        own = {"ssl_object": self._ssl, "sslcontext": self._tls}
         return own[name] if name in own else self._below.get_extra_info(name, default)
 
     def _notify(self) -> None:

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-from pounce.config.service import ServerConfig
 from pounce.events import log
 from pounce.events.lifecycle import (
     H3_SLOTS,
@@ -34,7 +33,6 @@ from pounce.loop import Loop
 from pounce.supervisor.h3 import H3
 from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.lookout import Lookout
-from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import Started, Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput, WorkerState
 from pounce.supervisor.targets import _parallel_join_targets, _target_id
@@ -79,11 +77,11 @@ class Owner(Protocol):
 class Crew:
     """All running workers, of every generation.
 
-    Set `owner` and `served`, the sockets, before anything is started.
+    Set `owner` before anything is started, and `h3` where HTTP/3 is served.
     """
 
     owner: Owner
-    served: ServedSockets
+    h3: H3 | None = None
 
     def __init__(
         self,
@@ -170,10 +168,6 @@ class Crew:
         if worker is not None:
             generation.replacements[slot] = worker
 
-    def h3_size(self, config: ServerConfig) -> int:
-        """How many workers for HTTP/3 a generation has."""
-        return self.served.h3.size(config) if self.served.h3 else 0
-
     def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
         for worker in self.lookout.silent(workers, timeout):
@@ -229,9 +223,7 @@ class Crew:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host))
 
     def _spawn_h3_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
-        return self._spawn(
-            generation, slot, self._starter.for_workers(generation.host), self.served.h3
-        )
+        return self._spawn(generation, slot, self._starter.for_workers(generation.host), self.h3)
 
     def _spawn(
         self,
@@ -260,7 +252,6 @@ class Crew:
         start: Callable[[Assignment], Started],
         h3: H3 | None,
     ) -> _WorkerHandle:
-        served = self.served.of(slot, generation.size, generation.h3_size)
         with ExitStack() as undo:
             ours, theirs = Channel.pair()
             undo.callback(theirs.close)
@@ -274,16 +265,15 @@ class Crew:
             undo.callback(self._channels.discard, ours)
             started = start(
                 Assignment(
-                    generation.config,
+                    generation.plan,
                     generation.number,
                     slot,
-                    [] if slot == HOST_SLOT else served,
+                    generation.listeners_of(slot),
                     row,
                     self.scoreboard,
                     theirs,
                     self.handover,
                     FlightRecord(),
-                    generation.endpoints,
                     mail,
                 )
             )
@@ -363,8 +353,8 @@ class Crew:
         self._abandoned.append(worker)
         # It accepts no more, and siblings are not to wait for it to.
         worker.row.serve(0)
-        if self.served.h3 and isinstance(worker, _H3WorkerHandle):
-            self.served.h3.abandon_mailbox(worker.mailbox)
+        if self.h3 and isinstance(worker, _H3WorkerHandle):
+            self.h3.abandon_mailbox(worker.mailbox)
         self.feed(worker, WorkerInput.EXITED)
 
     def _lose(self, worker: _WorkerHandle) -> None:
@@ -396,5 +386,5 @@ class Crew:
         worker.target.close()
         worker.worker = None  # whoever still has the handle keeps no old code alive
         self.scoreboard.release(worker.row)
-        if self.served.h3 and isinstance(worker, _H3WorkerHandle):
-            self.served.h3.close_mailbox(worker.mailbox)
+        if self.h3 and isinstance(worker, _H3WorkerHandle):
+            self.h3.close_mailbox(worker.mailbox)

@@ -3,10 +3,12 @@
 import gc
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
 from pounce.config.descriptors import Fit
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.errors import EX_SOFTWARE, ApplicationError, PounceError
 from pounce.events.lifecycle import (
@@ -108,17 +110,11 @@ class Generations:
         """Those that drain, the oldest first."""
         return [each for each in self.all if each.state is GenerationState.DRAINING]
 
-    def begin(self, config: ServerConfig) -> None:
+    def begin(self, plan: Plan) -> None:
         """Start the next generation."""
-        config = self._fit.apply(config)
+        plan = replace(plan, config=self._fit.apply(plan.config))
         self.last_number += 1
-        generation = _Generation(
-            self.last_number,
-            config.worker_count,
-            config,
-            self._crew.served.endpoints(),
-            self._crew.h3_size(config),
-        )
+        generation = _Generation(self.last_number, plan, plan.config.worker_count)
         self.all.append(generation)
         self._prepare(generation)
 
@@ -325,6 +321,8 @@ class Generations:
 
     def _switch(self, generation: _Generation) -> None:
         self.current = generation
+        if generation.host is not None:
+            generation.host.stay()
         for worker in generation.ready:
             self._crew.send(worker, Serve())
         self._emit(GenerationReady(generation.number, len(generation.slots)))
@@ -332,6 +330,8 @@ class Generations:
 
     def _fail(self, generation: _Generation) -> None:
         self.cut_off(generation)
+        if generation.host is not None:
+            generation.host.withdraw()
         self._tell(ServiceInput.GENERATION_FAILED, _application_error(generation.failure))
 
     def _drain(self, generation: _Generation) -> None:

@@ -1,33 +1,27 @@
-"""What the HTTP/3 workers of a service share: UDP sockets, mailboxes and a secret."""
+"""What the HTTP/3 workers of a service share: mailboxes and a secret."""
 
 import os
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pounce.config.service import ServerConfig
 from pounce.events.loggers import get_logger
 from pounce.ipc.handover import QUIC, Keeper
 from pounce.ipc.mailboxes import Mailboxes
-from pounce.supervisor.sockets import group_by_address, share
 from pounce.workers import SECRET_SIZE, Mail
 
 logger = get_logger("pounce.supervisor")
 
 
 class H3:
-    """It serves *sockets*; connection ids are made with *secret*.
+    """Connection ids are made with *secret*; a generation has at most *most* workers for HTTP/3.
 
-    There are as many workers as there are sockets of one address, or fewer where `workers` is
-    less: a worker reads sockets of its own, since the kernel chooses the socket by the client's
-    address (SO_REUSEPORT, socket(7)).
+    That is how many UDP sockets have one address: a worker reads sockets of its own, since the
+    kernel chooses the socket by the client's address (SO_REUSEPORT, socket(7)).
     """
 
-    def __init__(
-        self, sockets: Sequence[socket.socket], secret: bytes, config: ServerConfig
-    ) -> None:
-        self.groups = group_by_address(sockets)
+    def __init__(self, most: int, secret: bytes, config: ServerConfig) -> None:
         self._secret = secret
-        self._most = max(len(group) for group in self.groups)
+        self._most = most
         # For those that serve, start, and drain; and for one that takes over from another.
         # Those that do not end in time hold theirs for longer, so there may be need of more.
         self._mailboxes = Mailboxes(self._most * (config.max_draining + 2) + 2)
@@ -38,15 +32,7 @@ class H3:
 
         Raises OSError where descriptors run out.
         """
-        self._mailboxes.provide(2 * self.size(config) + 2)
-
-    def size(self, config: ServerConfig) -> int:
-        """How many workers a generation has."""
-        return min(config.worker_count, self._most)
-
-    def share(self, number: int, size: int) -> list[socket.socket]:
-        """The sockets of one of *size* workers."""
-        return share(self.groups, number, size)
+        self._mailboxes.provide(2 * min(config.worker_count, self._most) + 2)
 
     def open_mailbox(self) -> Mail:
         """A mailbox for a new worker; raises IndexError when all are in use."""

@@ -1,18 +1,19 @@
 """What the supervisor knows of its workers and generations."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pounce.config.plan import Listener, Plan
 from pounce.config.service import ServerConfig
 from pounce.events.lifecycle import H3_SLOTS, LIFESPAN_SLOT
 from pounce.ipc.channel import Channel, Failed
 from pounce.ipc.scoreboard import Row
 from pounce.loop import Timer
 from pounce.supervisor.commands import Commands
+from pounce.supervisor.sockets import Groups, group_by_address, largest, share
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target
-from pounce.workers import Endpoint, LifespanHost, TCPWorker
+from pounce.workers import LifespanHost, TCPWorker
 
 HOST_SLOT = LIFESPAN_SLOT
 
@@ -91,13 +92,11 @@ class _H3WorkerHandle(_WorkerHandle):
 
 @dataclass(eq=False, slots=True)
 class _Generation:
-    """The workers of one version of the code."""
+    """The workers made from one *plan*."""
 
     number: int
+    plan: Plan
     size: int
-    config: ServerConfig
-    endpoints: Mapping[int, Endpoint]  # by descriptor; a later worker listens as the others do
-    h3_size: int = 0  # workers for HTTP/3, besides
     state: GenerationState = GenerationState.PREPARING
     commands: Commands | None = None  # while it prepares
     workers: dict[int, _WorkerHandle] = field(default_factory=dict)
@@ -114,6 +113,33 @@ class _Generation:
     grace: float = 0.0  # seconds that its handlers may then take to end
     has_successor: bool = False  # its connections can be handed over
     stopping: bool = False  # nobody serves while it drains
+    h3_size: int = field(init=False)  # workers for HTTP/3, besides
+    _streams: Groups = field(init=False)
+    _datagrams: Groups = field(init=False)
+
+    def __post_init__(self) -> None:
+        listeners = self.plan.listeners
+        self._streams = group_by_address(each for each in listeners if each.is_stream)
+        self._datagrams = group_by_address(each for each in listeners if each.is_quic)
+        self.h3_size = min(self.size, largest(self._datagrams)) if self._datagrams else 0
+
+    @property
+    def config(self) -> ServerConfig:
+        """Its plan's."""
+        return self.plan.config
+
+    @property
+    def largest_group(self) -> int:
+        """How many stream sockets share one address."""
+        return largest(self._streams)
+
+    def listeners_of(self, slot: int) -> list[Listener]:
+        """Those of the worker in *slot*; the lifespan host has none."""
+        if slot == HOST_SLOT:
+            return []
+        if slot >= H3_SLOTS:
+            return share(self._datagrams, slot - H3_SLOTS, self.h3_size)
+        return share(self._streams, slot, self.size)
 
     @property
     def command(self) -> str:

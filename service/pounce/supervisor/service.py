@@ -1,10 +1,12 @@
 """The service as a whole: steps SERVICE_TABLE."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from pounce.config.durations import spell
+from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
 from pounce.events import log
@@ -28,7 +30,6 @@ from pounce.supervisor.crew import Crew
 from pounce.supervisor.generations import Generations
 from pounce.supervisor.idling import Idling
 from pounce.supervisor.keeping import Keeping
-from pounce.supervisor.served import ServedSockets
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
 from pounce.varlink.names import MOST_WORKERS
@@ -47,6 +48,7 @@ _PHASES = {
 _QUEUING = (ServiceAction.QUEUE_RELOAD, ServiceAction.QUEUE_RESTART)
 
 Outcome = Future[None]
+Prepare = Callable[[Plan], Plan]
 
 logger = get_logger("pounce.supervisor")
 
@@ -55,14 +57,15 @@ class Service:
     """What the supervisor runs; everything happens on its loop.
 
     *lifespan_state* is that of a lifespan that runs elsewhere; with None each process, or each
-    generation of threads, runs the application's own. *reload_config* reads the configuration
-    anew; it raises PounceError. *keeper* holds connections from one run to the next.
+    generation of threads, runs the application's own. *plan* is the first generation's, and
+    *prepare* makes the next one's from the one that serves; it raises PounceError. *keeper* holds
+    connections from one run to the next, and *own* are the sockets that a stop closes.
     """
 
     def __init__(
         self,
-        config: ServerConfig,
-        reload_config: Callable[[], ServerConfig],
+        plan: Plan,
+        prepare: Prepare,
         application: Application,
         mode: WorkerMode,
         loop: Loop,
@@ -70,11 +73,12 @@ class Service:
         *,
         lifespan_state: dict[str, Any] | None,
         keeper: Keeper | None,
+        own: Sequence[socket.socket],
     ) -> None:
-        self.config = config
+        self._plan = self._next_plan = plan
         self.error: PounceError | None = None
         self.crew = Crew(application, mode, loop, emit, lifespan_state)
-        budget = RestartBudget(config.max_restarts, config.restart_window)
+        budget = RestartBudget(plan.config.max_restarts, plan.config.restart_window)
         self._generations = Generations(self.crew, mode, loop, emit, self._told, budget)
         self.crew.owner = self._generations
         self._keeping = (
@@ -83,7 +87,9 @@ class Service:
         if self._keeping:
             self.crew.undo_in_child.append(self._keeping.close_in_child)
         self._idling = Idling(loop)
-        self._reload_config = reload_config
+        self._prepare = prepare
+        self._own = own
+        self._closing = Closing(loop, own)
         self._loop = loop
         self._emit = emit
         self._state = ServiceState.STARTING
@@ -111,6 +117,11 @@ class Service:
         }
 
     @property
+    def config(self) -> ServerConfig:
+        """That of the generation that serves; before there is one, of the first."""
+        return self._plan.config
+
+    @property
     def finished(self) -> bool:
         """Whether every worker is gone and none will come."""
         return self._state is ServiceState.STOPPED
@@ -127,12 +138,10 @@ class Service:
         generation = self._generations.current or next(iter(self._generations.all), None)
         return generation.running if generation else 0
 
-    def begin(self, served: ServedSockets) -> None:
-        """Start the first generation on the *served* sockets; raises ConfigError."""
+    def begin(self) -> None:
+        """Start the first generation; raises ConfigError."""
         check(self.config)
-        self.crew.served = served
-        self._closing = Closing(self._loop, served.own)
-        self._generations.begin(self.config)
+        self._generations.begin(self._plan)
         self._watch()
 
     def close(self) -> None:
@@ -171,7 +180,7 @@ class Service:
             raise PounceError(f"the service is {self._phase.value}; try again later")
         if size == generation.size:
             return
-        most = self.crew.served.largest_group
+        most = generation.largest_group
         if most > 1:
             # The sockets of a group are dealt out when workers start (SO_REUSEPORT).
             raise PounceError(f"a listener has {most} sockets; set `workers` and reload")
@@ -220,17 +229,18 @@ class Service:
     def _begin_reload(self) -> None:
         generations = self._generations
         self._emit(ReloadStarted(generations.last_number + 1))
+        self._next_plan = self._plan
         try:
-            config = self._reload_config()
-            check(config)
-            if self.crew.served.h3:
-                self.crew.served.h3.prepare(config)
+            self._next_plan = plan = self._prepare(self._plan)
+            check(plan.config)
+            if self.crew.h3:
+                self.crew.h3.prepare(plan.config)
         except Exception as error:
             generations.last_number += 1
             cause = error if isinstance(error, PounceError) else PounceError(repr(error))
             self._told(ServiceInput.GENERATION_FAILED, cause)
         else:
-            generations.begin(config)
+            generations.begin(plan)
 
     def _queue(self, what: ServiceInput) -> None:
         # Of both, the reload: it gives the old workers more time.
@@ -245,13 +255,21 @@ class Service:
         return self._generations.newest.config
 
     def _end_reload(self, patience: float) -> None:
-        self.config = self._newest
+        self._commit()
         self._generations.supersede(self.config, patience)
         self._emit(ReloadCompleted(self.generation))
         self._answer(None)
         self._next_reload()
 
+    def _commit(self) -> None:
+        """Make the supervisor's own part of the new generation's plan what it goes by."""
+        old, self._plan = self._plan, self._generations.newest.plan
+        if self._plan.log is not None:
+            log.use(self._plan.log)
+            log.drop(old.log, kept=self._plan.log)
+
     def _give_up_reload(self) -> None:
+        log.drop(self._next_plan.log, kept=self._plan.log)
         number = self._generations.last_number
         self._emit(ReloadFailed(number, str(self._cause)))
         self._answer(PounceError(f"generation {number} did not start: {self._cause}"))
@@ -284,8 +302,8 @@ class Service:
             # Without a keeper nobody will read the handover from now on.
             generation.has_successor = keeps and self._keeping is not None
         self._generations.drain(list(self._generations.all), self.config.shutdown_timeout)
-        if self.crew.served.h3:
-            self.crew.served.h3.when_unread(self._closing.refuse_datagrams)
+        if self.crew.h3:
+            self.crew.h3.when_unread(self._closing.refuse_datagrams)
         self._answer_all(PounceError("the service is stopping"))
 
     def _force(self) -> None:
@@ -336,7 +354,7 @@ class Service:
     @property
     def _may_rest(self) -> bool:
         """Whether it ends where nobody is connected: only what systemd holds is opened again."""
-        return self.config.idle_exit > 0 and not self.crew.served.own
+        return self.config.idle_exit > 0 and not self._own
 
     def _look_for_clients(self) -> None:
         if self._phase is not Phase.SERVING or not self._may_rest:

@@ -64,6 +64,8 @@ class Starter:
             os.environ["POUNCE_WORKER"] = str(name)
             os.environ["POUNCE_GENERATION"] = str(assignment.generation)
             try:
+                if assignment.plan.log is not None:
+                    log.adopt(assignment.plan.log)
                 log.leave_losses_to(assignment.row.lose)
                 worker = self._create_worker(assignment, None)
                 status = worker.run()

@@ -9,18 +9,18 @@ service in `supervisor.service`.
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from ssl import SSLContext
-from types import MappingProxyType
 from typing import Any, get_args
 
 from pounce.application.interpreter import has_global_lock
+from pounce.assembly.plan import make_plan
 from pounce.assembly.sockets import match_listeners
-from pounce.assembly.tls import Endpoints
-from pounce.config.service import Listen, ServerConfig
+from pounce.config.plan import Plan
+from pounce.config.service import ServerConfig
 from pounce.errors import ConfigError, PounceError
 from pounce.events.lifecycle import Collectors, LifecycleCollector
 from pounce.events.loggers import get_logger
@@ -28,9 +28,9 @@ from pounce.ipc.handover import Keeper
 from pounce.loop import Loop
 from pounce.supervisor.h3 import H3, recall_secret
 from pounce.supervisor.interface import open_control
-from pounce.supervisor.served import ServedSockets
-from pounce.supervisor.service import Service
+from pounce.supervisor.service import Prepare, Service
 from pounce.supervisor.signals import Signals
+from pounce.supervisor.sockets import group_by_address, largest
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import ServiceInput
 from pounce.workers import App, Application, SyncApp
@@ -48,8 +48,9 @@ class Supervisor:
     first, in threads, and leaves to the application what it does not answer.
     *ssl_context* is for every stream socket whose entry has no certificate (see `run`).
     *lifecycle_collector* hears what happens, on the supervisor's thread; if it raises, that is
-    logged. *reload_config* gives each new generation its configuration. *control* is the path of
-    the control socket. *keeper* holds idle connections from one run to the next.
+    logged. *reload_config* gives each new generation its configuration, where `run` is called, and
+    not `serve`. *control* is the path of the control socket. *keeper* holds idle connections from
+    one run to the next.
 
     Raises ConfigError for an unknown *mode*.
     """
@@ -115,8 +116,6 @@ class Supervisor:
         sockets: Sequence[socket.socket],
         udp_sockets: Sequence[socket.socket] | None = None,
         *,
-        entries: Mapping[int, Listen] | None = None,
-        ssl_contexts: Mapping[int, SSLContext] = MappingProxyType({}),
         own: Sequence[socket.socket] = (),
     ) -> None:
         """Start all workers on *sockets* and block until the service has stopped.
@@ -125,9 +124,6 @@ class Supervisor:
         become non-blocking. Each is served as the entry of ``config.listen`` with its address
         says: with TLS, or HTTP/3 on a UDP socket, which may be among *sockets* as well. A reload
         reads the certificates anew. The log warns of sockets that no entry is for.
-
-        A caller that has matched its sockets itself says by descriptor which of the *entries*
-        and which TLS context belongs to each; both are looked at whenever a generation begins.
 
         A stop leaves the sockets open: another process, as systemd, may hold them for the next
         run, and new clients wait until then. Where nobody does, name them as *own*: they listen
@@ -138,19 +134,25 @@ class Supervisor:
         that cannot be used, and PounceError when no worker is left and the restart budget is
         spent.
         """
+        with self._running():
+            config = self._config
+            found = match_listeners(config.listen, [*sockets, *(udp_sockets or ())], own)
+            plan = make_plan(config, found.served, default=self._ssl_context)
+            self._serve(plan, self._prepare, own)
+
+    def serve(self, plan: Plan, prepare: Prepare, own: Sequence[socket.socket] = ()) -> None:
+        """Like `run`, by a *plan*; *prepare* makes that of the next generation at each reload."""
+        with self._running():
+            self._serve(plan, prepare, own)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         with self._lifecycle_lock:
             if self._thread is not None:
                 raise RuntimeError("a supervisor runs only once")
             self._thread = threading.current_thread()
         try:
-            if entries is not None:
-                self._serve(sockets, udp_sockets or (), entries, ssl_contexts, own)
-            else:
-                found = match_listeners(self._config.listen, [*sockets, *(udp_sockets or ())])
-                endpoints = self._endpoints(found.entries)
-                self._serve(
-                    found.stream, found.datagram, endpoints.entries, endpoints.contexts, own
-                )
+            yield
         finally:
             self._end()
 
@@ -211,26 +213,18 @@ class Supervisor:
                 if not outcome.done():
                     outcome.set_exception(PounceError("the service has stopped"))
 
-    def _serve(
-        self,
-        sockets: Sequence[socket.socket],
-        udp_sockets: Sequence[socket.socket],
-        entries: Mapping[int, Listen],
-        ssl_contexts: Mapping[int, SSLContext],
-        own: Sequence[socket.socket],
-    ) -> None:
+    def _serve(self, plan: Plan, prepare: Prepare, own: Sequence[socket.socket]) -> None:
         self._warn_of_threads()
         with ExitStack() as stack:
-            h3 = self._h3(udp_sockets, entries)
-            if h3:
-                stack.callback(h3.close)
-            self._service = service = self._make_service()
+            self._service = service = self._make_service(plan, prepare, own)
             stack.callback(service.close)
+            if h3 := self._h3(plan):
+                service.crew.h3 = h3
+                stack.callback(h3.close)
             stack.callback(self._end)
             stack.enter_context(self._install_signals(service))
             stack.enter_context(self._open_control(service))
-            default = self._ssl_context
-            service.begin(ServedSockets(sockets, h3, entries, ssl_contexts, default, own))
+            service.begin()
             self._loop.run(lambda: service.finished)
         if service.error is not None:
             raise service.error
@@ -243,38 +237,25 @@ class Supervisor:
                 threading.active_count(),
             )
 
-    def _endpoints(self, entries: dict[int, Listen]) -> Endpoints:
-        """What matched sockets are served with; from now on, a reload renews it."""
-        endpoints = Endpoints(entries, self._ssl_context)
-        read = self._reload_config
+    def _prepare(self, serving: Plan) -> Plan:
+        return make_plan(self._reload_config(), serving.listeners, default=self._ssl_context)
 
-        def reload_config() -> ServerConfig:
-            config = read()
-            endpoints.renew(config.listen)
-            return config
-
-        self._reload_config = reload_config
-        return endpoints
-
-    def _make_service(self) -> Service:
+    def _make_service(self, plan: Plan, prepare: Prepare, own: Sequence[socket.socket]) -> Service:
         return Service(
-            self._config,
-            self._reload_config,
+            plan,
+            prepare,
             self._application,
             self._mode,
             self._loop,
             self._collectors.collect,
             lifespan_state=self._lifespan_state,
             keeper=self._keeper,
+            own=own,
         )
 
-    def _h3(self, sockets: Sequence[socket.socket], entries: Mapping[int, Listen]) -> H3 | None:
-        served = [
-            sock
-            for sock in sockets
-            if (entry := entries.get(sock.fileno())) is not None and entry.http3
-        ]
-        return H3(served, recall_secret(self._keeper), self._config) if served else None
+    def _h3(self, plan: Plan) -> H3 | None:
+        groups = group_by_address(each for each in plan.listeners if not each.is_stream)
+        return H3(largest(groups), recall_secret(self._keeper), plan.config) if groups else None
 
     def _install_signals(self, service: Service) -> Signals:
         def asks(what: ServiceInput) -> Any:

@@ -15,7 +15,7 @@ from pounce.application.loops import check_event_loop, check_unpatched
 from pounce.application.sync_app import SyncApp
 from pounce.config.service import ServerConfig
 from pounce.http3.tokens import SECRET_SIZE
-from pounce.workers.base import Assignment, Endpoint, Mail
+from pounce.workers.base import Assignment, Mail
 from pounce.workers.http3 import check_http3
 from pounce.workers.lifespan_host import LifespanHost
 from pounce.workers.serving import ServingWorker
@@ -26,7 +26,6 @@ __all__ = [
     "App",
     "Application",
     "Assignment",
-    "Endpoint",
     "LifespanHost",
     "Mail",
     "ServingWorker",

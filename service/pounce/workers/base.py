@@ -7,18 +7,17 @@ load, start, ready, serve, drain, finish.
 import asyncio
 import contextlib
 import signal
-import socket
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from ssl import SSLContext
 from typing import Any
 
 from pounce.application import ending, forks
 from pounce.application.loops import check_unpatched, new_event_loop
-from pounce.config.service import Listen, ServerConfig
+from pounce.config.plan import Listener, Plan
+from pounce.config.service import ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.events import log
 from pounce.ipc.channel import (
@@ -53,18 +52,6 @@ _ANSWER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """How the connections of one listener are served: its entry, and TLS where there is any.
-
-    *closes* is whether a stop closes the listener: nobody comes later for what waits in its queue.
-    """
-
-    entry: Listen
-    ssl_context: SSLContext | None
-    closes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Mail:
     """How an HTTP/3 worker is found: its mailbox, and the secret that connection ids hide it by."""
 
@@ -77,21 +64,25 @@ class Mail:
 class Assignment:
     """What the supervisor hands to a worker.
 
-    *slot* is its `worker_id`; *endpoints*, by descriptor, have an item for each of
-    *sockets* at least; *mail* is for those of HTTP/3.
+    *slot* is its `worker_id`, *listeners* are those of *plan* that it serves, and *mail* is for
+    those of HTTP/3.
     """
 
-    config: ServerConfig
+    plan: Plan
     generation: int
     slot: int
-    sockets: list[socket.socket]
+    listeners: list[Listener]
     row: Row
     scoreboard: Scoreboard
     channel: Channel
     handover: Handover
     flight: FlightRecord
-    endpoints: Mapping[int, Endpoint]
     mail: Mail | None = None
+
+    @property
+    def config(self) -> ServerConfig:
+        """The plan's."""
+        return self.plan.config
 
 
 class LoopWorker(ABC):
@@ -145,7 +136,7 @@ class LoopWorker(ABC):
 
     def descriptors(self) -> list[int]:
         """What a child that the application forks must not keep, besides what the loop watches."""
-        return [self._channel.fileno(), *(sock.fileno() for sock in self.assignment.sockets)]
+        return [self._channel.fileno(), *(each.sock.fileno() for each in self.assignment.listeners)]
 
     def in_flight(self) -> str:
         """The requests in flight, one a line, for a person; callable while the loop is stuck."""

@@ -1,16 +1,16 @@
 """The worker that serves an application over HTTP/3."""
 
 import logging
-import socket
 from collections.abc import Callable
 
 from pounce.application.interface import Served
+from pounce.config.plan import Listener
 from pounce.http.connections import ServerContext
 from pounce.http3.certificates import QuicCertificates, quic_configuration
-from pounce.net.tls import Certificates, TLSFiles
+from pounce.net.tls import ListenerTLS
 from pounce.workers.base import Assignment
 from pounce.workers.serving import ServingWorker
-from pounce.workers.switchboard import Listener, Switchboard
+from pounce.workers.switchboard import QuicListener, Switchboard
 
 # Seconds between two looks whether the other workers have finished as well.
 _LOOK = 0.05
@@ -24,12 +24,12 @@ class H3Worker(ServingWorker):
         self._switchboard: Switchboard | None = None
 
     def load(self) -> None:
-        """Import the application, and read the certificates."""
+        """Import the application, and give QUIC the certificates."""
         # What aioquic says of each malformed packet is for its developers: anybody can send
         # some, and nobody could act on it.
         # An application's dictConfig() may enable a disabled logger, but leaves the level alone.
         logging.getLogger("quic").setLevel(logging.CRITICAL + 1)
-        self._listeners = [self._listener(sock) for sock in self.assignment.sockets]
+        self._listeners = [self._quic(each) for each in self.assignment.listeners]
         super().load()
 
     def attach(self, context: ServerContext) -> None:
@@ -80,8 +80,9 @@ class H3Worker(ServingWorker):
         self.check_drained()
         self.loop.call_later(_LOOK, self._look)
 
-    def _listener(self, sock: socket.socket) -> Listener:
-        endpoint = self.assignment.endpoints[sock.fileno()]
-        certificates = QuicCertificates(Certificates(TLSFiles(endpoint.entry.pairs)))
+    def _quic(self, listener: Listener) -> QuicListener:
+        tls = listener.tls
+        assert isinstance(tls, ListenerTLS)  # noqa: S101 - an entry with http3 has a certificate
+        certificates = QuicCertificates(tls.certificates)
         configuration = quic_configuration(self.config, certificates)
-        return Listener(sock, configuration, certificates.choose, endpoint.closes)
+        return QuicListener(listener.sock, configuration, certificates.choose, listener.closes)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from math import inf
-from ssl import SSLContext
 from typing import Any
 
 from pounce.events.loggers import get_logger
@@ -13,6 +12,7 @@ from pounce.http.farewell import Carrier
 from pounce.http.room import BEGUN, SILENT
 from pounce.http1.connection import FIRST_REQUEST
 from pounce.http1.linger import refuse_plaintext
+from pounce.net.tls import TLS
 from pounce.net.tls_transport import TLSTransport
 
 logger = get_logger("pounce.worker")
@@ -27,7 +27,7 @@ class Handshake(Carrier):
     busy, spare_since = False, inf
 
     def __init__(
-        self, context: ServerContext, tls: SSLContext, factory: Callable[[], asyncio.Protocol]
+        self, context: ServerContext, tls: TLS, factory: Callable[[], asyncio.Protocol]
     ) -> None:
         self._context = context
         self._factory = factory

@@ -7,6 +7,7 @@ from typing import Any
 
 from pounce.application.interface import Served
 from pounce.application.interpreter import noticing_the_lock
+from pounce.application.loader import remember
 from pounce.application.types import ASGIApp
 from pounce.asgi.lifespan import Lifespan
 from pounce.asgi.startup import Startup
@@ -29,6 +30,10 @@ _ONE_LOOP = (
 )
 
 
+def _nothing() -> None:
+    """Nothing is to be undone."""
+
+
 class LifespanHost(LoopWorker):
     """Imports the application once for all threads of a generation.
 
@@ -46,6 +51,7 @@ class LifespanHost(LoopWorker):
         self._make: Callable[[], Served] | None = None
         self._lifespan: Lifespan | None = None
         self._given = False
+        self._put_back = _nothing
         self.state: dict[str, Any] | None = None
         """The lifespan's; None where each worker is to run a lifespan of its own."""
 
@@ -68,8 +74,18 @@ class LifespanHost(LoopWorker):
             return self._made.pop()
         return self._make()
 
+    def withdraw(self) -> None:
+        """Undo what the import has changed for others: the generation does not start."""
+        self._put_back()
+        self.stay()
+
+    def stay(self) -> None:
+        """Keep nothing of what was before: the generation serves."""
+        self._put_back = _nothing
+
     def load(self) -> None:
         """Import the application."""
+        self._put_back = remember()
         thread_sensitive.begin()
         with noticing_the_lock() as said:
             make = self._find()

@@ -38,7 +38,7 @@ _MAX_HANDSHAKES = 512
 _MAX_ANSWERS = 1000
 
 
-class Listener(NamedTuple):
+class QuicListener(NamedTuple):
     """A UDP socket, and how its connections begin; *closes* is whether a stop closes it."""
 
     sock: socket.socket
@@ -54,7 +54,9 @@ class Switchboard:
     read for the connections that are here already, and for other workers' connections.
     """
 
-    def __init__(self, context: ServerContext, listeners: Sequence[Listener], mail: Mail) -> None:
+    def __init__(
+        self, context: ServerContext, listeners: Sequence[QuicListener], mail: Mail
+    ) -> None:
         self._context = context
         self._loop = context.loop
         self._turns = context.turns
@@ -311,7 +313,7 @@ class _Ports:
     what another one has read.
     """
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
+    def __init__(self, listeners: Sequence[QuicListener]) -> None:
         self.all = [UDPPort(listener.sock) for listener in listeners]
         names = [listener.sock.getsockname() for listener in listeners]
         self._names = list(dict.fromkeys(names))
@@ -328,7 +330,7 @@ class _Ports:
         """A socket that is bound to the address of this number."""
         return self._firsts[number]
 
-    def listener(self, number: int) -> Listener:
+    def listener(self, number: int) -> QuicListener:
         """How connections at that address begin."""
         return self._listeners[number]
 

@@ -3,19 +3,20 @@
 import socket
 from collections.abc import Callable
 from functools import partial
-from ssl import SSLContext
 from typing import TypeAlias
 
 from pounce.application.interface import Served
+from pounce.config.plan import Listener
 from pounce.http.connections import ServerContext
 from pounce.http1.connection import HTTP1Connection
 from pounce.ipc.handover import Passage
 from pounce.net.forwarded import Client
 from pounce.net.host import unix_path
 from pounce.net.proxy_protocol import ProxyHeader
+from pounce.net.tls import TLS
 from pounce.websocket.upgrade import Upgrader
 from pounce.workers.acceptor import Acceptor, Connector, ProtocolFactory, Source
-from pounce.workers.base import Assignment, Endpoint
+from pounce.workers.base import Assignment
 from pounce.workers.handshakes import Handshake
 from pounce.workers.introductions import receive
 from pounce.workers.passages import Arrivals, Departures
@@ -49,7 +50,7 @@ class Worker(ServingWorker):
         mine = self.assignment
         self._sources = [
             Arrivals(self.loop, mine.handover, self._is_my_turn, partial(self._take_over, context)),
-            *(self._acceptor(context, sock) for sock in mine.sockets),
+            *(self._acceptor(context, each) for each in mine.listeners),
         ]
 
     def serve(self) -> None:
@@ -69,20 +70,19 @@ class Worker(ServingWorker):
             self.context.stopping = self.stopping
         super().drain(hand_over=hand_over)
 
-    def _acceptor(self, context: ServerContext, listener: socket.socket) -> Acceptor:
-        endpoint = self.assignment.endpoints[listener.fileno()]
-        serve = self._serve_proxied if endpoint.entry.proxy_protocol else self._serve_direct
-        take = serve(context, endpoint, _server_address(listener))
-        free, closes = context.room.free, endpoint.closes
-        return Acceptor(self.loop, listener, self._is_my_turn, take, free, closes=closes)
+    def _acceptor(self, context: ServerContext, listener: Listener) -> Acceptor:
+        serve = self._serve_proxied if listener.entry.proxy_protocol else self._serve_direct
+        take = serve(context, listener, _server_address(listener.sock))
+        free, closes = context.room.free, listener.closes
+        return Acceptor(self.loop, listener.sock, self._is_my_turn, take, free, closes=closes)
 
     def _serve_direct(
-        self, context: ServerContext, endpoint: Endpoint, server: Server
+        self, context: ServerContext, listener: Listener, server: Server
     ) -> Callable[[socket.socket], None]:
-        tls = endpoint.ssl_context
+        tls = listener.tls
         scheme = "https" if tls else "http"
         # The port is the one that clients have found this service at.
-        alt_svc = b'h3=":%d"; ma=86400' % (server[1] or 0) if endpoint.entry.http3 else b""
+        alt_svc = b'h3=":%d"; ma=86400' % (server[1] or 0) if listener.entry.http3 else b""
         defaults = context.add_defaults(alt_svc) if alt_svc else None
 
         def protocol() -> HTTP1Connection:
@@ -91,9 +91,9 @@ class Worker(ServingWorker):
         return lambda sock: self._connect(context, sock, protocol, tls)
 
     def _serve_proxied(
-        self, context: ServerContext, endpoint: Endpoint, server: Server
+        self, context: ServerContext, listener: Listener, server: Server
     ) -> Callable[[socket.socket], None]:
-        tls = endpoint.ssl_context
+        tls = listener.tls
 
         def introduce(sock: socket.socket, peer: Client | None, header: ProxyHeader) -> None:
             scheme = "https" if tls or header.tls else "http"
@@ -111,7 +111,7 @@ class Worker(ServingWorker):
         context: ServerContext,
         sock: socket.socket,
         passage: Passage,
-        tls: SSLContext | None = None,
+        tls: TLS | None = None,
     ) -> None:
         def protocol() -> HTTP1Connection:
             return HTTP1Connection(
@@ -125,7 +125,7 @@ class Worker(ServingWorker):
         context: ServerContext,
         sock: socket.socket,
         factory: ProtocolFactory,
-        tls: SSLContext | None,
+        tls: TLS | None,
     ) -> None:
         if tls is None:
             self._connector.connect(sock, factory)
