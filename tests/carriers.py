@@ -97,12 +97,18 @@ class _OverTCP(Carrier):
             client = await self._server.connect_securely(self._trusted)
         await self._stack.enter_async_context(client)
         await client.send(b"%b %b HTTP/1.1\r\nhost: a\r\n\r\n" % (method.encode(), target.encode()))
-        return _OnTCP(client)
+        return OnTCP(client)
 
 
-class _OnTCP:
+class OnTCP:
+    """A follower on a connection of HTTP/1.1."""
+
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    async def send(self, data: bytes) -> None:
+        """Send more on the connection."""
+        await self._client.send(data)
 
     async def head(self) -> None:
         await self.until(b"\r\n\r\n")

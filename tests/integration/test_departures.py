@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,9 +19,9 @@ from pounce.asgi import cycle, departure
 from pounce.http.connections import ServerContext
 from pounce.threads import distributor
 from pounce.threads.asgi import ASGIHandler
-from tests.carriers import carried, every_carrier, without_threads
-from tests.live import Client, live, read_body, serve, serve_in_threads, until
-from tests.websocket import Peer
+from tests.carriers import OnTCP, carried, every_carrier, without_threads
+from tests.live import Client, live, read_body, respond, serve, serve_in_threads, until
+from tests.websocket import BINARY, Peer, frame
 from tests.wsgi import PLAIN, Environ, Start, serving
 
 EVENTS = [(b"content-type", b"text/event-stream")]
@@ -402,6 +402,79 @@ async def test_who_asks_hears_that_the_client_has_left(name: str, tmp_path: Path
         await until(asked.is_set)
         response.leave()
         await until(heard.is_set)
+
+
+# More than a worker keeps of a client whose requests wait, so that it reads no more; and little
+# enough for the kernel to take it all, with the client's end behind it.
+MANY = b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n" * 4_000
+over_tcp = pytest.mark.parametrize("name", ["plain", "tls", "plain threads", "tls threads"])
+
+
+@over_tcp
+@pytest.mark.parametrize("abruptly", [False, True])
+@live
+async def test_who_leaves_behind_unread_requests_is_noticed(
+    name: str, abruptly: bool, tmp_path: Path
+) -> None:
+    asked, heard = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        asked.set()
+        assert (await receive())["type"] == "http.disconnect"
+        heard.set()
+
+    async with carried(name, app, tmp_path) as carrier:
+        response = await carrier.ask()
+        await until(asked.is_set)
+        await cast("OnTCP", response).send(MANY)
+        assert not heard.is_set()
+        response.leave(abruptly=abruptly)
+        await until(heard.is_set)
+
+
+@live
+async def test_who_closes_its_side_behind_unread_requests_gets_all_answers() -> None:
+    goes_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        await goes_on.wait()
+        await respond(send, b"ok")
+
+    async with serve(app) as server, await server.connect() as client:
+        await client.ask()
+        connection = await server.connection()
+        await client.send(MANY)
+        client.half_close()
+        await until(lambda: connection._hung_up)
+        goes_on.set()
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == MANY.count(b"GET") + 1
+
+
+@pytest.mark.parametrize("end", ["FIN", "RST"])
+@live
+async def test_who_leaves_behind_unread_messages_is_noticed(end: str) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    goes_on = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await goes_on.wait()
+        while (kind := (await receive())["type"]) == "websocket.receive":
+            pass
+        heard.put_nowait(kind)
+
+    async with serve(app, websocket_ping_interval=0.05) as server, await server.connect() as client:
+        peer = Peer(client)
+        await peer.open()
+        await client.send(frame(BINARY, b"a" * 100_000))
+        leave(client, end)
+        client.sock.close()
+        await until(lambda: not server.context.connections)
+        goes_on.set()
+        assert await heard.get() == "websocket.disconnect"
 
 
 @every_carrier

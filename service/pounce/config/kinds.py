@@ -145,8 +145,9 @@ APPLICATION = Text(
     metavar="MODULE:ATTRIBUTE",
 )
 ROOT_PATH = Text(
-    pattern=r"(/[^/?#\s]+)*",
-    allowed='a path such as "/shop", without a slash at its end',
+    # Applications see paths decoded: "%20" is a blank there.
+    pattern=r"(/[^/?#%\\\x00-\x1f\x7f]+)*",
+    allowed='a path such as "/shop", decoded (without "%"), and without a slash at its end',
     metavar="PATH",
 )
 

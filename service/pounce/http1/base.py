@@ -9,7 +9,7 @@ from typing import Any
 from pounce.http.connections import ServerContext
 from pounce.http.farewell import Carrier
 from pounce.http.gate import Gate
-from pounce.http1.linger import LingeringClose, reset
+from pounce.http1.linger import LingeringClose, look_at_client, reset
 from pounce.net.host import unix_path, unmapped
 
 # As much of a file as is sent at once: the disk may be slow, and others wait.
@@ -22,7 +22,8 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
     *server* is the scope's: a listener's host and port, or a path and None. Without it the
     socket is asked.
 
-    `_restrained` is whether something may keep it from serving what it receives.
+    `_restrained` is whether something may keep it from serving what it receives, and `_hung_up`
+    whether the client will send no more than it has sent, and not all of that is read.
 
     `deadline` is by the loop's time. A negative one is a number of seconds that begins with the
     next sweep: setting one costs no look at the clock.
@@ -32,6 +33,8 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         "_client",
         "_context",
         "_eof",
+        "_hung_up",
+        "_input",
         "_leaving",
         "_output",
         "_reading_paused",
@@ -55,8 +58,9 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         self._scheme = scheme
         self._server = server
         self._client: tuple[str, int] | None = None
-        self._output = Gate(context.loop)
-        self._eof = self._leaving = self._restrained = self._reading_paused = False
+        self._input, self._output = Gate(context.loop), Gate(context.loop)
+        self._eof = self._hung_up = False
+        self._leaving = self._restrained = self._reading_paused = False
         self._unsent = 0
         self._write_deadline = inf
         self.deadline = inf
@@ -69,6 +73,8 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         """Enforce the timeouts; *now* is the loop's time."""
         if self.write_paused:
             self._check_progress(now)
+        if self._reading_paused and not self.gone:
+            self._look_for_client()
         if self.deadline < 0:
             self.deadline = now - self.deadline
         elif now >= self.deadline:
@@ -217,6 +223,15 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
             self._retire()
             reset(self._transport)
         self._unsent = unsent
+
+    def _look_for_client(self) -> None:
+        """See whether the client has left, where its end would not be read."""
+        found = look_at_client(self.descriptor)
+        if found == "gone":
+            self._transport.abort()
+        elif found == "sends no more" and not self._hung_up:
+            self._hung_up = True
+            self._input.wake()
 
     def _pause_reading(self, pause: bool) -> None:
         if pause == self._reading_paused or self._eof or self.gone:

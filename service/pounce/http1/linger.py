@@ -6,9 +6,11 @@ write side is closed first, and input is read and dropped for a while.
 """
 
 import asyncio
+import select
 import socket
 import struct
 from contextlib import suppress
+from typing import Literal
 
 from pounce.http.connections import ServerContext
 from pounce.http1.response import error_response
@@ -23,6 +25,7 @@ LONGEST = 30.0
 """How long, in seconds, input is dropped in all. Both are nginx's: lingering_timeout and _time."""
 
 
+_GONE = select.POLLHUP | select.POLLERR
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -45,6 +48,19 @@ def spare(transport: asyncio.Transport) -> None:
         reset(transport)
     else:
         transport.close()
+
+
+def look_at_client(descriptor: int) -> Literal["there", "sends no more", "gone"]:
+    """What the client at the other end of *descriptor* has done, also behind unread input.
+
+    Nothing else tells, where that is not read (POLLRDHUP, POLLHUP and POLLERR in poll(2)).
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    events = poll.poll(0)
+    if not events:
+        return "there"
+    return "gone" if events[0][1] & _GONE else "sends no more"
 
 
 class LingeringClose(asyncio.Protocol):

@@ -9,7 +9,6 @@ from typing import Any
 from pounce.asgi.cycle import Cycle
 from pounce.http.connections import AFTERWARDS, ServerContext
 from pounce.http.defaults import DefaultHeaders
-from pounce.http.gate import Gate
 from pounce.http.response_head import Fields, ResponseHead
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
@@ -46,7 +45,6 @@ class RequestStream(BaseConnection):
         "_ending",
         "_expects_continue",
         "_head",
-        "_input",
         "_long",
         "_persists",
         "_plain",
@@ -69,7 +67,6 @@ class RequestStream(BaseConnection):
         super().__init__(context, scheme, server)
         self._defaults = defaults
         self._reader = FastReader(context.config)
-        self._input = Gate(context.loop)
         self._cycle: Cycle | None = None
         self._head: RequestHead | None = None
         self._persists = self._plainly = self._long = False
@@ -155,8 +152,8 @@ class RequestStream(BaseConnection):
 
     @property
     def input_ended(self) -> bool:
-        """Whether the client will send nothing more, or time is up."""
-        return self._eof or self._ending
+        """Whether the client will send nothing more of this request, or time is up."""
+        return self._eof or self._ending or (self._hung_up and not self._reader.in_body)
 
     def read_body(self) -> tuple[bytes, bool] | None:
         """The next piece of the request's content, as far as it is here."""

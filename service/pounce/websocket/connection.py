@@ -20,7 +20,6 @@ from typing import Any
 from pounce.application.types import Scope
 from pounce.asgi.websocket import WebSocketCycle, websocket_scope
 from pounce.http.connections import ServerContext
-from pounce.http.gate import Gate
 from pounce.http1.base import BaseConnection
 from pounce.http1.response import ResponseWriter, error_response
 from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
@@ -57,7 +56,6 @@ class WebSocketConnection(BaseConnection):
         "_handshake",
         "_heard",
         "_held",
-        "_input",
         "_memory",
         "_messages",
         "_patience",
@@ -81,7 +79,6 @@ class WebSocketConnection(BaseConnection):
         self._handshake = handshake
         self._engine: Engine | None = None
         self._response: ResponseWriter | None = None
-        self._input = Gate(context.loop)
         self._messages: deque[Message] = deque()
         self._memory = memory
         self._held = self._counted = 0
@@ -345,7 +342,8 @@ class WebSocketConnection(BaseConnection):
 
     def _keep_alive(self, now: float) -> None:
         config = self._context.config
-        if self._heard or self._reading_paused or self.write_paused:
+        paused = self.write_paused or (self._reading_paused and not self._hung_up)
+        if self._heard or paused:
             # Paused, it is not for the client to say anything.
             self._heard = self._pinged = False
             self._patience = now + config.websocket_ping_interval
