@@ -1,9 +1,11 @@
 """Full workers: connections that have asked for nothing make room, at whatever stage they are."""
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,19 +48,13 @@ def silent(service: Service, stack: ExitStack, host: str = "", sent: bytes = b""
 
 
 def closed(socks: list[socket.socket]) -> int:
-    """How many of *socks* the service has closed, perhaps with a word."""
-    return sum(map(is_settled, socks))
+    """How many of *socks* the service has closed, perhaps with a word: they can be read."""
+    return len(select.select(socks, [], [], 0)[0])
 
 
-def is_settled(sock: socket.socket) -> bool:
-    """Whether something has come, or the end."""
-    try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
-    return True
+def most_are_closed(socks: list[socket.socket]) -> bool:
+    """Whether hardly more of *socks* are open than may be: with TLS two more arrive meanwhile."""
+    return closed(socks) >= len(socks) - MOST - 2
 
 
 @contextmanager
@@ -94,7 +90,7 @@ def test_who_has_asked_for_nothing_makes_room(tmp_path: Path, kind: str, loop: s
                 silent(service, stack, f"127.0.0.{2 + number}", sent) for number in range(3 * MOST)
             ]
             # While they are being let in, each newcomer may have to make room for the next.
-            wait_until(lambda each=some: closed(each) >= 2 * MOST, "room for the last of them")
+            wait_until(partial(most_are_closed, some), "room for the last of them")
             assert [ask(service) for _ in range(4)] == [200] * 4
         service.expect(r"max_connections \(20\) .*: \d+ closed without a request")
 
