@@ -77,8 +77,9 @@ async def test_a_head_of_an_event_stream_alone_ends_as_well(
     async with carried(name, app, tmp_path) as carrier:
         response = await carrier.ask("/ticks", "HEAD")
         await response.head()
-        end_streams(carrier.context)
-        assert await response.end() == ("whole" if name == "http3" else "cut")
+        if name == "http3":
+            assert await response.end() == "whole"
+        await until(lambda: not any(each.busy for each in carrier.context.connections))
         response.leave()
         await until(lambda: carrier.context.idle)
     assert not caplog.records

@@ -141,7 +141,7 @@ CIRCLES = {("pounce.threads.roles", "pounce.threads.exchange")}
 HOLDING = ("http", "asgi", "http1", "websocket", "threads", "wsgi", "workers", "supervisor")
 # Of applications and the interpreter, which may give anything.
 GIVEN = {
-    "asgi/cycle.py: Stream.start_response",
+    "asgi/stream.py: Stream.start_response",
     "asgi/websocket.py: Socket.accept",
     "asgi/websocket.py: Socket.start_denial",
     "http1/stream.py: RequestStream.start_response",

@@ -47,10 +47,17 @@ class Wire:
             raise MessageError("bad headers")
         self.log.append(status)
 
-    def send_body(self, data: bytes, more: bool) -> None:
+    def send_body(self, data: bytes, more: bool) -> bool:
         self.log.append((data, more))
         if not more:
             self.changed.set()
+        return False
+
+    def end_response(self) -> None:
+        self.log.append("ended")
+
+    def wake_input(self) -> None:
+        self.changed.set()
 
     def reset(self) -> None:
         self.log.append("reset")

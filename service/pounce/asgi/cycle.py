@@ -3,64 +3,17 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Final
 
 from pounce.application import forks
 from pounce.application.types import Message, MessageError, Scope, as_bytes, as_status
 from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.departure import NOTICE, Overrun, is_being_cancelled
+from pounce.asgi.stream import Stream
 from pounce.http.connections import ServerContext
 from pounce.http.farewell import ENDLESS
 from pounce.http.headers import announces_events
-
-
-class Stream(Protocol):
-    """What a cycle needs of the connection, or of the HTTP/3 stream, that carries it."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing can be sent or received any more."""
-
-    @property
-    def write_paused(self) -> bool:
-        """Whether as much is waiting to be sent as should."""
-
-    @property
-    def input_ended(self) -> bool:
-        """Whether the client will send nothing more; it may still read."""
-
-    def read_body(self) -> tuple[bytes, bool] | None:
-        """The next piece of content and whether more follows; None when it has yet to come."""
-
-    async def wait_input(self) -> None:
-        """Return once `read_body`, `input_ended`, `gone` or the response's state may differ."""
-
-    async def wait_writable(self) -> None:
-        """Return once `write_paused` is false or `gone` is true."""
-
-    def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
-        """Take the head, to be sent with the first content; raises MessageError.
-
-        *reason* replaces the usual reason phrase, where the protocol has one. A second call before
-        the first content replaces the head.
-        """
-
-    def send_body(self, data: bytes, more: bool) -> None:
-        """Send content; without *more* the response is complete. Raises MessageError."""
-
-    def reset(self) -> None:
-        """End the stream so that the client cannot take what it has for a whole response."""
-
-    def disconnect(self) -> None:
-        """Have `input_ended` say that the application is to end its response."""
-
-    @property
-    def event_stream(self) -> bool:
-        """Whether the head that was taken says that the content is server-sent events."""
-
-    def break_off(self) -> None:
-        """End the stream where it is, and not by an error, though it may not be whole."""
-
+from pounce.http.response_head import NO_CONTENT
 
 # Small numbers, which nobody counts the references to: without a global lock, the threads of all
 # workers would wait for each other's counts of the members of an enum, at every request.
@@ -71,6 +24,7 @@ STARTED: Final = 1  # http.response.start was taken, but nothing is on the wire
 SENDING: Final = 2  # the head is on the wire
 COMPLETE: Final = 3
 DESERTED: Final = 4  # neither client nor application is left; only tasks of the latter may be
+WHOLE: Final = 5  # all is on the wire and the stream may have other work; the last message is due
 
 # How far the content is.
 MORE: Final = 0  # the next piece is due
@@ -151,7 +105,29 @@ class Cycle(ABC):
 
     def _cut(self) -> None:
         """End the response of an application that does not listen."""
-        self._stream.break_off()
+        if self._phase < COMPLETE:
+            self._stream.break_off()
+
+    def _let_go(self) -> None:
+        """All of the response is on the wire: its client waits for no more of the application."""
+        endless = self.endless
+        self._phase = WHOLE
+        self._stream.end_response()
+        if self._context.access_log is not None:
+            self._log()
+        if endless:
+            self._forsake()
+
+    def _check_excess(self, data: bytes) -> None:
+        """Raise MessageError where *data* is more than the response has promised and sent."""
+        is_over = self._phase == WHOLE and not (self._sends_in_vain or self._stream.gone)
+        if is_over and data:
+            raise MessageError(f"the body is {len(data)} bytes longer than its content-length")
+
+    @property
+    def _sends_in_vain(self) -> bool:
+        """Whether no content is sent of this response, whatever the application makes."""
+        return self._scope.get("method") == "HEAD" or self._status in NO_CONTENT
 
     def client_left(self) -> None:
         """Wait no longer than a while for what streams events, and does not listen.
@@ -175,7 +151,7 @@ class Cycle(ABC):
         self._status = status
 
     def _failed(self, error: BaseException, *, cancelled: bool = False) -> None:
-        gone = self._stream.gone
+        gone = self._stream.gone or self._phase == WHOLE
         excused = gone or self._stream.input_ended
         what = "the application failed"
         account(error, what, self._scope, excused=excused, cancelled=gone and cancelled)
@@ -184,12 +160,12 @@ class Cycle(ABC):
 
     def _unanswered(self) -> None:
         """The application has returned, and nobody had told it to end."""
-        what = "the whole" if self._phase == SENDING else "a"
+        what = "a" if self._phase < SENDING else "the whole"
         report(f"the application returned without sending {what} response", self._scope)
         self._give_up()
 
     def _give_up(self) -> None:
-        """Answer 500 while that is possible; later, make sure nobody takes the rest for whole."""
+        """Answer 500 while that is possible; later, make sure nobody takes a part for the whole."""
         if self._phase in (IDLE, STARTED):
             self._status = 500
             self._stream.start_response(500, _ERROR_HEADERS)
@@ -199,7 +175,7 @@ class Cycle(ABC):
 
     def _break_off(self) -> None:
         """End a response that nobody is going to complete."""
-        if self._stream.gone:
+        if self._stream.gone or self._phase == WHOLE:
             return
         # To lose its connection is how an event stream ends: its client opens it again. A reset
         # could take from the client what it has not read yet.
@@ -237,8 +213,9 @@ class RequestCycle(Cycle):
     def _abandon(self) -> None:
         """End an application that neither listens nor has completed its response."""
         # Once: what it does at its end may take its time.
-        if self._phase < COMPLETE and not (self.listens or self._task.cancelling()):
-            self._stream.break_off()
+        is_over = self._phase in (COMPLETE, DESERTED)
+        if not (is_over or self.listens or self._task.cancelling()):
+            self._cut()
             self._task.cancel()
 
     async def run(self) -> None:
@@ -272,7 +249,7 @@ class RequestCycle(Cycle):
             self._input = MORE
             await asyncio.sleep(0)
         waited = False
-        while self._phase != COMPLETE and not stream.gone:
+        while self._phase < COMPLETE and not stream.gone:
             if self._input == MORE:
                 piece = stream.read_body()
                 if piece is not None:
@@ -288,6 +265,10 @@ class RequestCycle(Cycle):
                 break
             await stream.wait_input()
             waited = True
+        # What an application does after the last of its content is not to be cancelled for it, as
+        # frameworks do when they hear this.
+        while self._phase == WHOLE and not (stream.gone or self._sends_in_vain):
+            await stream.wait_input()
         self._input = ENDED
         return {"type": "http.disconnect"}
 
@@ -303,12 +284,12 @@ class RequestCycle(Cycle):
             if type(body) is not bytes:
                 body = as_bytes(body)
             if message.get("more_body"):
-                stream.send_body(body, True)
+                whole = stream.send_body(body, True)
                 self._phase = SENDING
                 self._size += len(body)
                 self._burst += len(body) + _LEAST
-                if stream.write_paused or self._burst > _BURST:
-                    await self._pause()
+                if whole or stream.write_paused or self._burst > _BURST:
+                    await self._pause(whole)
             else:
                 stream.send_body(body, False)
                 self._phase = COMPLETE
@@ -329,18 +310,21 @@ class RequestCycle(Cycle):
                 heads.keep(last)
             heads.last = self
         else:
-            self._check_order(kind)
+            await self._drop(message)
 
     def send_head(self) -> None:
         """Send the head, unless that has happened; see pounce.http.heads."""
         if self._phase == STARTED and not self._stream.gone:
             self._phase = SENDING
-            self._stream.send_body(b"", True)
+            if self._stream.send_body(b"", True):
+                self._let_go()
 
-    async def _pause(self) -> None:
-        """Wait for the client, or let others have their turn."""
+    async def _pause(self, whole: bool) -> None:
+        """Wait for the client, or let others have their turn; not where the response is *whole*."""
         self._burst = 0
-        if self._stream.write_paused:
+        if whole:
+            self._let_go()
+        elif self._stream.write_paused:
             await self._stream.wait_writable()
         else:
             await asyncio.sleep(0)
@@ -356,6 +340,7 @@ class RequestCycle(Cycle):
             return
         kind = message["type"]
         self._check_order(kind)
+        self._check_excess(message.get("body", b""))
         if kind == "http.response.start":
             self._phase = STARTED
             self._begin_late(message.get("headers", ()))
@@ -370,7 +355,10 @@ class RequestCycle(Cycle):
 
     def _end(self, phase: int = COMPLETE) -> None:
         """The response is over."""
-        if self._phase != COMPLETE:
+        if self._phase == WHOLE:
+            self._phase = COMPLETE
+            self._stream.wake_input()
+        elif self._phase != COMPLETE:
             # Nothing has logged it: it was answered 500, was reset, or nobody is left.
             self._phase = phase
             self._log()

@@ -123,7 +123,15 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         if self._leaving and not self.gone:
             self._leave_to_successor()
 
-    # What the request cycle asks for; see pounce.asgi.cycle.Stream.
+    # What the request cycle asks for; see pounce.asgi.stream.Stream.
+
+    async def wait_input(self) -> None:
+        """Wait for what the client sends, its end, or the response's completion."""
+        await self._input.wait()
+
+    def wake_input(self) -> None:
+        """Have `wait_input` return."""
+        self._input.wake()
 
     async def wait_writable(self) -> None:
         """Wait until the client has read enough, or is gone."""

@@ -74,6 +74,11 @@ class ResponseWriter:
         """Whether the content is server-sent events; see pounce.http.defaults.FieldLines."""
         return b"content-type" in self._given
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing follows what was sent, whatever the application still sends."""
+        return self._has_no_content or self._remaining == 0
+
     def start_plain(self, head: PlainHead) -> None:
         """Take a response's head that has been found to be plain."""
         self._status, self._lines, self._length, _ = head

@@ -28,7 +28,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestStream(BaseConnection):
-    """A connection as pounce.asgi.cycle.Stream: one request and its response at a time.
+    """A connection as pounce.asgi.stream.Stream: one request and its response at a time.
 
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
     also when the application goes on after its response, and `_work` is the cycle that it runs. Of
@@ -181,10 +181,6 @@ class RequestStream(BaseConnection):
         self._throttle()
         return b"", False
 
-    async def wait_input(self) -> None:
-        """Wait for content, the client's end, or the response's completion."""
-        await self._input.wait()
-
     def start_response(self, status: int, headers: Any, reason: bytes = b"") -> None:
         """Take a response's head."""
         if self._plainly:
@@ -194,20 +190,18 @@ class RequestStream(BaseConnection):
         self._response = self._writer()
         self._response.start(status, headers, reason)
 
-    def send_body(self, data: bytes, more: bool) -> None:
-        """Write content, its head before it."""
+    def send_body(self, data: bytes, more: bool) -> bool:
+        """Write content, its head before it; whether it is all, though more may come."""
         plain = self._plain
         if plain is None:
-            self._send_by_writer(data, more)
-            return
+            return self._send_by_writer(data, more)
         self._plain = None
         _, lines, length, length_line = plain
         size = len(data)
         if more or self._context.draining or (length is not None and length != size):
             self._response = self._writer()
             self._response.start_plain(plain)
-            self._send_by_writer(data, more)
-            return
+            return self._send_by_writer(data, more)
         lines += (length_line or b"content-length: %d\r\n" % size, self._defaults.tail)
         # To copy a little costs less than to send two pieces, in whatever way.
         if size < MUCH:
@@ -216,6 +210,12 @@ class RequestStream(BaseConnection):
         else:
             write_all(self._transport, (b"".join(lines), data))
         self._finish(True)
+        return False
+
+    def end_response(self) -> None:
+        """Take the response for complete, for all of it was sent."""
+        assert self._response is not None  # noqa: S101 - it has sent the last
+        self._finish(self._response.keep_alive)
 
     def respond(self, head: ResponseHead, data: bytes) -> None:
         """Write a whole response; of a head that was sent before the lines are known."""
@@ -240,13 +240,13 @@ class RequestStream(BaseConnection):
             head.text = b"".join(lines) + length_line
         self.send_body(data, False)
 
-    def _send_by_writer(self, data: bytes, more: bool) -> None:
+    def _send_by_writer(self, data: bytes, more: bool) -> bool:
         response = self._response
         assert response is not None  # noqa: S101 - the cycle keeps the order
         if response.chunks and more and len(data) < MUCH:
             if data:
                 self._collect(chunk(data))
-            return
+            return False
         if self._expects_continue or self._long or self._context.draining:
             if not response.head_sent and self._closes_after():
                 response.keep_alive = False
@@ -255,8 +255,10 @@ class RequestStream(BaseConnection):
         if self._collected:
             self._flush()
         write_all(self._transport, pieces)
-        if not more:
-            self._finish(response.keep_alive)
+        if more:
+            return response.whole
+        self._finish(response.keep_alive)
+        return False
 
     def _writer(self) -> ResponseWriter:
         head = self._head

@@ -54,6 +54,11 @@ class Response:
         """Whether the content is server-sent events."""
         return any(name == b"content-type" and is_event_stream(v) for name, v in self._fields)
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing follows what was sent, whatever the application still sends."""
+        return self._has_no_content or self._left == 0
+
     def head(self, size: int, more: bool) -> Fields:
         """The fields to send before the first content, of *size* bytes."""
         self.head_sent = True

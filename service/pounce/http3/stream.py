@@ -62,7 +62,7 @@ class Carrier(Protocol):
 
 
 class RequestStream:
-    """It is a pounce.asgi.cycle.Stream. *reader* is for what the client sends."""
+    """It is a pounce.asgi.stream.Stream. *reader* is for what the client sends."""
 
     __slots__ = (
         "_buffered",
@@ -215,7 +215,7 @@ class RequestStream:
         if self._task is not None:
             self._task.cancel()
 
-    # What the request cycle asks for; see pounce.asgi.cycle.Stream.
+    # What the request cycle asks for; see pounce.asgi.stream.Stream.
 
     @property
     def input_ended(self) -> bool:
@@ -247,8 +247,8 @@ class RequestStream:
         """Take a response's head; HTTP/3 has no reason phrase (RFC 9114 section 4.3.2)."""
         self._response.start(status, headers)
 
-    def send_body(self, data: bytes, more: bool) -> None:
-        """Send content, its head before it."""
+    def send_body(self, data: bytes, more: bool) -> bool:
+        """Send content, its head before it; whether it is all, though more may come."""
         response, engine = self._response, self._carrier.engine
         content = response.content(data, more)
         output = engine.content(content) if content else b""
@@ -259,8 +259,18 @@ class RequestStream:
         self._expects_continue = False
         if more:
             self._check_room()
-        else:
-            self._finish()
+            return response.whole
+        self._finish()
+        return False
+
+    def end_response(self) -> None:
+        """Take the response for complete, for all of it was sent."""
+        self._carrier.send(self.id, b"", True)
+        self._finish()
+
+    def wake_input(self) -> None:
+        """Have `wait_input` return."""
+        self._input.wake()
 
     def respond(self, head: ResponseHead, data: bytes) -> None:
         """Send a whole response."""

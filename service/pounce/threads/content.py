@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pounce.asgi.cycle import Stream
+from pounce.asgi.stream import Stream
 from pounce.http.response_head import PHRASES
 from pounce.threads.storage import NotStored, Storage, StoredContent
 

@@ -10,14 +10,14 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import IO
 
 from pounce.application import forks
 from pounce.application.types import ClientDisconnected, Scope
 from pounce.asgi.complaints import account, report
-from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, Cycle, RequestCycle
+from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, WHOLE, Cycle, RequestCycle
 from pounce.asgi.departure import severity
 from pounce.asgi.scope import renew_scope
 from pounce.http.response_head import ResponseHead
@@ -78,13 +78,13 @@ class Exchange(Cycle):
     @property
     def orphaned(self) -> bool:
         """Whether no connection tells of it: its client is gone, or its response has ended."""
-        return self._stream.gone or self._phase == COMPLETE
+        return self._stream.gone or self._phase >= COMPLETE
 
     # On the loop: the way in.
 
     def _cut(self) -> None:
         super()._cut()
-        self._log_once()  # the process may end before the thread does
+        self._close()  # the process may end before the thread does
 
     def _forsake(self) -> None:
         self._threads.forsake(self)
@@ -120,7 +120,7 @@ class Exchange(Cycle):
         try:
             content = await collect(self._stream, piece, self._threads.storage)
             if content is None:
-                self._log_once()
+                self._close()
                 return
             file, size = content
             if size:
@@ -131,7 +131,7 @@ class Exchange(Cycle):
         except NotStored as refusal:
             refuse(self._stream, refusal)
             self.answered(refusal.status)
-            self._log_once()
+            self._close()
         except Exception as error:
             self._take_failure(error)
 
@@ -151,7 +151,7 @@ class Exchange(Cycle):
         self.runner = runner
         try:
             if self._stream.gone:
-                self._post(self._log_once)
+                self._post(self._close)
             else:
                 self._context.flight.begin(self._scope["raw_path"])
                 self._context.new_context().run(handler.answer, self)
@@ -172,12 +172,16 @@ class Exchange(Cycle):
         """Raise ClientDisconnected if nobody is to get any more of the response."""
         if self._stream.gone:
             raise ClientDisconnected("the client is gone")
+        if self._phase == WHOLE and self._sends_in_vain:
+            raise ClientDisconnected("the client has the whole response")
         if self._threads.ending and self._phase == SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
     @property
     def dismissed(self) -> bool:
         """Whether the response is an event stream that has to end, or whose client has left."""
+        if self._phase == WHOLE:  # the stream has another request, perhaps
+            return self._sends_in_vain
         return self._stream.input_ended and self._stream.event_stream
 
     def reply(self, head: ResponseHead, body: bytes) -> None:
@@ -228,7 +232,7 @@ class Exchange(Cycle):
         """
         self.check_client()
         self.finished = True
-        self._post(partial(self._take_file, head, file, offset, count))
+        self._post(lambda: self._meanwhile(self._send_file(head, file, offset, count)))
 
     def fall_through(self, body: bytes) -> None:
         """Leave the request, whose content is *body*, to the ASGI application on the loop."""
@@ -237,11 +241,13 @@ class Exchange(Cycle):
 
     def call_at_end(self, call: Callable[[], None]) -> None:
         """Have the loop call *call* once the response is complete, or the client says no more."""
-        self._post(partial(self._await_end, call))
+        self._post(lambda: self._meanwhile(_then(self._end(), call)))
 
     @property
     def over(self) -> bool:
         """Whether the response is complete, or the client says no more."""
+        if self._phase == WHOLE and not self._sends_in_vain:
+            return self._stream.gone
         return self.orphaned or self._stream.input_ended
 
     def step_aside(self) -> None:
@@ -260,7 +266,7 @@ class Exchange(Cycle):
             return
         self._ahead = 0
         caught_up = threading.Event()
-        self._post(partial(self._watch_client, caught_up))
+        self._post(lambda: self._meanwhile(_then(self._stream.wait_writable(), caught_up.set)))
         if not caught_up.wait(_PATIENCE):
             self.step_aside()
             caught_up.wait()
@@ -270,8 +276,8 @@ class Exchange(Cycle):
     def deliver(self) -> None:
         """Send what `reply` was given."""
         stream = self._stream
-        if stream.gone or self._phase == COMPLETE:
-            self._log_once()
+        if self.orphaned:
+            self._close()
             return
         try:
             stream.respond(self._head, self._body)
@@ -285,9 +291,9 @@ class Exchange(Cycle):
 
     def _take_head(self, head: ResponseHead, interrupt: Interrupt | None = None) -> None:
         self._interrupt = interrupt
-        if self._stream.gone or self._phase == COMPLETE:
+        if self.orphaned:
             self._begin_late(head.fields)
-            self._log_once()
+            self._close()
             return
         try:
             self._stream.start_response(head.status, head.fields, head.reason)
@@ -297,23 +303,23 @@ class Exchange(Cycle):
             self._take_failure(error)
 
     def _take_content(self, data: bytes, more: bool) -> None:
-        stream = self._stream
-        if stream.gone or self._phase == COMPLETE:
-            self._log_once()
-            return
         try:
-            stream.send_body(data, more)
+            self._check_excess(data)
+            if self.orphaned:
+                if self._phase != WHOLE or not more:
+                    self._close()
+                return
+            is_all = self._stream.send_body(data, more)
         except Exception as error:
             self._take_failure(error)
             return
         self._size += len(data)
+        if is_all:
+            self._let_go()
+            return
         self._phase = SENDING if more else COMPLETE
         if not more and self._context.access_log is not None:
             self._log()
-
-    def _take_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
-        sending = self._send_file(head, file, offset, count)
-        self._context.adopt(self._context.start_task(sending), self)
 
     async def _send_file(self, head: ResponseHead, file: int, offset: int, count: int) -> None:
         stream = self._stream
@@ -331,69 +337,63 @@ class Exchange(Cycle):
             self._take_failure(error)
         finally:
             os.close(file)
-            self._log_once()
+            self._close()
 
     def _take_failure(self, error: BaseException) -> None:
-        if self._phase == COMPLETE:
-            excused = self._stream.gone or self._was_told
-            account(
-                error, "the application failed after its response", self._scope, excused=excused
-            )
+        if self._phase >= COMPLETE:
+            excused = self._stream.gone or self._was_told or self._sends_in_vain
+            self._close()
+            what = "the application failed after its response"
+            account(error, what, self._scope, excused=excused)
             return
         if self._was_told and severity(error) < logging.ERROR:
             account(error, "", self._scope, excused=True)
             self._break_off()
         else:
             self._failed(error)
-        self._log_once()
+        self._close()
 
     def _take_end(self) -> None:
         if self._was_told and self._phase != COMPLETE:
             self._break_off()
         elif not self._stream.gone and self._phase != COMPLETE:
             self._unanswered()
-        self._log_once()
+        self._close()
 
     @property
     def _was_told(self) -> bool:
         """Whether the application may have been told to end, or its response was not taken."""
         return self._threads.ending or self._stream.input_ended
 
-    def _log_once(self) -> None:
-        if self._phase != COMPLETE:
+    def _close(self) -> None:
+        """The response is over, and is logged once."""
+        if self._phase == WHOLE:
+            self._phase = COMPLETE
+            self._stream.wake_input()
+        elif self._phase != COMPLETE:
             self._phase = COMPLETE
             self._log()
 
-    def _watch_client(self, caught_up: threading.Event) -> None:
-        stream = self._stream
-        if stream.gone or not stream.write_paused:
-            caught_up.set()
-            return
+    def _meanwhile(self, work: Coroutine[object, None, None]) -> None:
+        self._context.adopt(self._context.start_task(work), self)
 
-        async def wait() -> None:
-            try:
-                await stream.wait_writable()
-            finally:
-                caught_up.set()
-
-        self._context.adopt(self._context.start_task(wait()), self)
-
-    def _await_end(self, call: Callable[[], None]) -> None:
-        async def wait() -> None:
-            try:
-                while not self.over:
-                    await self._stream.wait_input()
-            finally:
-                call()
-
-        self._context.adopt(self._context.start_task(wait()), self)
+    async def _end(self) -> None:
+        while not self.over:
+            await self._stream.wait_input()
 
     def _go_on_in_loop(self, body: bytes) -> None:
         if self._stream.gone:
-            self._log_once()
+            self._close()
             return
         self._phase = COMPLETE
         stream = Replay(self._stream, body)
         cycle = RequestCycle(stream, self.own_scope(), self._context)
         cycle.began = self.began
         self._stream.go_on_with(cycle)
+
+
+async def _then(work: Coroutine[object, None, None], call: Callable[[], None]) -> None:
+    try:
+        await work
+    finally:
+        call()

@@ -1,6 +1,6 @@
 """A stream whose content has been read once already."""
 
-from pounce.asgi.cycle import Stream
+from pounce.asgi.stream import Stream
 
 
 class Replay:
@@ -12,6 +12,8 @@ class Replay:
         self.wait_writable = stream.wait_writable
         self.start_response = stream.start_response
         self.send_body = stream.send_body
+        self.end_response = stream.end_response
+        self.wake_input = stream.wake_input
         self.reset = stream.reset
         self.break_off = stream.break_off
         self.disconnect = stream.disconnect

@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from pounce.asgi.cycle import Cycle, Stream
+from pounce.asgi.cycle import Cycle
+from pounce.asgi.stream import Stream
 from pounce.http.response_head import ResponseHead
 from pounce.threads.outbox import Outbox
 from pounce.threads.storage import Storage

@@ -230,10 +230,6 @@ class WebSocketConnection(BaseConnection):
             self._throttle()
         return message
 
-    async def wait_input(self) -> None:
-        """Wait for a message or the end."""
-        await self._input.wait()
-
     def send(self, message: Message) -> None:
         """Write one message."""
         engine = self._engine
