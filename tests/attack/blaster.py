@@ -21,9 +21,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
+from typing import Any
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicFrameType, QuicPacketType
+from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 
 from pounce.net.address import Address
 from tests import openssl
@@ -101,6 +105,11 @@ FLOODS: dict[str, Flood] = {
     "initials": Flood(b"", b"", ways=("quic-initials",)),
     "client-hellos": Flood(b"", b"", ways=("quic-hellos",)),
     "datagrams": Flood(b"", b"", ways=("quic-garbage",)),
+    "quic-pings": Flood(b"", b"", ways=("quic-pings",)),
+    "quic-acks": Flood(b"", b"", ways=("quic-acks",)),
+    "quic-empty-frames": Flood(b"", b"", ways=("quic-empty",)),
+    "known-ids": Flood(b"", b"", ways=("quic-known",)),
+    "known-ids-from-elsewhere": Flood(b"", b"", ways=("quic-spoofed",)),
     "tiny-frames": Flood(b"", b"\x00\x01x" * 3000, ways=("quic-stream",)),
 }
 
@@ -307,6 +316,88 @@ def quic_stream(blast: Blast) -> None:
     asyncio.run(upload())
 
 
+# Of so many bytes there is one packet in each datagram.
+_SMALL = 100
+# Datagrams that are sent before others on the connection have their turn.
+_AT_ONCE = 50
+
+
+def quic_frames(frame_type: int, write: Callable[[Any], None]) -> Callable[[Blast], None]:
+    """Packets with one frame each that asks for little, on a connection that is established."""
+
+    def packets(quic: Any) -> list[bytes]:
+        builder = QuicPacketBuilder(
+            host_cid=quic.host_cid,
+            is_client=True,
+            packet_number=quic._packet_number,
+            peer_cid=quic._peer_cid.cid,
+            version=quic._version,
+            max_datagram_size=_SMALL,
+        )
+        for _ in range(_AT_ONCE):
+            builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+            write(builder.start_frame(frame_type, capacity=32))
+        datagrams, _ = builder.flush()
+        quic._packet_number = builder.packet_number
+        return list(datagrams)
+
+    return _on_a_connection(lambda client: packets(client.quic))
+
+
+def _on_a_connection(make: Callable[[Any], list[bytes]]) -> Callable[[Blast], None]:
+    """What *make* makes of an established client, as fast as it can."""
+
+    async def send(blast: Blast) -> None:
+        address = blast.address.host, blast.address.port
+        async with connected(address) as client:
+            transport: Any = client._transport
+            blast.begin()
+            while not blast.over and client.ended is None:
+                datagrams = make(client)
+                for each in datagrams:
+                    transport.sendto(each, address)
+                blast.sent["datagrams"] += len(datagrams)
+                await asyncio.sleep(0)
+
+    return lambda blast: asyncio.run(send(blast))
+
+
+def _with_known_id(client: Any) -> list[bytes]:
+    known = b"\x40" + client.quic._peer_cid.cid
+    return [known + os.urandom(40) for _ in range(_AT_ONCE)]
+
+
+def quic_spoofed(blast: Blast) -> None:
+    """Garbage with the id of a connection, from elsewhere."""
+
+    async def send() -> None:
+        address = blast.address.host, blast.address.port
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            async with connected(address) as client:
+                blast.begin()
+                while not blast.over:
+                    for each in _with_known_id(client):
+                        with contextlib.suppress(OSError):
+                            sock.send(each)
+                            blast.sent["datagrams"] += 1
+                    await asyncio.sleep(0)
+
+    asyncio.run(send())
+
+
+def _ack(buffer: Any) -> None:
+    """That the first packet has come, once more (RFC 9000 section 19.3)."""
+    for _ in range(4):
+        buffer.push_uint_var(0)
+
+
+def _empty_frame(buffer: Any) -> None:
+    """No content for a stream that is open, with its length (RFC 9000 section 19.8)."""
+    buffer.push_uint_var(2)  # the client's control stream
+    buffer.push_uint_var(0)
+
+
 def _initial() -> bytes:
     """An Initial packet (RFC 9000 section 17.2.2) with nothing in it that can be decrypted."""
     head = b"\xc0\x00\x00\x00\x01\x08" + os.urandom(8) + b"\x08" + os.urandom(8) + b"\x00"
@@ -334,6 +425,11 @@ _ON_DATAGRAMS: dict[str, Callable[[Blast], None]] = {
     "quic-hellos": quic(_hello),
     "quic-garbage": quic(lambda: os.urandom(1200)),
     "quic-stream": quic_stream,
+    "quic-pings": quic_frames(QuicFrameType.PING, lambda _: None),
+    "quic-acks": quic_frames(QuicFrameType.ACK, _ack),
+    "quic-empty": quic_frames(QuicFrameType.STREAM_BASE | 2, _empty_frame),
+    "quic-known": _on_a_connection(_with_known_id),
+    "quic-spoofed": quic_spoofed,
 }
 
 

@@ -138,7 +138,7 @@ async def test_a_handshake_that_ends_at_a_forged_source_has_not_ended(tmp_path: 
         client.quic._loss.on_loss_detection_timeout(now=client._loop.time())
         client.send()
         await until(lambda: not connection.handshaking)
-        assert connection.client[0] == OWN
+        assert connection.path.client[0] == OWN
         assert told.clients.get("/forged", OWN) == OWN
 
 
@@ -154,7 +154,7 @@ async def test_many_forged_sources_do_not_displace_the_real_one(tmp_path: Path) 
             await told.of(f"/{number}")
         [connection] = server.workers[0].connections
         assert len(connection._quic._network_paths) <= 8
-        assert connection.client[0] == OWN
+        assert connection.path.client[0] == OWN
     assert set(told.clients.values()) == {OWN}
 
 
@@ -162,8 +162,8 @@ async def test_many_forged_sources_do_not_displace_the_real_one(tmp_path: Path) 
 async def test_a_client_that_answers_at_its_new_address_is_there(tmp_path: Path) -> None:
     async with serve(hello, tmp_path) as server, connected(server.address) as client:
         [connection] = server.workers[0].connections
-        before = connection.client
+        before = connection.path.client
         assert before == client.local
         await client.move()
-        await until(lambda: connection.client == client.local)
-        assert connection.client != before
+        await until(lambda: connection.path.client == client.local)
+        assert connection.path.client != before

@@ -74,7 +74,7 @@ async def test_a_client_that_changes_its_port(tmp_path: Path) -> None:
             await client.rebind()
             assert (await client.get()).body == served
         [connection] = [each for worker in server.workers for each in worker.connections]
-        await until(lambda: connection.client == client.local)
+        await until(lambda: connection.path.client == client.local)
 
 
 @live

@@ -41,9 +41,11 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Send]:
             louds: float = 1.0,
             *,
             loud: bool = False,
+            known: tuple[tuple[bytes, float], ...] = (),
         ) -> list[bytes]:
             network = socket.inet_pton(request.param, host if loud else other)[:8]
-            attach(receiver, sieve(IDS.check_keys, Chances(initials, others, louds, network)))
+            chances = Chances(initials, others, louds, network, known)
+            attach(receiver, sieve(IDS.check_keys, chances))
             for each in datagrams:
                 sender.sendto(each, receiver.getsockname())
             detach(receiver)
@@ -100,6 +102,16 @@ def test_one_network_has_a_chance_of_its_own(kept: Send) -> None:
     assert kept(KNOWN + INITIALS + OTHERS, 1.0, 0.0, 0.0, loud=True) == KNOWN
     assert kept(KNOWN + INITIALS + OTHERS, 0.0, 0.0, 1.0, loud=True) == KNOWN + INITIALS
     assert kept(KNOWN + INITIALS + OTHERS, 1.0, 0.0, 0.0, loud=False) == KNOWN + INITIALS
+
+
+def test_who_is_known_may_have_a_chance_of_its_own(kept: Send) -> None:
+    loud = [IDS.make(number) for number in range(8)]
+    known = tuple((each, 0.0) for each in loud)
+    flood = [bytes((0x40,)) + each + bytes(30) for each in loud]
+    flood += [long(0xE0, V1, each) for each in loud]
+    assert kept([*flood, *KNOWN, *INITIALS, *OTHERS], 1.0, 0.0, known=known) == KNOWN + INITIALS
+    assert kept([*flood, *KNOWN], 0.0, 0.0, known=known[1:]) == [flood[0], flood[8], *KNOWN]
+    assert 0 < len(kept(flood * 6, 0.0, 0.0, known=tuple((each, 0.5) for each in loud))) < 96
 
 
 def test_what_is_shorter_than_its_ids_is_dropped(kept: Send) -> None:

@@ -154,7 +154,9 @@ class HTTP3Connection:
     # What the datagrams' side asks for.
 
     def receive(self, data: bytes, path: Path, now: float) -> None:
-        """Take a datagram; `flush` has to follow."""
+        """Take a datagram; `flush` has to follow. One that has ended takes none."""
+        if self._over:
+            return
         try:
             self._quic.receive_datagram(data, path, now)
         except Exception:
@@ -187,7 +189,7 @@ class HTTP3Connection:
             # Of connection ids that the client may use as soon as these have arrived.
             self._handle_events(self._events.urgent())
         except Exception:
-            logger.exception("the HTTP/3 connection of %s:%s is dropped for an error", *self.client)
+            logger.exception("the HTTP/3 connection of %s:%s failed: dropped", *self.path.client)
             self._vanish()
             return
         finally:
@@ -210,10 +212,9 @@ class HTTP3Connection:
     # What its streams ask for; see pounce.http3.stream.Carrier.
 
     @property
-    def client(self) -> tuple[str, int]:
-        """The client's present address."""
-        path: Path = self._quic.peer
-        return path.client
+    def path(self) -> Path:
+        """Where the client is at present."""
+        return self._quic.peer
 
     def scope(self, head: RequestHead) -> Scope:
         """The ASGI scope of a request."""

@@ -17,6 +17,8 @@ from aioquic.quic.recovery import QuicPacketPacer
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Group, pull_client_hello
 
+from pounce.http3.outlet import Path
+
 MAX_REQUESTS = 100
 """How many request streams a client may have open (RFC 9000 section 4.6)."""
 
@@ -173,7 +175,7 @@ class ServerConnection(QuicConnection):
         return float(self._loss.get_probe_timeout())
 
     @property
-    def peer(self) -> Any:
+    def peer(self) -> Path:
         """The client's address, as it was given with its datagrams: the last validated one.
 
         Anybody can send a datagram from a forged address, so a client that has moved is believed
@@ -181,7 +183,8 @@ class ServerConnection(QuicConnection):
         8.2 and 9.3). The paths are in the order of their last use.
         """
         paths = self._network_paths
-        return next((path for path in paths if path.is_validated), paths[0]).addr
+        found: Path = next((path for path in paths if path.is_validated), paths[0]).addr
+        return found
 
     def receive_datagram(self, data: bytes, addr: Any, now: float) -> None:
         """Take a datagram."""

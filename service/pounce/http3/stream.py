@@ -13,6 +13,7 @@ from pounce.http.response_head import PHRASES, ResponseHead
 from pounce.http3.engine import Content, Engine, RequestReader
 from pounce.http3.errors import Code, RequestFailed
 from pounce.http3.fields import RequestHead
+from pounce.http3.outlet import Path
 from pounce.http3.response import Response
 
 # How much of a response may wait to be sent: writing pauses above the one, and goes on below the
@@ -33,8 +34,8 @@ class Carrier(Protocol):
     engine: Engine
 
     @property
-    def client(self) -> tuple[str, int]:
-        """The client's present address."""
+    def path(self) -> Path:
+        """Where the client is at present."""
 
     def scope(self, head: RequestHead) -> Scope:
         """The ASGI scope of a request."""
@@ -104,8 +105,7 @@ class RequestStream:
         self._task: asyncio.Task[None] | None = None
         self._content: list[bytes] = []
         self._buffered = self._written = self._unsent = 0
-        self._ended = self._ending = self._complete = self._failed = False
-        self._expects_continue = False
+        self._ended = self._ending = self._complete = self._failed = self._expects_continue = False
         loop = carrier.context.loop
         self._input, self._output = Gate(loop), Gate(loop)
         # Negative: so many seconds from the next sweep on.
@@ -259,9 +259,9 @@ class RequestStream:
         self._expects_continue = False
         if more:
             self._check_room()
-            return response.whole
-        self._finish()
-        return False
+        else:
+            self._finish()
+        return more and response.whole
 
     def end_response(self) -> None:
         """Take the response for complete, for all of it was sent."""
@@ -362,7 +362,7 @@ class RequestStream:
                 self._cycle.answered(error.status)
             elif context.access_log is not None:
                 line = error.line or (head.line if head else b"")
-                context.access_log.refusal(self._carrier.client, error.status, line)
+                context.access_log.refusal(self._carrier.path.client, error.status, line)
             self._response = Response(context.defaults, head.method if head else "GET")
             text = f"{error.status} {PHRASES[error.status]}: {error.reason}\n"
             self._response.start(error.status, [(b"content-type", b"text/plain; charset=utf-8")])

@@ -73,10 +73,10 @@ KEEP = Instruction(Op.RETURN, _ALL)
 DROP = Instruction(Op.RETURN, 0)
 
 
-def by_chance(chance: float) -> list[Instruction | str]:
-    """Go to the label "keep" with a probability of *chance*, else to "drop"."""
+def by_chance(chance: float, keep: str = "keep", drop: str = "drop") -> list[Instruction | str]:
+    """Go to the label *keep* with a probability of *chance*, else to *drop*."""
     random = Instruction(Op.LOAD_WORD, _RANDOM)
-    return [random, Instruction(Op.J_GREATER, int(chance * _ALL), "drop", "keep")]
+    return [random, Instruction(Op.J_GREATER, int(chance * _ALL), drop, keep)]
 
 
 def is_from(network: bytes, other: str) -> list[Instruction | str]:

@@ -13,13 +13,14 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pounce.http.connections import ServerContext
 from pounce.http3 import packets
 from pounce.http3.outlet import Path
 from pounce.http3.tokens import CheckKeys
 from pounce.net.udp import UDPPort
+from pounce.workers.inbox import Inbox
 from pounce.workers.sieve import Chances, sieve
 
 # Datagrams that may wait: as many as clients may send that all come again at once.
@@ -96,7 +97,10 @@ class Lane:
 
 
 class Gate:
-    """Has strangers at *ports* wait for *let_in*; *keys* are those of the service's ids."""
+    """Has strangers at *ports* wait for *let_in*; *keys* are those of the service's ids.
+
+    What is lost of those who are connected, in their *inbox*, it has the kernel drop as well.
+    """
 
     def __init__(
         self,
@@ -104,12 +108,14 @@ class Gate:
         ports: Sequence[UDPPort],
         keys: CheckKeys,
         let_in: Callable[[Arrival], None],
+        inbox: Inbox[Any],
     ) -> None:
         self._loop = context.loop
         self._turns = context.turns
         self._ports = ports
         self._keys = keys
         self._let_in = let_in
+        self._inbox = inbox
         # Those who come again with an id that they were given: most prove by a Retry token that
         # they are at their address. The kernel keeps them all.
         self._returning = Lane(_MOST)
@@ -199,10 +205,15 @@ class Gate:
         settled = now - self._backlog > self._told or now > self._told + _SETTLING
         for lane in self._lanes:
             lane.renew(now - self._began, settled=settled)
+        self._inbox.renew(now - self._began)
         self._listen()
         self._began = now
         chances = Chances(
-            self._initials.chance, self._others.chance, self._louds.chance, self._loud
+            self._initials.chance,
+            self._others.chance,
+            self._louds.chance,
+            self._loud,
+            tuple(self._inbox.chances.items()),
         )
         if chances != self._chances:
             self._filter(chances)

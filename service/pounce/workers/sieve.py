@@ -4,6 +4,7 @@ Datagrams with a connection id that this service has made are kept. Of the other
 strangers', as many are kept as there is time for.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pounce.http3 import packets
@@ -23,18 +24,20 @@ from pounce.net.socket_filter import (
 class Chances(NamedTuple):
     """How much the kernel is to keep of what may begin a connection, and of what may not.
 
-    What may begin one and comes from the network *loud* has a chance of its own.
+    What may begin one and comes from the network *loud* has a chance of its own, and so has what
+    is for one of the connection ids *known*.
     """
 
     initials: float = 1.0
     others: float = 1.0
     louds: float = 1.0
     loud: bytes = b""
+    known: tuple[tuple[bytes, float], ...] = ()
 
     @property
     def all(self) -> bool:
         """Whether everything is kept."""
-        return self[:3] == (1.0, 1.0, 1.0)
+        return self[:3] == (1.0, 1.0, 1.0) and not self.known
 
 
 # Offsets of the fields of a packet (RFC 8999 section 5) in what a filter sees.
@@ -63,6 +66,9 @@ def sieve(keys: CheckKeys, chances: Chances) -> Program:
         Instruction(Op.SET_X, _LONG_ID),
         "check",
         *_check(keys),
+        "known",
+        *_choose(chances.known),
+        Instruction(Op.JA, yes="keep"),
         "initial?",
         *_is_initial(),
         "initial",
@@ -79,7 +85,10 @@ def sieve(keys: CheckKeys, chances: Chances) -> Program:
 
 
 def _check(keys: CheckKeys) -> Program:
-    """Go to "keep" if the id at X is one of this service's; see `pounce.http3.tokens.check`."""
+    """Go to "known" if the id at X is one of this service's; see `pounce.http3.tokens.check`.
+
+    Its last six bytes are in M then: four, and two.
+    """
     first, second, third = keys
     return [
         Instruction(Op.LOAD_WORD_X, 0),
@@ -100,8 +109,29 @@ def _check(keys: CheckKeys) -> Program:
         Instruction(Op.MULTIPLY, third),
         Instruction(Op.SHIFT_RIGHT, 16),
         Instruction(Op.SET_X_M, 2),
-        Instruction(Op.J_EQUAL_X, yes="keep"),
+        Instruction(Op.J_EQUAL_X, yes="known"),
+        Instruction(Op.JA, yes="initial?"),
     ]
+
+
+def _choose(known: Sequence[tuple[bytes, float]]) -> Program:
+    """Go to "keep" or "drop" by the chance of an id, if it has one."""
+    program: list[Instruction | str] = []
+    for number, (connection_id, chance) in enumerate(known):
+        other = f"not known {number}"
+        program += [
+            Instruction(Op.LOAD_M, 1),
+            Instruction(Op.J_EQUAL, int.from_bytes(connection_id[4:8]), no=other),
+            Instruction(Op.LOAD_M, 2),
+            Instruction(Op.J_EQUAL, int.from_bytes(connection_id[8:10]), no=other),
+            *by_chance(chance, f"kept {number}", f"dropped {number}"),
+            f"kept {number}",
+            KEEP,
+            f"dropped {number}",
+            DROP,
+            other,
+        ]
+    return program
 
 
 def _is_initial() -> Program:

@@ -22,9 +22,14 @@ from pounce.net.host import unmapped
 from pounce.net.udp import Datagram, UDPPort
 from pounce.workers.base import Mail
 from pounce.workers.gate import Arrival, Gate
+from pounce.workers.inbox import Inbox, Letter
 
 # System calls for a batch of datagrams; each may bring up to 64.
-_BATCH = 32
+_BATCH = 256
+
+# For so many seconds the kernel may have something that is not read; connections that send more
+# than others are cut short then, before others lose what the kernel has no room for.
+_OVERRUN = 0.005
 
 # From so many handshakes under way on, a new client has to show first that it is at its address
 # (RFC 9000 section 8.1). Beyond the other number, each new handshake ends an older one. A handshake
@@ -64,7 +69,9 @@ class Switchboard:
         self._mailboxes = mail.mailboxes
         self._mailbox = mail.number
         self._ids = ConnectionIds(mail.secret)
-        self._gate = Gate(context, self._ports.all, self._ids.check_keys, self._let_in)
+        self._inbox: Inbox[HTTP3Connection] = Inbox()
+        keys = self._ids.check_keys
+        self._gate = Gate(context, self._ports.all, keys, self._let_in, self._inbox)
         self._identity = Identity(self._ids, mail.number)
         self._retry_tokens = RetryTokens(mail.secret, time.time)
         self._connections: dict[bytes, HTTP3Connection] = {}
@@ -173,40 +180,54 @@ class Switchboard:
             self._take_turn(port)
 
     def _take_turn(self, port: UDPPort) -> None:
-        """Handle datagrams for as long as a turn may take, whatever they are and bring about."""
+        """Sort datagrams for as long as a turn may take, and handle some."""
         number = self._ports.number(port)
-        now, end = self._loop.time(), self._turns.end()
+        end = self._turns.end()
+        self._inbox.overrun = port.backlog > _OVERRUN
         for data, peer, local in self._unread[port]:
-            self._receive(data, self._ports.path(number, peer, local), now)
+            self._receive(data, self._ports.path(number, peer, local))
             if time.monotonic() >= end:
                 self._turns.later(partial(self._take_turn, port))
                 break
         else:
             del self._unread[port]
-        self._gate.open()
-        self._flush()
+        self._deliver()
 
     def _read_mail(self) -> None:
-        now, end = self._loop.time(), self._turns.end()
+        end = self._turns.end()
         while time.monotonic() < end:
             message = self._mailboxes.take(self._mailbox)
             if message is None:
                 break
             number, peer, local, data = marshal.loads(message)  # noqa: S302 - written below
-            self._receive(data, self._ports.path(number, peer, local), now)
-        self._gate.open()
-        self._flush()
+            self._receive(data, self._ports.path(number, peer, local))
+        self._deliver()
 
-    def _receive(self, data: bytes, path: Path, now: float) -> None:
+    def _receive(self, data: bytes, path: Path) -> None:
+        """Have a datagram wait for the turn of its connection, or of strangers."""
         if len(data) > MAX_DATAGRAM:
             self._gate.turn_away(data, path)
             return
-        connection = self._connections.get(packets.destination(data))
+        destination = packets.destination(data)
+        connection = self._connections.get(destination)
         if connection is None:
             self._meet(data, path)
         else:
+            letter = Letter(connection, data, path, destination)
+            self._inbox.put(letter, from_elsewhere=path.peer != connection.path.peer)
+
+    def _deliver(self) -> None:
+        """Have connections take what waits for them, for as long as a turn may take."""
+        now, end = self._loop.time(), self._turns.end()
+        while self._inbox:
+            connection, data, path, _ = self._inbox.take()
             connection.receive(data, path, now)
             self._scheduled[connection] = None
+            if time.monotonic() >= end:
+                self._turns.later(self._deliver)
+                break
+        self._gate.open()
+        self._flush()
 
     def _flush(self) -> None:
         """Flush as many connections as a turn has time for; the others have another one."""
