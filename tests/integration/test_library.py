@@ -18,7 +18,9 @@ import pounce
 from pounce.events.lifecycle import (
     GenerationReady,
     HealthChecked,
+    Kind,
     LifecycleEvent,
+    Slot,
     Stopped,
     WorkerCrashed,
     WorkerReady,
@@ -177,7 +179,7 @@ class Collector:
     def collect(self, event):
         if isinstance(event, GenerationReady):
             os.kill(os.getpid(), signal.SIGTTIN)
-        if isinstance(event, WorkerReady) and event.slot >= 0:
+        if isinstance(event, WorkerReady) and event.slot.name != "lifespan":
             print(supervisor.worker_count, flush=True)
             if supervisor.worker_count == 2:
                 supervisor.shutdown()
@@ -245,12 +247,12 @@ def test_a_worker_drained_by_hand_is_no_crash(mode: Any, workers: int) -> None:
         running(pounce.ServerConfig(workers=workers), listener, mode=mode) as (supervisor, events),
         wire_to(listener) as wire,
     ):
-        slot = int(wire.slot())
+        slot = Slot(Kind.HTTP, int(wire.slot()))
         assert supervisor._service is not None
         [generation] = supervisor._service._generations.all
         handle = generation.workers[slot]
         assert isinstance(handle, _WorkerHandle)
-        assert (handle.worker_id, handle.generation) == (slot, generation)
+        assert (handle.worker_id, handle.generation) == (slot.number, generation)
         if handle.worker is None:
             os.kill(handle.target.id, signal.SIGTERM)
         else:

@@ -19,7 +19,9 @@ from pounce.events.lifecycle import (
     GenerationReady,
     GenerationRetired,
     HealthChecked,
+    Kind,
     LifecycleEvent,
+    Slot,
     Stopped,
     Stopping,
     WorkerEvent,
@@ -474,4 +476,4 @@ def test_no_worker_outlives_a_supervisor_that_fails(mode: Literal["process", "th
 
 
 def is_about(slot: int, event: LifecycleEvent) -> bool:
-    return isinstance(event, WorkerEvent) and event.slot == slot
+    return isinstance(event, WorkerEvent) and event.slot == Slot(Kind.HTTP, slot)

@@ -13,6 +13,7 @@ import pytest
 
 from pounce.events import lifecycle, log
 from pounce.events.lifecycle import (
+    LIFESPAN,
     BudgetSpent,
     CommandFailed,
     CommandStarted,
@@ -20,11 +21,13 @@ from pounce.events.lifecycle import (
     GenerationReady,
     GenerationRetired,
     HealthChecked,
+    Kind,
     LifecycleEvent,
     Phase,
     ReloadCompleted,
     ReloadFailed,
     ReloadStarted,
+    Slot,
     Stopped,
     Stopping,
     WorkerCrashed,
@@ -92,7 +95,7 @@ def emit(message: str, level: int = logging.INFO, **fields: Any) -> None:
 
 def as_worker(generation: int, slot: int, message: str, **fields: Any) -> None:
     def main() -> None:
-        log.identify(generation, slot)
+        log.identify(generation, Slot(Kind.HTTP, slot))
         emit(message, **fields)
 
     thread = threading.Thread(target=main)
@@ -196,7 +199,7 @@ def test_each_thread_has_its_own_identity(reader: Reader) -> None:
 
 def test_the_threads_of_a_process_that_is_a_worker_have_its_identity(reader: Reader) -> None:
     reader.configure("info")
-    log.identify(2, 5)
+    log.identify(2, Slot(Kind.HTTP, 5))
     thread = threading.Thread(target=emit, args=("from a thread",))
     thread.start()
     thread.join()
@@ -257,32 +260,36 @@ STORY: list[tuple[LifecycleEvent, int, str]] = [
     (CommandStarted(1, "manage.py migrate"), INFO, "generation 1: running 'manage.py migrate'"),
     (CommandFailed(1, "'true' failed"), E, "'true' failed"),
     (CommandStopped(1, "'true': it was killed"), W, "'true': it was killed"),
-    (WorkerStarted(1, 0, 42), D, "worker 0 (42) started"),
-    (WorkerReady(1, 0, 42), INFO, "worker 0 (42) is ready"),
-    (WorkerReady(1, -1, 42), INFO, "the lifespan (42) is ready"),
-    (WorkerFailed(1, 0, 42, "no module"), E, "worker 0 (42) did not become ready: no module"),
+    (WorkerStarted(1, Slot(Kind.HTTP, 0), 42), D, "worker 0 (42) started"),
+    (WorkerReady(1, Slot(Kind.HTTP, 0), 42), INFO, "worker 0 (42) is ready"),
+    (WorkerReady(1, LIFESPAN, 42), INFO, "the lifespan (42) is ready"),
     (
-        WorkerCrashed(1, 0, 42, "it was killed by SIGKILL", 0.4),
+        WorkerFailed(1, Slot(Kind.HTTP, 0), 42, "no module"),
+        E,
+        "worker 0 (42) did not become ready: no module",
+    ),
+    (
+        WorkerCrashed(1, Slot(Kind.HTTP, 0), 42, "it was killed by SIGKILL", 0.4),
         E,
         "worker 0 (42) ended unasked: it was killed by SIGKILL; next one in 0.4 s",
     ),
     (
-        WorkerCrashed(1, -1, 42, "it ended with status 1", None),
+        WorkerCrashed(1, LIFESPAN, 42, "it ended with status 1", None),
         E,
         "the lifespan (42) ended unasked: it ended with status 1",
     ),
     (
-        WorkerHung(1, 0, 42, 30.04, "File app.py"),
+        WorkerHung(1, Slot(Kind.HTTP, 0), 42, 30.04, "File app.py"),
         E,
         "worker 0 (42) was silent for 30.0 s and is replaced; it stood at:\nFile app.py",
     ),
     (
-        WorkerStopped(1, 0, 42, "exited with status 0", forced=False),
+        WorkerStopped(1, Slot(Kind.HTTP, 0), 42, "exited with status 0", forced=False),
         INFO,
         "worker 0 (42) stopped: it exited with status 0",
     ),
     (
-        WorkerStopped(1, 0, 42, "was killed by SIGKILL", forced=True),
+        WorkerStopped(1, Slot(Kind.HTTP, 0), 42, "was killed by SIGKILL", forced=True),
         W,
         "worker 0 (42) took too long to end: it was killed by SIGKILL",
     ),
@@ -316,8 +323,7 @@ def test_an_event_is_told(event: LifecycleEvent, level: int, text: str) -> None:
     if (generation := getattr(event, "generation", None)) is not None:
         expected["POUNCE_GENERATION"] = generation
     if isinstance(event, WorkerEvent):
-        name = "lifespan" if event.slot == -1 else event.slot
-        expected |= {"POUNCE_WORKER": name, "POUNCE_TARGET": 42}
+        expected |= {"POUNCE_WORKER": event.slot.name, "POUNCE_TARGET": 42}
     assert vars(record)["pounce"] == expected
 
 
@@ -326,13 +332,13 @@ def test_a_reason_is_told_in_full_once() -> None:
     log.use(log.routing("info", kept))
     collector, reason = LogCollector(), "importing 'shop' failed\n  Traceback ..."
     for event in (
-        WorkerFailed(2, 0, 42, reason),
-        WorkerFailed(2, 1, 43, reason),
+        WorkerFailed(2, Slot(Kind.HTTP, 0), 42, reason),
+        WorkerFailed(2, Slot(Kind.HTTP, 1), 43, reason),
         ReloadFailed(2, reason),
-        WorkerFailed(3, 0, 44, "importing 'shop' failed\n  another Traceback ..."),
+        WorkerFailed(3, Slot(Kind.HTTP, 0), 44, "importing 'shop' failed\n  another Traceback ..."),
         ReloadFailed(3, "its configuration\nhas two mistakes"),
-        WorkerReady(4, 0, 45),
-        WorkerFailed(4, 0, 46, "its configuration\nhas two mistakes"),
+        WorkerReady(4, Slot(Kind.HTTP, 0), 45),
+        WorkerFailed(4, Slot(Kind.HTTP, 0), 46, "its configuration\nhas two mistakes"),
     ):
         collector.collect(event)
     assert [record.getMessage().partition(": ")[2] for record in kept.records] == [

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pounce.events import log
+from pounce.events.lifecycle import Kind, Slot
 from pounce.events.loggers import Logger, get_logger
 
 logger = get_logger("pounce.worker")
@@ -67,7 +68,7 @@ def handler() -> Iterator[Callable[[str], Kept]]:
 
 def in_worker(call: Callable[[], Any]) -> None:
     def main() -> None:
-        log.identify(1, 0)
+        log.identify(1, Slot(Kind.HTTP))
         call()
 
     thread = threading.Thread(target=main)

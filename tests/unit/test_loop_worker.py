@@ -9,6 +9,7 @@ import pytest
 from pounce.application.interface import Served
 from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import LIFESPAN
 from pounce.ipc.channel import Channel
 from pounce.ipc.flight import FlightRecord
 from pounce.ipc.handover import Handover
@@ -39,7 +40,7 @@ def assignment() -> Iterator[Assignment]:
         yield Assignment(
             Plan(ServerConfig(), ()),
             1,
-            -1,
+            LIFESPAN,
             [],
             board.acquire(),
             board,

@@ -9,6 +9,7 @@ import pytest
 
 from pounce.config.plan import Plan
 from pounce.config.service import ServerConfig
+from pounce.events.lifecycle import Kind, Slot, slots
 from pounce.ipc.scoreboard import Scoreboard
 from pounce.loop import Timer
 from pounce.supervisor.handle import _Generation, _WorkerHandle
@@ -16,6 +17,9 @@ from pounce.supervisor.renewal import Renewal, _resident_memory
 from pounce.supervisor.states import WORKER_TABLE, GenerationState, WorkerInput, WorkerState
 
 HUGE = 2**50
+
+
+SLOTS = slots(Kind.HTTP, 0, 50)
 
 
 class Crew:
@@ -27,13 +31,13 @@ class Crew:
     def feed(self, worker: _WorkerHandle, what: WorkerInput) -> None:
         worker.state, _ = WORKER_TABLE[worker.state, what]
 
-    def spawn_worker(self, generation: _Generation, slot: int) -> None:
+    def spawn_worker(self, generation: _Generation, slot: Slot) -> None:
         generation.workers[slot] = self._spawn(generation, slot)
 
-    def spawn_replacement(self, generation: _Generation, slot: int) -> None:
+    def spawn_replacement(self, generation: _Generation, slot: Slot) -> None:
         generation.replacements[slot] = self._spawn(generation, slot)
 
-    def _spawn(self, generation: _Generation, slot: int) -> _WorkerHandle:
+    def _spawn(self, generation: _Generation, slot: Slot) -> _WorkerHandle:
         target: Any = SimpleNamespace(id=os.getpid())
         channel: Any = None
         return _WorkerHandle(
@@ -50,7 +54,7 @@ class Bench:
         self.renewal = Renewal(crew, mode)
         self.generation = _Generation(1, Plan(ServerConfig(**settings), ()), size)
         self.generation.state = GenerationState.SERVING
-        for slot in range(size):
+        for slot in SLOTS[:size]:
             self.crew.spawn_worker(self.generation, slot)
             self.crew.feed(self.generation.workers[slot], WorkerInput.READY)
 
@@ -60,16 +64,16 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.crew.scoreboard.close()
 
-    def answer(self, slot: int, requests: int) -> None:
+    def answer(self, slot: Slot, requests: int) -> None:
         """Let the worker in *slot* have answered *requests*."""
         self.generation.workers[slot].row.beat(connections=0, busy=0, requests=requests)
 
-    def check(self, now: float = 100.0) -> list[int]:
+    def check(self, now: float = 100.0) -> list[Slot]:
         """Look for worn-out workers; the slots that are being replaced."""
         self.renewal.check(self.generation, now)
         return list(self.generation.replacements)
 
-    def get_ready(self, slot: int) -> _WorkerHandle:
+    def get_ready(self, slot: Slot) -> _WorkerHandle:
         """Let the replacement for *slot* be ready."""
         replacement = self.generation.replacements[slot]
         self.crew.feed(replacement, WorkerInput.READY)
@@ -83,13 +87,13 @@ class Bench:
 
 def test_a_worker_is_replaced_after_its_requests_give_or_take_a_tenth() -> None:
     with Bench(2, max_requests=1000) as bench:
-        bench.answer(1, 999)
+        bench.answer(SLOTS[1], 999)
         assert bench.check() == []
-        bench.answer(1, 1100)
-        assert bench.check() == [1]
-        old = bench.generation.workers[1]
-        new = bench.get_ready(1)
-        assert bench.generation.workers[1] is new
+        bench.answer(SLOTS[1], 1100)
+        assert bench.check() == [SLOTS[1]]
+        old = bench.generation.workers[SLOTS[1]]
+        new = bench.get_ready(SLOTS[1])
+        assert bench.generation.workers[SLOTS[1]] is new
         assert bench.generation.leaving == {old}
         assert old.state is WorkerState.DRAINING
         assert bench.generation.hands_over
@@ -105,7 +109,7 @@ def test_workers_do_not_wear_out_at_the_same_moment() -> None:
 
 def test_one_slot_at_a_time() -> None:
     with Bench(3, max_requests=10) as bench:
-        for slot in range(3):
+        for slot in SLOTS[:3]:
             bench.answer(slot, 100)
         replaced = []
         for _ in range(3):
@@ -113,35 +117,35 @@ def test_one_slot_at_a_time() -> None:
             assert bench.check(now=1e6) == [slot]
             replaced.append(slot)
             bench.get_ready(slot)
-        assert replaced == [0, 1, 2]
+        assert replaced == SLOTS[:3]
         assert bench.check() == []
 
 
 def test_there_are_never_twice_as_many_workers() -> None:
     with Bench(1, max_requests=10) as bench:
-        bench.answer(0, 100)
+        bench.answer(SLOTS[0], 100)
         bench.check()
-        bench.get_ready(0)
-        bench.answer(0, 100)
+        bench.get_ready(SLOTS[0])
+        bench.answer(SLOTS[0], 100)
         assert bench.check() == [], "its predecessor drains still"
         bench.leave()
-        assert bench.check() == [0]
+        assert bench.check() == [SLOTS[0]]
 
 
 def test_a_replacement_that_failed_is_tried_again_later() -> None:
     with Bench(1, max_requests=10) as bench:
-        bench.answer(0, 100)
-        assert bench.check(now=100) == [0]
-        bench.generation.forget(bench.generation.replacements[0])
+        bench.answer(SLOTS[0], 100)
+        assert bench.check(now=100) == [SLOTS[0]]
+        bench.generation.forget(bench.generation.replacements[SLOTS[0]])
         assert bench.check(now=101) == []
-        assert bench.check(now=131) == [0]
+        assert bench.check(now=131) == [SLOTS[0]]
 
 
 @pytest.mark.parametrize(
     ("mode", "limit", "replaced"),
-    [("process", 1, [0]), ("process", HUGE, []), ("process", 0, []), ("thread", 1, [])],
+    [("process", 1, SLOTS[:1]), ("process", HUGE, []), ("process", 0, []), ("thread", 1, [])],
 )
-def test_a_process_is_replaced_for_its_memory(mode: str, limit: int, replaced: list[int]) -> None:
+def test_a_process_is_replaced_for_its_memory(mode: str, limit: int, replaced: list[Slot]) -> None:
     with Bench(1, mode, max_memory=limit) as bench:
         assert bench.check() == replaced
 
@@ -150,12 +154,12 @@ def test_a_limit_that_nobody_can_keep_does_not_make_it_replace_without_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Bench(1, max_memory=1) as bench:
-        assert bench.check(now=100) == [0]
-        bench.get_ready(0)
+        assert bench.check(now=100) == [SLOTS[0]]
+        bench.get_ready(SLOTS[0])
         bench.leave()
         assert "more memory than max_memory" in caplog.text
         assert bench.check(now=101) == []
-        assert bench.check(now=131) == [0]
+        assert bench.check(now=131) == [SLOTS[0]]
 
 
 def test_resident_memory_is_that_of_the_kernel() -> None:
@@ -168,7 +172,7 @@ def test_resident_memory_is_that_of_the_kernel() -> None:
 @pytest.mark.parametrize("state", [GenerationState.STARTING, GenerationState.DRAINING])
 def test_only_a_generation_that_serves_is_renewed(state: GenerationState) -> None:
     with Bench(1, max_requests=10) as bench:
-        bench.answer(0, 100)
+        bench.answer(SLOTS[0], 100)
         bench.generation.state = state
         assert bench.check() == []
 
@@ -176,36 +180,36 @@ def test_only_a_generation_that_serves_is_renewed(state: GenerationState) -> Non
 def test_more_workers_fill_new_slots_and_fewer_leave_the_highest() -> None:
     with Bench(2) as bench:
         bench.renewal.resize(bench.generation, 4)
-        assert sorted(bench.generation.workers) == [0, 1, 2, 3]
-        bench.crew.feed(bench.generation.workers[2], WorkerInput.READY)
+        assert sorted(bench.generation.workers) == SLOTS[:4]
+        bench.crew.feed(bench.generation.workers[SLOTS[2]], WorkerInput.READY)
         bench.renewal.resize(bench.generation, 1)
-        assert sorted(bench.generation.workers) == [0]
+        assert sorted(bench.generation.workers) == [SLOTS[0]]
         assert {each.slot: each.state for each in bench.generation.leaving} == {
-            1: WorkerState.DRAINING,
-            2: WorkerState.DRAINING,
-            3: WorkerState.STOPPING,  # it was not ready yet
+            SLOTS[1]: WorkerState.DRAINING,
+            SLOTS[2]: WorkerState.DRAINING,
+            SLOTS[3]: WorkerState.STOPPING,  # it was not ready yet
         }
 
 
 def test_fewer_workers_end_replacements_and_respawns_of_their_slots_too() -> None:
     with Bench(3, max_requests=10) as bench:
-        bench.answer(1, 100)
-        assert bench.check() == [1]
-        bench.generation.forget(bench.generation.workers[2])
-        bench.generation.respawns[2] = timer = Timer(200.0, 1, lambda: None)
+        bench.answer(SLOTS[1], 100)
+        assert bench.check() == [SLOTS[1]]
+        bench.generation.forget(bench.generation.workers[SLOTS[2]])
+        bench.generation.respawns[SLOTS[2]] = timer = Timer(200.0, 1, lambda: None)
         bench.renewal.resize(bench.generation, 1)
         assert timer.cancelled
         assert not bench.generation.replacements
         assert not bench.generation.respawns
-        assert [each.slot for each in bench.generation.leaving] == [1, 1]
+        assert [each.slot for each in bench.generation.leaving] == [SLOTS[1]] * 2
 
 
 def test_a_replacement_fills_the_slot_of_a_worker_that_ended_meanwhile() -> None:
     with Bench(1, max_requests=10) as bench:
-        bench.answer(0, 100)
-        assert bench.check() == [0]
-        bench.generation.forget(bench.generation.workers[0])
-        bench.generation.respawns[0] = timer = Timer(200.0, 1, lambda: None)
-        assert bench.generation.workers == {0: bench.get_ready(0)}
+        bench.answer(SLOTS[0], 100)
+        assert bench.check() == [SLOTS[0]]
+        bench.generation.forget(bench.generation.workers[SLOTS[0]])
+        bench.generation.respawns[SLOTS[0]] = timer = Timer(200.0, 1, lambda: None)
+        assert bench.generation.workers == {SLOTS[0]: bench.get_ready(SLOTS[0])}
         assert timer.cancelled, "there would be two workers in the slot"
         assert not bench.generation.respawns

@@ -13,11 +13,13 @@ from pounce.events.lifecycle import (
     BudgetSpent,
     GenerationReady,
     HealthChecked,
+    Kind,
     LifecycleEvent,
     Phase,
     ReloadCompleted,
     ReloadFailed,
     ReloadStarted,
+    Slot,
     Stopped,
     Stopping,
     WorkerFailed,
@@ -27,7 +29,9 @@ from pounce.systemd.notify import SystemdNotifier
 
 READY = GenerationReady(generation=1, workers=4)
 STOPPING = Stopping(reason="SIGTERM", timeout=30)
-FAILED = WorkerFailed(generation=1, slot=0, target_id=7, reason="No module named 'shop'\nTrace…")
+FAILED = WorkerFailed(
+    generation=1, slot=Slot(Kind.HTTP), target_id=7, reason="No module named 'shop'\nTrace…"
+)
 Tell = Callable[[LifecycleEvent], list[str]]
 
 
@@ -93,7 +97,7 @@ def tell(manager: socket.socket) -> Iterator[Tell]:
 
 
 def test_ready_is_sent_once_with_the_status(tell: Tell) -> None:
-    assert tell(WorkerReady(generation=1, slot=0, target_id=7)) == []
+    assert tell(WorkerReady(generation=1, slot=Slot(Kind.HTTP), target_id=7)) == []
     assert tell(READY) == ["READY=1", "STATUS=Serving generation 1, 4 workers"]
     assert tell(GenerationReady(generation=2, workers=4)) == []
 
@@ -187,7 +191,7 @@ def test_a_worker_that_fails_later_is_no_failed_start(tell: Tell) -> None:
 
 def test_a_status_is_utf_8_and_bounded(tell: Tell) -> None:
     message = "配置\udcff" + "x" * 5000
-    [status] = tell(WorkerFailed(generation=1, slot=0, target_id=7, reason=message))
+    [status] = tell(WorkerFailed(generation=1, slot=Slot(Kind.HTTP), target_id=7, reason=message))
     assert status.startswith("STATUS=Start failed: 配置\\udcffx")
     assert len(status) < 300
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from pounce.cli import control
-from pounce.varlink.names import MOST_WORKERS
+from pounce.config.service import MOST_WORKERS
 
 
 @click.command()

@@ -22,9 +22,10 @@ from pounce.config.kinds import (
 from pounce.config.listener import DEFAULT_LISTEN, Listen, clash
 from pounce.config.options import Records, Table, option, settle
 from pounce.config.variables import Variables
+from pounce.events.lifecycle import MOST_WORKERS
 from pounce.net.forwarded import ForwardedFields
 
-__all__ = ["DEFAULT_LISTEN", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
+__all__ = ["DEFAULT_LISTEN", "MOST_WORKERS", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
 
 Interface = Literal["auto", "asgi", "wsgi"]
 Execution = Literal["auto", "async", "sync"]
@@ -104,11 +105,10 @@ class ServerConfig:
 
     workers: int = option(
         "workers",
-        Integer(0, 1024),
+        Integer(0, MOST_WORKERS),
         1,
         "how many workers serve requests",
-        details="0 is one for each CPU that this service may use, by CPU affinity and by the "
-        "control group's quota (CPUQuota=).",
+        details="0 is one for each CPU it may use: by affinity, and CPUQuota= of its control group.",
     )
     worker_mode: WorkerModeName = option(
         "workers",

@@ -7,8 +7,8 @@ not block. If it raises, the error is logged, and the collector goes on being ca
 
 import time
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Protocol
+from enum import Enum, IntEnum
+from typing import Final, NamedTuple, Protocol
 
 from pounce.events.loggers import get_logger
 
@@ -17,16 +17,47 @@ logger = get_logger("pounce.supervisor")
 # Seconds between two log records about the same collector: health is checked twice a second.
 _QUIET = 10.0
 
-LIFESPAN_SLOT: Final = -1
-H3_SLOTS: Final = 1024
-"""Slots are counted through all kinds of workers; from here on they are those of HTTP/3."""
+
+MOST_WORKERS: Final = 1024
+"""How many workers of a kind a generation may have."""
 
 
-def worker_name(slot: int) -> int | str:
-    """What a person calls the worker in *slot* of a generation."""
-    if slot == LIFESPAN_SLOT:
-        return "lifespan"
-    return f"h3-{slot - H3_SLOTS}" if slot >= H3_SLOTS else slot
+class Kind(IntEnum):
+    """What a worker does."""
+
+    HTTP = 0
+    HTTP3 = 1
+    LIFESPAN = 2
+    """Loads the application, and may run its lifespan, for a generation of threads."""
+
+
+class Slot(NamedTuple):
+    """A worker's place in its generation, which a successor of the same place takes over."""
+
+    kind: Kind
+    number: int = 0
+
+    @property
+    def name(self) -> int | str:
+        """What people and applications call the worker: 0, "h3-0" or "lifespan"."""
+        match self.kind:
+            case Kind.HTTP:
+                return self.number
+            case Kind.HTTP3:
+                return f"h3-{self.number}"
+            case Kind.LIFESPAN:
+                return "lifespan"
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+LIFESPAN = Slot(Kind.LIFESPAN)
+
+
+def slots(kind: Kind, first: int, end: int) -> list[Slot]:
+    """Those of one *kind* from number *first* to the one before *end*."""
+    return [Slot(kind, number) for number in range(first, end)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +67,10 @@ class LifecycleEvent:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent(LifecycleEvent):
-    """Something that happened to one worker; *target_id* is its pid, or its thread's id.
-
-    *slot* -1 is the thread in which the lifespan of a generation of threads runs, and those from
-    H3_SLOTS on are HTTP/3's.
-    """
+    """Something that happened to one worker; *target_id* is its pid, or its thread's id."""
 
     generation: int
-    slot: int
+    slot: Slot
     target_id: int
 
 

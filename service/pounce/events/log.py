@@ -15,7 +15,7 @@ from typing import Literal
 from weakref import WeakSet
 
 from pounce.events.formats import JSONFormatter, TextFormatter
-from pounce.events.lifecycle import worker_name
+from pounce.events.lifecycle import Slot
 from pounce.events.loggers import Logger, Routing, Voice, get_logger, identity
 from pounce.events.outlets import LogFile, Outlet, Spool, standard_error
 
@@ -35,9 +35,9 @@ _access_logs: "WeakSet[Spooled]" = WeakSet()
 logger = get_logger("pounce.server")
 
 
-def identify(generation: int, slot: int) -> None:
+def identify(generation: int, slot: Slot) -> None:
     """Mark the records of this thread, or of this process, as the worker's."""
-    identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": worker_name(slot)})
+    identity.set({"POUNCE_GENERATION": generation, "POUNCE_WORKER": slot.name})
 
 
 class Spooled:
@@ -162,10 +162,10 @@ def leave_losses_to(note: Callable[[int], None]) -> None:
     _note = note
 
 
-def tell_losses(slot: int, target_id: int, count: int) -> None:
+def tell_losses(slot: Slot, target_id: int, count: int) -> None:
     """Say how many records are lost with a worker that has ended: it could not say so itself."""
     if count:
-        _warn(f"worker {worker_name(slot)} ({target_id}) has ended; its records lost: {count}")
+        _warn(f"worker {slot} ({target_id}) has ended; its records lost: {count}")
 
 
 _note: Callable[[int], None] | None = None

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from pounce.events.lifecycle import (
+    LIFESPAN,
     BudgetSpent,
     CommandFailed,
     CommandStarted,
@@ -23,7 +24,6 @@ from pounce.events.lifecycle import (
     WorkerReady,
     WorkerStarted,
     WorkerStopped,
-    worker_name,
 )
 from pounce.events.loggers import Fields, get_logger
 
@@ -60,7 +60,7 @@ class LogCollector:
 def _fields(event: LifecycleEvent) -> Fields:
     fields: Fields = {"POUNCE_EVENT": type(event).__name__}
     if isinstance(event, WorkerEvent):
-        fields["POUNCE_WORKER"] = worker_name(event.slot)
+        fields["POUNCE_WORKER"] = event.slot.name
         fields["POUNCE_TARGET"] = event.target_id
     generation = getattr(event, "generation", None)
     if generation is not None:
@@ -118,7 +118,7 @@ def _workers(count: int) -> str:
 
 
 def _tell_worker(event: WorkerEvent) -> tuple[int, str] | None:
-    who = f"worker {worker_name(event.slot)}" if event.slot >= 0 else "the lifespan"
+    who = f"worker {event.slot}" if event.slot != LIFESPAN else "the lifespan"
     who = f"{who} ({event.target_id})"
     match event:
         case WorkerStarted():

@@ -1,6 +1,7 @@
 """How often workers may be restarted, and how long to wait before the next try."""
 
 from collections import deque
+from collections.abc import Hashable
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 10.0
@@ -17,13 +18,13 @@ class RestartBudget:
         self.restarts = restarts
         self.window = window
         self._spent: deque[float] = deque()
-        self._failed_starts: dict[int, int] = {}
+        self._failed_starts: dict[Hashable, int] = {}
 
-    def succeeded(self, slot: int) -> None:
+    def succeeded(self, slot: Hashable) -> None:
         """The worker in *slot* became ready."""
         self._failed_starts.pop(slot, None)
 
-    def delay(self, slot: int, *, was_ready: bool) -> float:
+    def delay(self, slot: Hashable, *, was_ready: bool) -> float:
         """Seconds to wait before *slot* is filled again."""
         if was_ready:
             return 0.0

@@ -7,8 +7,11 @@ from typing import Any, Protocol
 
 from pounce.events import log
 from pounce.events.lifecycle import (
-    H3_SLOTS,
+    LIFESPAN,
+    MOST_WORKERS,
+    Kind,
     LifecycleEvent,
+    Slot,
     WorkerHung,
     WorkerReady,
     WorkerStarted,
@@ -31,7 +34,7 @@ from pounce.ipc.handover import Handover
 from pounce.ipc.scoreboard import Scoreboard
 from pounce.loop import Loop
 from pounce.supervisor.h3 import H3
-from pounce.supervisor.handle import HOST_SLOT, _Generation, _H3WorkerHandle, _WorkerHandle
+from pounce.supervisor.handle import _Generation, _H3WorkerHandle, _WorkerHandle
 from pounce.supervisor.lookout import Lookout
 from pounce.supervisor.starter import Started, Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput, WorkerState
@@ -51,8 +54,8 @@ _END_GRACE = 10.0
 _STACKS_GRACE = 0.3
 # Until a message is sent again for which a channel had no room.
 _RESEND = 0.1
-# 1,024 workers of two generations, and rows that abandoned threads keep.
-_ROWS = 4096
+# For the workers of two generations, and for rows that abandoned threads keep.
+_ROWS = 4 * MOST_WORKERS
 
 
 class Owner(Protocol):
@@ -67,7 +70,7 @@ class Owner(Protocol):
     def worker_lost(self, worker: _WorkerHandle) -> None:
         """It ended unasked, and is already forgotten here."""
 
-    def spawn_failed(self, generation: _Generation, slot: int, reason: str) -> None:
+    def spawn_failed(self, generation: _Generation, slot: Slot, reason: str) -> None:
         """It could not even be started."""
 
     def worker_gone(self, worker: _WorkerHandle) -> None:
@@ -153,16 +156,16 @@ class Crew:
             generation.host, target = self._starter.start_host(assignment)
             return Started(target)
 
-        generation.host_handle = self._spawn(generation, HOST_SLOT, start)
+        generation.host_handle = self._spawn(generation, LIFESPAN, start)
 
-    def spawn_worker(self, generation: _Generation, slot: int) -> bool:
+    def spawn_worker(self, generation: _Generation, slot: Slot) -> bool:
         """Start a worker in *slot*; false if it could not even be started."""
         worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.workers[slot] = worker
         return worker is not None
 
-    def spawn_replacement(self, generation: _Generation, slot: int) -> None:
+    def spawn_replacement(self, generation: _Generation, slot: Slot) -> None:
         """Start a worker that may take over *slot* from the one that holds it."""
         worker = self._spawn_in(generation, slot)
         if worker is not None:
@@ -215,20 +218,20 @@ class Crew:
 
     # Starting
 
-    def _spawn_in(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
-        spawn = self._spawn_h3_worker if slot >= H3_SLOTS else self._spawn_worker
+    def _spawn_in(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
+        spawn = self._spawn_h3_worker if slot.kind is Kind.HTTP3 else self._spawn_worker
         return spawn(generation, slot)
 
-    def _spawn_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
+    def _spawn_worker(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host))
 
-    def _spawn_h3_worker(self, generation: _Generation, slot: int) -> _WorkerHandle | None:
+    def _spawn_h3_worker(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host), self.h3)
 
     def _spawn(
         self,
         generation: _Generation,
-        slot: int,
+        slot: Slot,
         start: Callable[[Assignment], Started],
         h3: H3 | None = None,
     ) -> _WorkerHandle | None:
@@ -248,7 +251,7 @@ class Crew:
     def _begin(
         self,
         generation: _Generation,
-        slot: int,
+        slot: Slot,
         start: Callable[[Assignment], Started],
         h3: H3 | None,
     ) -> _WorkerHandle:

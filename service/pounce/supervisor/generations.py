@@ -16,9 +16,9 @@ from pounce.events.lifecycle import (
     GenerationReady,
     GenerationRetired,
     LifecycleEvent,
+    Slot,
     WorkerCrashed,
     WorkerFailed,
-    worker_name,
 )
 from pounce.events.loggers import get_logger
 from pounce.ipc.channel import Ended, Failed, Serve
@@ -184,7 +184,7 @@ class Generations:
         if generation.state is GenerationState.SERVING and worker in generation.ready:
             logger.info(
                 "worker %s was told by a signal or a call to drain; another takes its place",
-                worker_name(slot),
+                slot,
             )
             del generation.workers[slot]
             self.renewal.let_go(worker)
@@ -208,7 +208,7 @@ class Generations:
             was_ready = worker.ready_at is not None
             self._lose(generation, worker.identity, failure, was_ready=was_ready)
 
-    def spawn_failed(self, generation: _Generation, slot: int, reason: str) -> None:
+    def spawn_failed(self, generation: _Generation, slot: Slot, reason: str) -> None:
         """As if it had started and ended at once."""
         identity = (generation.number, slot, 0)
         if slot in generation.workers or slot in generation.respawns:
@@ -220,7 +220,7 @@ class Generations:
     def worker_gone(self, worker: _WorkerHandle) -> None:
         """Have another tell the application, and see whether it was the last one."""
         if self._mode == "process" and worker.generation.config.worker_ended:
-            name = str(worker_name(worker.slot))
+            name = str(worker.slot)
             self._untold.append(Ended(worker.target.id, name, worker.generation.number))
             self._tell_application()
         self._check_empty(worker.generation)
@@ -277,7 +277,7 @@ class Generations:
     def _lose(
         self,
         generation: _Generation,
-        identity: tuple[int, int, int],
+        identity: tuple[int, Slot, int],
         failure: Failed,
         *,
         was_ready: bool,
@@ -297,12 +297,12 @@ class Generations:
             self._emit(WorkerFailed(*identity, failure.reason))
             self._actions[action](generation)
 
-    def _respawn_worker(self, generation: _Generation, slot: int, delay: float) -> None:
+    def _respawn_worker(self, generation: _Generation, slot: Slot, delay: float) -> None:
         generation.respawns[slot] = self._loop.call_later(
             delay, partial(self._refill, generation, slot)
         )
 
-    def _refill(self, generation: _Generation, slot: int) -> None:
+    def _refill(self, generation: _Generation, slot: Slot) -> None:
         del generation.respawns[slot]
         now = self._loop.now
         if self._budget.spend(now):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pounce.config.plan import Listener, Plan
 from pounce.config.service import ServerConfig
-from pounce.events.lifecycle import H3_SLOTS, LIFESPAN_SLOT
+from pounce.events.lifecycle import Kind, Slot, slots
 from pounce.ipc.channel import Channel, Failed
 from pounce.ipc.scoreboard import Row
 from pounce.loop import Timer
@@ -14,8 +14,6 @@ from pounce.supervisor.sockets import Groups, group_by_address, largest, share
 from pounce.supervisor.states import GenerationState, WorkerState
 from pounce.supervisor.targets import Target
 from pounce.workers import LifespanHost, TCPWorker
-
-HOST_SLOT = LIFESPAN_SLOT
 
 
 @dataclass(eq=False, slots=True)
@@ -27,7 +25,7 @@ class _WorkerHandle:
     """
 
     generation: "_Generation"
-    slot: int
+    slot: Slot
     target: Target
     worker: TCPWorker | None
     channel: Channel
@@ -48,16 +46,16 @@ class _WorkerHandle:
 
     @property
     def worker_id(self) -> int:
-        """Its number among the generation's workers of its kind; -1 is the lifespan host."""
-        return self.slot if self.is_host else self.slot % H3_SLOTS
+        """Its number among the generation's workers of its kind."""
+        return self.slot.number
 
     @property
     def is_host(self) -> bool:
         """Whether it is the generation's lifespan host, which serves nobody."""
-        return self.slot == HOST_SLOT
+        return self.slot.kind is Kind.LIFESPAN
 
     @property
-    def identity(self) -> tuple[int, int, int]:
+    def identity(self) -> tuple[int, Slot, int]:
         """Generation, slot and target id, as lifecycle events begin."""
         return self.generation.number, self.slot, self.target.id
 
@@ -99,12 +97,12 @@ class _Generation:
     size: int
     state: GenerationState = GenerationState.PREPARING
     commands: Commands | None = None  # while it prepares
-    workers: dict[int, _WorkerHandle] = field(default_factory=dict)
+    workers: dict[Slot, _WorkerHandle] = field(default_factory=dict)
     # While it serves: by slot, those that will take over from a worker, and those that drain
     # because one did or because there are to be fewer.
-    replacements: dict[int, _WorkerHandle] = field(default_factory=dict)
+    replacements: dict[Slot, _WorkerHandle] = field(default_factory=dict)
     leaving: set[_WorkerHandle] = field(default_factory=set)
-    respawns: dict[int, Timer] = field(default_factory=dict)
+    respawns: dict[Slot, Timer] = field(default_factory=dict)
     host_handle: _WorkerHandle | None = None
     host: LifespanHost | None = None  # threads only: what loads the application for them
     failure: Failed | None = None
@@ -133,13 +131,15 @@ class _Generation:
         """How many stream sockets share one address."""
         return largest(self._streams)
 
-    def listeners_of(self, slot: int) -> list[Listener]:
+    def listeners_of(self, slot: Slot) -> list[Listener]:
         """Those of the worker in *slot*; the lifespan host has none."""
-        if slot == HOST_SLOT:
-            return []
-        if slot >= H3_SLOTS:
-            return share(self._datagrams, slot - H3_SLOTS, self.h3_size)
-        return share(self._streams, slot, self.size)
+        match slot.kind:
+            case Kind.HTTP:
+                return share(self._streams, slot.number, self.size)
+            case Kind.HTTP3:
+                return share(self._datagrams, slot.number, self.h3_size)
+            case Kind.LIFESPAN:
+                return []
 
     @property
     def command(self) -> str:
@@ -147,9 +147,9 @@ class _Generation:
         return self.commands.line if self.commands else ""
 
     @property
-    def slots(self) -> list[int]:
+    def slots(self) -> list[Slot]:
         """Every slot, of all kinds of workers."""
-        return [*range(self.size), *range(H3_SLOTS, H3_SLOTS + self.h3_size)]
+        return [*slots(Kind.HTTP, 0, self.size), *slots(Kind.HTTP3, 0, self.h3_size)]
 
     @property
     def handles(self) -> list[_WorkerHandle]:
@@ -169,7 +169,7 @@ class _Generation:
         Callable from any thread: a copy is looked at.
         """
         ready = [each for each in self.workers.copy().values() if each.ready_at is not None]
-        return sum(each.slot < H3_SLOTS for each in ready)
+        return sum(each.slot.kind is Kind.HTTP for each in ready)
 
     @property
     def hands_over(self) -> bool:

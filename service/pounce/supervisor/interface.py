@@ -5,10 +5,11 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from pounce.errors import PounceError
+from pounce.events.lifecycle import MOST_WORKERS
 from pounce.loop import Loop
 from pounce.supervisor.service import Service
 from pounce.supervisor.states import ServiceInput
-from pounce.varlink.names import INTERFACE, MOST_WORKERS
+from pounce.varlink.names import INTERFACE
 from pounce.varlink.server import CallFailed, ControlServer, Fail, Method, Parameters, Reply
 from pounce.version import __version__
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from pounce.config.service import ServerConfig
-from pounce.events.lifecycle import worker_name
+from pounce.events.lifecycle import Kind, slots
 from pounce.events.loggers import get_logger
 from pounce.loop import Timer
 from pounce.supervisor.crew import Crew
@@ -52,9 +52,7 @@ class Renewal:
         """*replacement* takes its slot; the worker that held it drains."""
         generation, slot = replacement.generation, replacement.slot
         if self._is_worn_out(replacement, generation.config):
-            logger.warning(
-                "worker %s begins with more memory than max_memory allows", worker_name(slot)
-            )
+            logger.warning("worker %s begins with more memory than max_memory allows", slot)
         else:
             self._not_before = 0.0
         del generation.replacements[slot]
@@ -67,9 +65,9 @@ class Renewal:
     def resize(self, generation: _Generation, size: int) -> None:
         """Give *generation* *size* workers: the highest slots drain, or new ones are filled."""
         old, generation.size = generation.size, size
-        for slot in range(old, size):
+        for slot in slots(Kind.HTTP, old, size):
             self._crew.spawn_worker(generation, slot)
-        for slot in range(size, old):
+        for slot in slots(Kind.HTTP, size, old):
             _cancel(generation.respawns.pop(slot, None))
             for holders in (generation.workers, generation.replacements):
                 worker = holders.pop(slot, None)

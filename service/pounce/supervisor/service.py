@@ -11,6 +11,7 @@ from pounce.config.service import ServerConfig
 from pounce.errors import PounceError
 from pounce.events import log
 from pounce.events.lifecycle import (
+    MOST_WORKERS,
     LifecycleEvent,
     Phase,
     ReloadCompleted,
@@ -32,7 +33,6 @@ from pounce.supervisor.idling import Idling
 from pounce.supervisor.keeping import Keeping
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import SERVICE_TABLE, ServiceAction, ServiceInput, ServiceState
-from pounce.varlink.names import MOST_WORKERS
 from pounce.workers import Application, check
 
 # Four looks within the shortest watchdog interval that makes sense (2 s).

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from pounce.application import ending
 from pounce.config.descriptors import raise_limit
 from pounce.events import log
-from pounce.events.lifecycle import worker_name
 from pounce.supervisor import titles
 from pounce.supervisor.targets import ProcessTarget, Target, ThreadTarget
 from pounce.workers import Application, Assignment, LifespanHost, ServingWorker, TCPWorker
@@ -59,9 +58,9 @@ class Starter:
         def main() -> int:
             nonlocal worker
             raise_limit()
-            name = worker_name(assignment.slot)
+            name = str(assignment.slot)
             titles.entitle(f"worker {name}, generation {assignment.generation}")
-            os.environ["POUNCE_WORKER"] = str(name)
+            os.environ["POUNCE_WORKER"] = name
             os.environ["POUNCE_GENERATION"] = str(assignment.generation)
             try:
                 if assignment.plan.log is not None:
@@ -78,7 +77,7 @@ class Starter:
 
         target = ProcessTarget(
             main,
-            name=f"pounce-{worker_name(assignment.slot)}",
+            name=f"pounce-{assignment.slot}",
             undo=self._undo,
             in_flight=lambda: worker.in_flight() if worker else "",
             noted=assignment.flight.read,
@@ -100,7 +99,7 @@ class Starter:
 
 
 def _start_thread(worker: ServingWorker | LifespanHost, assignment: Assignment) -> Target:
-    name = worker_name(assignment.slot)
+    name = assignment.slot.name
 
     def main() -> int:
         who = f"worker {name}" if isinstance(name, int) else name

@@ -5,6 +5,3 @@ SOCKET = "control"
 
 INTERFACE = "io.pounce.Service"
 """The Varlink interface offered there; `varlinkctl introspect` shows it."""
-
-MOST_WORKERS = 1024
-"""The largest number that Scale takes."""

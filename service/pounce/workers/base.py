@@ -20,6 +20,7 @@ from pounce.config.plan import Listener, Plan
 from pounce.config.service import ServerConfig
 from pounce.errors import EX_SOFTWARE, PounceError
 from pounce.events import log
+from pounce.events.lifecycle import Slot
 from pounce.ipc.channel import (
     Channel,
     ChannelClosed,
@@ -64,13 +65,13 @@ class Mail:
 class Assignment:
     """What the supervisor hands to a worker.
 
-    *slot* is its `worker_id`, *listeners* are those of *plan* that it serves, and *mail* is for
+    *slot* is its place, *listeners* are those of *plan* that it serves, and *mail* is for
     those of HTTP/3.
     """
 
     plan: Plan
     generation: int
-    slot: int
+    slot: Slot
     listeners: list[Listener]
     row: Row
     scoreboard: Scoreboard

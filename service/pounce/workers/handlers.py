@@ -13,7 +13,9 @@ from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 
 
-def handler_for(served: Served, config: ServerConfig, worker: int, generation: int) -> Handler:
+def handler_for(
+    served: Served, config: ServerConfig, worker: int | str, generation: int
+) -> Handler:
     """What answers in the threads of a *worker* for the application that is *served*."""
     if served.sync is not None:
         return SyncAppHandler(served.sync, falls_through=served.asgi is not None)

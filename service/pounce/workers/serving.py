@@ -84,7 +84,7 @@ class ServingWorker(LoopWorker):
             app=app or no_asgi_application,
             state=self._state,
             loop=self.loop,
-            extensions={"pounce": {"worker": mine.slot, "generation": mine.generation}},
+            extensions={"pounce": {"worker": mine.slot.name, "generation": mine.generation}},
             flight=mine.flight,
         )
         if self.served.in_threads:
@@ -93,9 +93,10 @@ class ServingWorker(LoopWorker):
         self.context = context
 
     def _distribute(self, context: ServerContext) -> None:
+        mine = self.assignment
         self._distributor = AcceptDistributor(
             self.loop,
-            handler_for(self.served, self.config, self.assignment.slot, self.assignment.generation),
+            handler_for(self.served, self.config, mine.slot.name, mine.generation),
             self.config.threads,
             self.config.worker_timeout,
             self._name,
