@@ -108,7 +108,7 @@ class ServerConfig:
         Integer(0, MOST_WORKERS),
         1,
         "how many workers serve requests",
-        details="0 is one for each CPU it may use: by affinity, and CPUQuota= of its control group.",
+        details="0 is one for each CPU it may use, by affinity and its control group's CPUQuota=.",
     )
     worker_mode: WorkerModeName = option(
         "workers",
