@@ -21,7 +21,7 @@ from pounce.http1.connection import HTTP1Connection
 from pounce.http1.linger import refuse_plaintext
 from pounce.net.tls_transport import TLSTransport
 from pounce.threads.distributor import AcceptDistributor
-from pounce.threads.roles import Handler
+from pounce.threads.handler import Handler
 from pounce.websocket.upgrade import Upgrader
 
 PATIENCE = 25.0

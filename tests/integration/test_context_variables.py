@@ -13,8 +13,8 @@ from pounce.application.types import Receive, Scope, Send
 from pounce.config.service import LoopName
 from pounce.threads.asgi import ASGIHandler
 from pounce.threads.async_pool import AsyncPool
+from pounce.threads.handler import Handler
 from pounce.threads.raw import SyncAppHandler
-from pounce.threads.roles import Handler
 from tests.live import GET, Client, live, read_body, respond, serve, serve_in_threads
 from tests.service import serving
 from tests.websocket import TEXT, Peer

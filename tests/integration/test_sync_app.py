@@ -14,8 +14,8 @@ from pounce.application.sync_app import RawRequest, RawResponse
 from pounce.application.types import ASGIApp, Receive, Scope, Send
 from pounce.threads.asgi import ASGIHandler
 from pounce.threads.async_pool import AsyncPool
+from pounce.threads.handler import Handler
 from pounce.threads.raw import SyncAppHandler
-from pounce.threads.roles import Handler
 from tests.live import Client, echo, live, read_body, respond, serve_in_threads, until
 from tests.websocket import Peer
 

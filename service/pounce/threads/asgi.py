@@ -21,7 +21,7 @@ from pounce.asgi.departure import Overrun, is_being_cancelled, severity
 from pounce.http.heads import Heads
 from pounce.http.response_head import ResponseHead
 from pounce.threads.exchange import Exchange
-from pounce.threads.roles import Handler
+from pounce.threads.handler import Handler
 
 
 class ASGIHandler(Handler):

@@ -15,22 +15,21 @@ _REFUSAL_HEADERS = (
 
 async def collect(
     stream: Stream, piece: tuple[bytes, bool] | None, storage: Storage
-) -> tuple[StoredContent, int] | None:
+) -> tuple[StoredContent | None, int] | None:
     """The whole content, of which *piece* was read already; None if the client ends before.
 
-    It stands at its beginning, and comes with its size. Raises NotStored.
+    It stands at its beginning, and comes with its size; an empty one is None. Raises NotStored.
     """
     content = StoredContent(storage)
-    whole = False
+    size = 0
     try:
-        if await _fill(content, stream, piece):
-            size = content.finish()
-            whole = True
-            return content, size
+        if not await _fill(content, stream, piece):
+            return None
+        size = content.finish()
     finally:
-        if not whole:
+        if not size:
             content.close()
-    return None
+    return content if size else None, size
 
 
 async def _fill(content: StoredContent, stream: Stream, piece: tuple[bytes, bool] | None) -> bool:

@@ -13,9 +13,9 @@ from pounce.asgi.departure import NOTICE
 from pounce.events.loggers import get_logger
 from pounce.http.connections import ServerContext
 from pounce.threads.exchange import Exchange
+from pounce.threads.handler import Handler
 from pounce.threads.outbox import Call, Outbox
 from pounce.threads.queue import RequestQueue
-from pounce.threads.roles import Handler
 from pounce.threads.storage import Storage, bounded, storage_of
 from pounce.threads.sync_worker import SyncWorker
 

@@ -24,7 +24,7 @@ from pounce.http.response_head import ResponseHead
 from pounce.threads.content import collect, refuse
 from pounce.threads.outbox import Call
 from pounce.threads.replay import Replay
-from pounce.threads.roles import ExchangeStream, Handler, Interrupt, Runner, Threads
+from pounce.threads.roles import ExchangeStream, Interrupt, Runner, Threads
 from pounce.threads.storage import NotStored
 
 AHEAD = 1_048_576
@@ -60,11 +60,11 @@ class Exchange(Cycle):
     in_loop = False
 
     _stream: ExchangeStream
-    _threads: Threads
+    _threads: Threads["Exchange"]
     runner: Runner | None
     listens: bool
     _head: ResponseHead
-    _interrupt: Interrupt | None
+    _interrupt: Interrupt["Exchange"] | None
     _body: bytes
     content: IO[bytes] | None
     content_size: int
@@ -122,11 +122,7 @@ class Exchange(Cycle):
             if content is None:
                 self._close()
                 return
-            file, size = content
-            if size:
-                self.content, self.content_size = file, size
-            else:
-                file.close()
+            self.content, self.content_size = content
             self._threads.put(self)
         except NotStored as refusal:
             refuse(self._stream, refusal)
@@ -146,15 +142,15 @@ class Exchange(Cycle):
         """The request, for an application, which may do what it likes with it."""
         return renew_scope(self._scope, self._context.state)
 
-    def run(self, handler: Handler, runner: Runner) -> None:
-        """Have *handler* answer it, in this thread, which is *runner*."""
+    def run(self, answer: Callable[["Exchange"], None], runner: Runner) -> None:
+        """Have *answer* make the response, in this thread, which is *runner*."""
         self.runner = runner
         try:
             if self._stream.gone:
                 self._post(self._close)
             else:
                 self._context.flight.begin(self._scope["raw_path"])
-                self._context.new_context().run(handler.answer, self)
+                self._context.new_context().run(answer, self)
                 if forks.births != self._context.births:
                     forks.end()
                 if not self.finished:
@@ -198,7 +194,9 @@ class Exchange(Cycle):
         """Make the *head* known before there is content; the one that comes with that counts."""
         self._post(partial(self._take_head, head))
 
-    def begin(self, head: ResponseHead, data: bytes, interrupt: Interrupt | None = None) -> None:
+    def begin(
+        self, head: ResponseHead, data: bytes, interrupt: Interrupt["Exchange"] | None = None
+    ) -> None:
         """Begin the response; *data* is the first of its content, and more follows.
 
         *interrupt*, if there is one, ends the application wherever it waits.
@@ -289,7 +287,9 @@ class Exchange(Cycle):
             self._status, self._size = self._head.status, len(self._body)
             self._log()
 
-    def _take_head(self, head: ResponseHead, interrupt: Interrupt | None = None) -> None:
+    def _take_head(
+        self, head: ResponseHead, interrupt: Interrupt["Exchange"] | None = None
+    ) -> None:
         self._interrupt = interrupt
         if self.orphaned:
             self._begin_late(head.fields)

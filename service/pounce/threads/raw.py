@@ -4,7 +4,7 @@ from pounce.application.sync_app import RawRequest, RawResponse, SyncApp
 from pounce.application.types import Scope, as_bytes, as_status
 from pounce.http.response_head import ResponseHead
 from pounce.threads.exchange import Exchange
-from pounce.threads.roles import Handler
+from pounce.threads.handler import Handler
 
 _NOT_FOUND = RawResponse(
     404, ((b"content-type", b"text/plain; charset=utf-8"),), b"404 Not Found\n"

@@ -1,8 +1,7 @@
 """What an exchange needs of others: the connection, the threads, and what runs it in one."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from pounce.asgi.cycle import Cycle
 from pounce.asgi.stream import Stream
@@ -10,10 +9,11 @@ from pounce.http.response_head import ResponseHead
 from pounce.threads.outbox import Outbox
 from pounce.threads.storage import Storage
 
-if TYPE_CHECKING:
-    from pounce.threads.exchange import Exchange
+Job = TypeVar("Job")
+"""An exchange, which these are for."""
+_Job = TypeVar("_Job", contravariant=True)
 
-Interrupt: TypeAlias = Callable[["Exchange"], object]
+Interrupt: TypeAlias = Callable[[Job], object]
 """Ends an exchange's application where it waits for something, and says so in its `listens`.
 
 It can be called more than once, and from any thread.
@@ -37,7 +37,7 @@ class ExchangeStream(Stream, Protocol):
         """Start *cycle* for the same request, in place of the exchange."""
 
 
-class Threads(Protocol):
+class Threads(Protocol[_Job]):
     """Where exchanges find a thread."""
 
     outbox: Outbox
@@ -48,10 +48,10 @@ class Threads(Protocol):
     ending: bool
     """Whether responses that are not complete are to be broken off."""
 
-    def put(self, exchange: "Exchange") -> None:
+    def put(self, exchange: _Job) -> None:
         """Have the first free thread call `Exchange.run`."""
 
-    def forsake(self, exchange: "Exchange") -> None:
+    def forsake(self, exchange: _Job) -> None:
         """*exchange* has lost its response: wait for its thread, but not for long."""
 
 
@@ -62,18 +62,3 @@ class Runner(Protocol):
 
     def step_aside(self) -> None:
         """It is going to wait for a client: have another thread take its place."""
-
-
-class Handler(ABC):
-    """What answers exchanges, each in a thread; one is shared by all threads."""
-
-    @abstractmethod
-    def answer(self, exchange: "Exchange") -> None:
-        """Call the application; what it raises is the exchange's failure."""
-
-    def of_thread(self) -> "Handler":
-        """What answers in one thread: itself, or what has a memory of its own."""
-        return self
-
-    def leave(self) -> None:  # noqa: B027 - most have nothing to do
-        """The calling thread will answer no more."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from pounce.threads import thread_sensitive
 from pounce.threads.exchange import Exchange
+from pounce.threads.handler import Handler
 from pounce.threads.queue import Left, RequestQueue, Seat
-from pounce.threads.roles import Handler
 
 
 class Owner(Protocol):
@@ -43,6 +43,7 @@ class SyncWorker:
         self._owner = owner
         self._queue = queue
         self._handler = handler.of_thread()
+        self._answer = self._handler.answer
         self._seat = Seat()
         self._join = thread_sensitive.joining()
         # A daemon: nothing can end a thread that is stuck, and nobody is to wait for it.
@@ -99,7 +100,7 @@ class SyncWorker:
             while not self.retired:
                 exchange = self._queue.take(self._seat)
                 self.current = exchange
-                exchange.run(self._handler, self)
+                exchange.run(self._answer, self)
                 self.current = None
                 self.done += 1
                 del exchange  # it keeps a connection, and what the application made

@@ -7,8 +7,8 @@ from pounce.application.interface import Served
 from pounce.application.loops import new_event_loop
 from pounce.config.service import ServerConfig
 from pounce.threads.asgi import ASGIHandler
+from pounce.threads.handler import Handler
 from pounce.threads.raw import SyncAppHandler
-from pounce.threads.roles import Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.handler import WSGIHandler
 

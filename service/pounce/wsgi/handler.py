@@ -9,7 +9,7 @@ from pounce.application.types import ClientDisconnected, MessageError
 from pounce.asgi.departure import Overrun
 from pounce.http.response_head import NO_CONTENT
 from pounce.threads.exchange import Exchange
-from pounce.threads.roles import Handler
+from pounce.threads.handler import Handler
 from pounce.wsgi.environ import EnvironMaker
 from pounce.wsgi.file_wrapper import FileWrapper
 from pounce.wsgi.heads import KnownHeads, WSGIHead, as_length, make_head, with_length
