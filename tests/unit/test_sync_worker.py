@@ -18,7 +18,7 @@ class Job:
         self.gate = threading.Event()
         self.begun = threading.Event()
 
-    def run(self, handler: Any, runner: SyncWorker) -> None:
+    def run(self, answer: Any, runner: SyncWorker) -> None:
         self.begun.set()
         assert self.gate.wait(PATIENCE)
 
@@ -31,6 +31,9 @@ class Handler:
 
     def of_thread(self) -> "Handler":
         return self
+
+    def answer(self, job: Any) -> None:
+        """What the jobs here are answered with."""
 
     def leave(self) -> None:
         self.left += 1
