@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -38,7 +39,7 @@ from pounce.events.lifecycle import (
     WorkerStarted,
     WorkerStopped,
 )
-from pounce.events.loggers import get_logger
+from pounce.events.loggers import Logger, get_logger
 from pounce.events.outlets import Stream
 from pounce.events.story import LogCollector
 
@@ -367,3 +368,15 @@ def test_every_event_is_in_the_story() -> None:
         if isinstance(value, type) and issubclass(value, LifecycleEvent)
     }
     assert {type(event) for event, _, _ in STORY} == events - abstract - {HealthChecked}
+
+
+def test_a_record_for_a_log_that_was_just_closed_goes_to_the_next(tmp_path: Path) -> None:
+    """Threads write while a reload changes access_log."""
+    old, new = (log.open_access_log(str(tmp_path / name)) for name in ("old", "new"))
+    before = log.routing("info", Kept(), old)
+    log.use(log.routing("info", Kept(), new))
+    log.drop(before, kept=Logger.routing)
+    old.write(logging.makeLogRecord({"name": "pounce.access", "msg": "a line"}))
+    assert (tmp_path / "new").read_text() == "a line\n"
+    assert (tmp_path / "old").read_text() == ""
+    new.spool.close()

@@ -439,3 +439,15 @@ Spool(standard_error(), "the log", print).put(b"not for that file")
     command = ["sh", "-c", 'exec 2>&-; exec "$0" -c "$1"', sys.executable, script]
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_what_could_not_be_written_at_the_end_is_told(stack: ExitStack) -> None:
+    told: list[str] = []
+    outlet, _ = pipe(stack)
+    spool = Spool(outlet, "the log", told.append)
+    for _ in range(3):
+        spool.put(b"x" * 60_000 + b"\n")
+    spool.close()
+    spool.close()
+    assert told == ["the log is closed; records lost: 2"]
+    assert not spool.put(b"late\n")

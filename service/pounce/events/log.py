@@ -57,7 +57,15 @@ class Spooled:
             data = self._encode(record)
         except Exception as error:
             data = self._encode(_instead_of(record, error))
-        self.spool.put(data, data.count(b"\n") if self._gathers else 1)
+        if not self.spool.put(data, data.count(b"\n") if self._gathers else 1):
+            self._pass_on(record)
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        """A reload has closed this one while a thread was about to write."""
+        routed = Logger.routing
+        voice = routed and routed.others.get(record.name, routed.voice)
+        if voice and voice is not self:
+            voice.write(record)
 
     def flush(self) -> None:
         """Write what could not be written before."""

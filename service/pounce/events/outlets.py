@@ -86,15 +86,18 @@ class Spool:
         with self._lock:
             return self._lost + sum(records for _, records in self._waiting)
 
-    def put(self, data: bytes, records: int = 1) -> None:
-        """Write *data*, whole lines of so many *records*, now or later."""
+    def put(self, data: bytes, records: int = 1) -> bool:
+        """Write *data*, whole lines of so many *records*, now or later; not once it is closed."""
         with self._lock:
+            if self._closed:
+                return False
             self._waiting.append((data, records))
             self._size += len(data)
             self._write()
             self._drop()
         if self._trouble is not None:
             self._report()
+        return True
 
     def flush(self) -> None:
         """Try once more to write what waits, and say what was lost; call it now and then."""
@@ -125,12 +128,15 @@ class Spool:
             self.outlet.follow()
 
     def close(self) -> None:
-        """Close the outlet, once; a thread that is about to write loses its record."""
+        """Close the outlet, once, and say what could not be written."""
         with self._lock:
             self._write()
-            if not self._closed:
-                self._closed = True
-                self.outlet.close()
+            if self._closed:
+                return
+            self._closed = True
+            self.outlet.close()
+        if lost := self.unwritten:
+            self._tell(f"{self._name} is closed; records lost: {lost}")
 
     def _write(self) -> None:
         if self._busy or self._closed:
