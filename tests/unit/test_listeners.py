@@ -256,8 +256,8 @@ def test_a_descriptor_that_is_no_socket(stack: ExitStack, tmp_path: Path) -> Non
     reader, writer = os.pipe()
     (tmp_path / "file").touch()
     kinds = {
-        reader: "a pipe",
-        writer: "a pipe",
+        reader: "a pipe or FIFO",
+        writer: "a pipe or FIFO",
         os.open(tmp_path / "file", os.O_RDONLY): "a regular file",
         os.open(tmp_path, os.O_RDONLY): "a directory",
         os.open("/dev/null", os.O_RDONLY): "a character device",

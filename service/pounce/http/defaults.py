@@ -5,15 +5,12 @@ from email.utils import formatdate
 
 from pounce.application.types import MessageError
 from pounce.config.service import ServerConfig
-from pounce.http.headers import checked_field, is_event_stream
+from pounce.http.headers import LENGTH_DIGITS, checked_field, is_event_stream
 
 SERVER = b"pounce"
 
 # Names that the writer of a response looks at itself.
 _SPECIAL = frozenset((b"alt-svc", b"connection", b"date", b"server", b"transfer-encoding"))
-
-# So few digits are read alike by everybody.
-_MAX_DIGITS = 18
 
 _REMEMBERED = 256
 
@@ -94,7 +91,7 @@ def _made(name: bytes, value: bytes) -> tuple[int | bytes | None, bytes]:
         value = value.strip(b" \t")  # which is not part of a value (RFC 9110 section 5.5)
     line = b"%b: %b\r\n" % (name, value)
     if name == b"content-length":
-        if not value.isdigit() or len(value) > _MAX_DIGITS:
+        if not value.isdigit() or len(value) > LENGTH_DIGITS:
             raise MessageError(f"content-length {value!r} is not one number")
         return int(value), line
     if name == b"content-type" and is_event_stream(value):

@@ -9,6 +9,17 @@ _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 _VALUE = bytes({0x09, *range(0x20, 0x7F), *range(0x80, 0x100)})
 
 
+LENGTH_DIGITS = 18
+"""The most digits of a Content-Length that is believed, either way: enough for an exabyte, and read
+alike by everybody. Recipients have to anticipate longer ones (RFC 9110 section 8.6), and int() of
+thousands of digits is quadratic."""
+
+OF_CONNECTIONS = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+"""What concerns a connection of HTTP/1.1, and is in no message of HTTP/3 (RFC 9114 section 4.2)."""
+
+
 def checked_field(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """The field with a lower-case name, such that no byte of it can end it early.
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pounce.config.service import ServerConfig
+from pounce.http.headers import LENGTH_DIGITS
 from pounce.http1.body import SizedBody, WholeBody
 from pounce.http1.events import Event, Headers, NeedData, RequestHead
 from pounce.http1.reader import RequestReader
@@ -42,9 +43,6 @@ _OTHER_STEERING = frozenset((b"expect", b"te", b"trailer", b"transfer-encoding",
 _NOTED = _PLAIN_STEERING | _OTHER_STEERING | FORWARDED_FIELDS
 
 _KEEP_ALIVE = {b"keep-alive": True, b"Keep-Alive": True, b"close": False}
-
-# So few digits are read alike by everybody.
-_MAX_LENGTH_DIGITS = 18
 
 # What lines a thread remembers: so many, none longer, and nobody's secrets.
 _REMEMBERED = 512
@@ -212,7 +210,7 @@ class FastReader(StrictReader):
         if (
             keep_alive is None
             or not digits.isdigit()
-            or len(digits) > _MAX_LENGTH_DIGITS
+            or len(digits) > LENGTH_DIGITS
             or not _OTHER_STEERING.isdisjoint(fields)
         ):
             raise _Unusual

@@ -8,6 +8,7 @@ message that two implementations may read differently is how requests are smuggl
 import re
 
 from pounce.config.service import ServerConfig
+from pounce.http.headers import LENGTH_DIGITS
 from pounce.http1.events import BadRequest, Headers
 from pounce.net.host import is_authority
 
@@ -22,10 +23,6 @@ _MALFORMED = re.compile(
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:([^\r]*)", re.IGNORECASE)
 _TRANSFER_ENCODING = re.compile(rb"\r\ntransfer-encoding[ \t]*:([^\r]*)", re.IGNORECASE)
-
-# Enough for an exabyte; int() of thousands of digits is quadratic (RFC 9110 section 8.6 asks
-# recipients to anticipate such numerals).
-_MAX_LENGTH_DIGITS = 18
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e\x80-\xff]+ HTTP/\d\.\d")
 
@@ -93,7 +90,7 @@ def _check_lengths(values: list[bytes], config: ServerConfig) -> None:
     value = values[0].strip(b" \t")
     if len(values) > 1 or not value.isdigit():
         raise BadRequest(400, "invalid Content-Length")
-    if len(value) > _MAX_LENGTH_DIGITS or int(value) > (config.max_body_size or int(value)):
+    if len(value) > LENGTH_DIGITS or int(value) > (config.max_body_size or int(value)):
         raise BadRequest(413, "content too large")
 
 

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from pounce.config.service import ServerConfig
+from pounce.http.headers import LENGTH_DIGITS, OF_CONNECTIONS
 from pounce.http3.errors import RequestFailed
 from pounce.http3.qpack import Fields
 from pounce.net.forwarded import FORWARDED_FIELDS
@@ -21,13 +22,6 @@ _TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
-# RFC 9114 section 4.2: what concerns a connection in HTTP/1.1 makes a request malformed.
-_CONNECTION = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
-
-# Enough for an exabyte, as over HTTP/1.1.
-_MAX_LENGTH_DIGITS = 18
 
 
 class RequestHead(NamedTuple):
@@ -122,7 +116,7 @@ def _divide(fields: Fields) -> tuple[dict[bytes, bytes], Fields]:
 def _check_field(name: bytes, value: bytes) -> None:
     if _NAME.fullmatch(name) is None:
         raise RequestFailed(400, "malformed field name")
-    if name in _CONNECTION or (name == b"te" and value != b"trailers"):
+    if name in OF_CONNECTIONS or (name == b"te" and value != b"trailers"):
         raise RequestFailed(400, "connection-specific field")
 
 
@@ -170,7 +164,7 @@ def _length(headers: Fields, config: ServerConfig) -> int:
         return -1
     if len(values) > 1 or not values[0].isdigit():
         raise RequestFailed(400, "invalid Content-Length")
-    if len(values[0]) > _MAX_LENGTH_DIGITS:
+    if len(values[0]) > LENGTH_DIGITS:
         raise RequestFailed(413, "content too large")
     length = int(values[0])
     if config.max_body_size and length > config.max_body_size:

@@ -4,15 +4,9 @@ from collections.abc import Iterable
 
 from pounce.application.types import MessageError
 from pounce.http.defaults import DefaultHeaders
-from pounce.http.headers import checked_fields, is_event_stream
+from pounce.http.headers import LENGTH_DIGITS, OF_CONNECTIONS, checked_fields, is_event_stream
 from pounce.http.response_head import NO_CONTENT
 from pounce.http3.qpack import Fields
-
-# RFC 9114 section 4.2: an application that sends them means HTTP/1.1.
-_CONNECTION = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
-_MAX_DIGITS = 18
 
 
 class Response:
@@ -42,7 +36,7 @@ class Response:
         fields = [
             (name, value.strip(b" \t"))  # which a value here must not have around it
             for name, value in checked_fields(headers)
-            if name not in _CONNECTION
+            if name not in OF_CONNECTIONS  # an application that sends them means HTTP/1.1
         ]
         self._declared = self._left = _length(fields)
         self._status = status
@@ -101,6 +95,6 @@ def _length(fields: Fields) -> int | None:
         return None
     if len(values) > 1:
         raise MessageError("there is more than one content-length")
-    if not values[0].isdigit() or len(values[0]) > _MAX_DIGITS:
+    if not values[0].isdigit() or len(values[0]) > LENGTH_DIGITS:
         raise MessageError(f"content-length {values[0]!r} is not one number")
     return int(values[0])

@@ -17,6 +17,16 @@ BACKLOG = 4096
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
+_FILE_KINDS = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe or FIFO",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFSOCK: "a socket",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class InheritedSocket:
@@ -81,7 +91,7 @@ def adopt(descriptor: int) -> socket.socket:
         ) from error
     if not stat.S_ISSOCK(kind):
         raise ListenError(
-            f"descriptor {descriptor} is {_describe(kind)}, not a socket",
+            f"descriptor {descriptor} is {file_kind(kind)}, not a socket",
             hint="give the number of a listening socket",
         )
     sock = socket.socket(fileno=descriptor)
@@ -213,7 +223,7 @@ def _remove_stale(path: Path) -> None:
         return
     if not stat.S_ISSOCK(kind):
         raise ListenError(
-            f"cannot listen on unix:{path}: there is {_describe(kind)} at that path",
+            f"cannot listen on unix:{path}: there is {file_kind(kind)} at that path",
             hint="remove it, or choose another path",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -266,15 +276,6 @@ def _advice(error: OSError | UnicodeError, address: Address) -> str:
     }.get(error.errno or 0, "")
 
 
-def _describe(mode: int) -> str:
-    for test, name in (
-        (stat.S_ISREG, "a regular file"),
-        (stat.S_ISDIR, "a directory"),
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISCHR, "a character device"),
-        (stat.S_ISLNK, "a symbolic link"),
-        (stat.S_ISSOCK, "a socket"),
-    ):
-        if test(mode):
-            return name
-    return "something else"
+def file_kind(mode: int) -> str:
+    """What a file of *mode* (st_mode, inode(7)) is, for a person."""
+    return _FILE_KINDS.get(stat.S_IFMT(mode), "something else")

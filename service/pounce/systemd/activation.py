@@ -12,7 +12,7 @@ from pathlib import PurePath
 from pounce.application.interpreter import has_global_lock
 from pounce.errors import ListenError
 from pounce.events.loggers import get_logger
-from pounce.net.listeners import InheritedSocket, unusable, why_unusable
+from pounce.net.listeners import InheritedSocket, file_kind, unusable, why_unusable
 
 logger = get_logger("pounce.server")
 
@@ -30,13 +30,6 @@ _NAMELESS = "stored"
 _MOST_DIGITS = 7
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
-_FILE_KINDS = {
-    stat.S_IFREG: "a regular file",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a pipe or FIFO",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-}
 
 
 Passed = tuple[int, str]
@@ -176,11 +169,11 @@ def _is_servable(descriptor: int) -> bool:
 
 def _check(descriptor: int) -> None:
     try:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        mode = os.fstat(descriptor).st_mode
     except OSError:
         raise ListenError(f"inherited descriptor {descriptor} is not open") from None
-    if kind != stat.S_IFSOCK:
-        raise unusable(descriptor, _FILE_KINDS.get(kind, "no socket"))
+    if not stat.S_ISSOCK(mode):
+        raise unusable(descriptor, file_kind(mode))
     os.set_inheritable(descriptor, False)
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         if problem := why_unusable(sock):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pounce.application.types import MessageError
-from pounce.http.headers import is_event_stream, is_value
+from pounce.http.headers import LENGTH_DIGITS, is_event_stream, is_value
 from pounce.http.response_head import PHRASES, Fields, ResponseHead
 
 _Headers = tuple[tuple[str, str], ...]
@@ -11,9 +11,6 @@ _Key = tuple[str, _Headers]  # the first is the status
 
 
 _LENGTH = frozenset(("Content-Length", "content-length"))
-
-# So many digits are read as a length; see pounce.http.defaults.
-_MAX_DIGITS = 18
 
 # Where cookies or tags are in it, each head is another: every thread keeps no more than these.
 _REMEMBERED = 64
@@ -106,7 +103,7 @@ def with_length(head: WSGIHead, length: str | None) -> WSGIHead:
 def as_length(text: str) -> int | None:
     """The length that *text* is; None where it is none, which is for the connection to judge."""
     digits = text.strip(" \t") if isinstance(text, str) else ""
-    is_one = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+    is_one = digits.isascii() and digits.isdigit() and len(digits) <= LENGTH_DIGITS
     return int(digits) if is_one else None
 
 
