@@ -330,6 +330,11 @@ async def serve(app: ASGIApp, *, path: str = "", **options: Any) -> AsyncIterato
         await server.wait_closed()
 
 
+def threads_of(context: ServerContext) -> Any:
+    """Where the requests of *context* find a thread; None if they need none."""
+    return getattr(context.make_cycle, "threads", None)
+
+
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer every request with ``hello``."""
     await respond(send, b"hello")

@@ -20,7 +20,7 @@ from pounce.http.connections import ServerContext
 from pounce.threads import distributor
 from pounce.threads.asgi import ASGIHandler
 from tests.carriers import OnTCP, carried, every_carrier, without_threads
-from tests.live import Client, live, read_body, respond, serve, serve_in_threads, until
+from tests.live import Client, live, read_body, respond, serve, serve_in_threads, threads_of, until
 from tests.websocket import BINARY, Peer, frame
 from tests.wsgi import PLAIN, Environ, Start, serving
 
@@ -257,8 +257,8 @@ async def test_who_waits_for_events_that_nobody_gets_is_ended(
         response.leave(abruptly=abruptly)
         await until(lambda: nobody_is_left(carrier.context))
         app.left.set()
-        if carrier.context.threads is not None:
-            await until(lambda: carrier.context.threads.idle)
+        if threads_of(carrier.context) is not None:
+            await until(lambda: threads_of(carrier.context).idle)
             assert app.ended.is_set()  # a stop would have waited for it
         await until(app.ended.is_set)
         await until(lambda: carrier.context.idle or abruptly)
@@ -293,10 +293,10 @@ async def test_who_works_in_a_thread_after_its_last_event_is_waited_for(
         left.set()
         try:
             await asyncio.sleep(1.0)  # longer than somebody who does not hear is waited for
-            assert not server.context.threads.idle
+            assert not threads_of(server.context).idle
         finally:
             go_on.set()
-        await until(lambda: server.context.threads.idle)
+        await until(lambda: threads_of(server.context).idle)
 
 
 @pytest.mark.parametrize("how", ["generator", "write", "coroutine"])
@@ -339,10 +339,10 @@ async def test_who_has_heard_in_a_thread_is_waited_for(
         await until(hears.is_set)
         try:
             await asyncio.sleep(0.5)  # longer than somebody who does not hear is waited for
-            assert not server.context.threads.idle
+            assert not threads_of(server.context).idle
         finally:
             go_on.set()
-        await until(lambda: server.context.threads.idle)
+        await until(lambda: threads_of(server.context).idle)
 
 
 @every_carrier
@@ -501,8 +501,8 @@ async def test_who_has_only_asked_does_not_listen(
         await until(asked.is_set)
         response.leave()
         await until(ended.is_set)
-        if carrier.context.threads is not None:
-            await until(lambda: carrier.context.threads.idle)
+        if threads_of(carrier.context) is not None:
+            await until(lambda: threads_of(carrier.context).idle)
 
 
 @without_threads

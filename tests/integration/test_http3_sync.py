@@ -12,7 +12,7 @@ from pounce.threads.raw import SyncAppHandler
 from tests import http3
 from tests.apps.transports_wsgi import FILE, app
 from tests.integration.test_context_variables import asgi, wsgi
-from tests.live import echo, live, threads_for
+from tests.live import echo, live, threads_for, threads_of
 from tests.wsgi import handler
 
 
@@ -66,7 +66,7 @@ async def test_contents_that_cannot_be_stored(
                 patched.setattr(tempfile, "tempdir", "/nonexistent/tmp")
                 assert (await client.post("/", b"x" * size)).status == 507
             assert len((await client.post("/", b"x" * size)).body) == size
-            context.threads.storage.take(1 << 30)
+            threads_of(context).storage.take(1 << 30)
             assert (await client.post("/", b"x" * size)).status == 503
 
 

@@ -13,7 +13,7 @@ import pytest
 from pounce.config.service import ServerConfig
 from pounce.threads import storage
 from pounce.threads.asgi import ASGIHandler
-from tests.live import Client, LiveServer, echo, live, serve_in_threads, until
+from tests.live import Client, LiveServer, echo, live, serve_in_threads, threads_of, until
 from tests.wsgi import PLAIN, Environ, Start, handler, serving
 
 SIZE = storage.MEMORY * 3
@@ -37,7 +37,7 @@ def counts(environ: Environ, start: Start) -> list[bytes]:
 
 
 def taken(server: LiveServer) -> int:
-    size: int = server.context.threads.storage.taken
+    size: int = threads_of(server.context).storage.taken
     return size
 
 

@@ -138,7 +138,7 @@ DOORS = {
 HOLDING = ("http", "asgi", "http1", "websocket", "threads", "wsgi", "workers", "supervisor")
 # Of applications and the interpreter, which may give anything.
 GIVEN = {
-    "asgi/stream.py: Stream.start_response",
+    "http/stream.py: Stream.start_response",
     "asgi/websocket.py: Socket.accept",
     "asgi/websocket.py: Socket.start_denial",
     "http1/stream.py: RequestStream.start_response",
@@ -147,15 +147,6 @@ GIVEN = {
     "websocket/connection.py: WebSocketConnection.accept",
     "websocket/connection.py: WebSocketConnection.start_denial",
 }
-# These do hide one, and wait for the division of ServerContext.
-UNTYPED = {
-    "http/connections.py: CycleMaker.__call__",
-    "http/connections.py: ServerContext.hand_over",
-    "http/connections.py: ServerContext.threads",
-    "http/room.py: Room.leave",
-    "workers/serving.py: _descriptor",
-}
-
 READ_BY_SYSTEMD_ALONE = {
     "CREDENTIALS_DIRECTORY",
     "FDSTORE",
@@ -250,7 +241,7 @@ def test_no_seam_is_untyped_but_those_listed() -> None:
         if room_of_file(name) in HOLDING
         for each in untyped(tree)
     }
-    assert found == GIVEN | UNTYPED
+    assert found == GIVEN
 
 
 def untyped(tree: ast.AST, within: str = "") -> Iterator[str]:

@@ -9,11 +9,11 @@ from pounce.application import forks
 from pounce.application.types import Message, MessageError, Scope, as_bytes, as_status
 from pounce.asgi.complaints import account, client_of, path_of, report
 from pounce.asgi.departure import NOTICE, Overrun, is_being_cancelled
-from pounce.asgi.stream import Stream
 from pounce.http.connections import ServerContext
 from pounce.http.farewell import ENDLESS
 from pounce.http.headers import announces_events
 from pounce.http.response_head import NO_CONTENT
+from pounce.http.stream import Stream
 
 # Small numbers, which nobody counts the references to: without a global lock, the threads of all
 # workers would wait for each other's counts of the members of an enum, at every request.

@@ -16,7 +16,9 @@ from pounce.http.defaults import DefaultHeaders
 from pounce.http.farewell import Carrier, Farewell
 from pounce.http.heads import Heads
 from pounce.http.room import Room
+from pounce.http.stream import FullStream, InFlight
 from pounce.ipc.flight import MOST_LINES, FlightRecord
+from pounce.ipc.handover import Passage
 from pounce.net.forwarded import TrustedProxies
 from pounce.net.turns import Turns
 
@@ -92,10 +94,31 @@ class Connection(Ending, Carrier, Protocol):
         """Have the application end its response: it is told that the client is gone."""
 
 
+class Movable(Protocol):
+    """A connection that another worker can go on with."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent or received any more."""
+
+    @property
+    def descriptor(self) -> int:
+        """Its descriptor."""
+
+    def passage(self) -> Passage:
+        """What a successor must know to go on with it."""
+
+    def depart(self) -> None:
+        """A successor has it: let go of it here, which the client does not see."""
+
+    def abort(self) -> None:
+        """Drop it and cancel the application's task."""
+
+
 class CycleMaker(Protocol):
     """Makes what calls the application for a request; see pounce.asgi.cycle.Cycle."""
 
-    def __call__(self, stream: Any, scope: Scope, context: "ServerContext") -> Any:
+    def __call__(self, stream: FullStream, scope: Scope, context: "ServerContext") -> InFlight:
         """The cycle of the request that *scope* describes and *stream* carries.
 
         Later requests may have the same scope: an application gets a copy of it.
@@ -116,8 +139,7 @@ class ServerContext:
     *hand_over* is set while the worker drains with a successor: it takes connections that are
     between requests. *stopping* is whether nobody serves meanwhile. *websocket* serves WebSockets;
     without it, requests for one are ordinary.
-    *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop,
-    and *threads* is where such cycles find a thread (pounce.threads.roles.Threads).
+    *make_cycle* makes the cycles of requests that are not for the ASGI application on this loop.
     *idle_deadline* is the `deadline` of a connection that begins to be idle, and *most_requests* is
     max_requests_per_connection: no request has to ask the configuration, which all workers share.
     *flight* is told which requests are in flight. *swept* is when `sweep` was last called, by the
@@ -133,11 +155,10 @@ class ServerContext:
     tasks: dict[asyncio.Task[None], Describable] = field(default_factory=dict)
     requests: int = 0
     extensions: dict[str, Any] = field(default_factory=dict)
-    hand_over: Callable[[Any], None] | None = None
+    hand_over: Callable[[Movable], None] | None = None
     stopping: bool = False
     websocket: Upgrade | None = None
     make_cycle: CycleMaker | None = None
-    threads: Any = None
     draining: bool = False
     flight: FlightRecord = field(default_factory=FlightRecord)
     swept: float = field(default_factory=time.monotonic)

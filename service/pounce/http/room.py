@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from itertools import islice
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from pounce.events.loggers import get_logger
 from pounce.events.seldom import Seldom
@@ -93,7 +93,7 @@ class Room:
         self._excess = excess % most
         # The oldest first. Those that ask for something stay here until somebody looks for a
         # newcomer: no request pays for this.
-        self._arrivals: OrderedDict[Newcomer, _Arrival] = OrderedDict()
+        self._arrivals: OrderedDict[object, _Arrival] = OrderedDict()
         self._all_in_use = False
         self._seldom = Seldom(clock=clock)
         self._untold: Counter[str] = Counter()
@@ -114,7 +114,7 @@ class Room:
         network = _network(peer[0] if peer else "")
         self._arrivals[newcomer] = _Arrival(newcomer, network, self._clock())
 
-    def leave(self, connection: Any) -> None:
+    def leave(self, connection: object) -> None:
         """Forget *connection*, which may be no newcomer."""
         self._arrivals.pop(connection, None)
 

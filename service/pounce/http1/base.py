@@ -10,6 +10,7 @@ from pounce.http.connections import ServerContext
 from pounce.http.farewell import Carrier
 from pounce.http.gate import Gate
 from pounce.http1.linger import LingeringClose, look_at_client, reset
+from pounce.ipc.handover import Passage
 from pounce.net.host import unix_path, unmapped
 
 # As much of a file as is sent at once: the disk may be slow, and others wait.
@@ -91,6 +92,10 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         sock = self._transport.get_extra_info("socket")
         return int(sock.fileno())
 
+    def passage(self) -> Passage:
+        """What a successor must know to go on with this connection; a WebSocket stays."""
+        raise NotImplementedError
+
     def depart(self) -> None:
         """A successor has the connection: let go of it here, which the client does not see."""
         self._retire()
@@ -123,7 +128,7 @@ class BaseConnection(Carrier, asyncio.Protocol, ABC):
         if self._leaving and not self.gone:
             self._leave_to_successor()
 
-    # What the request cycle asks for; see pounce.asgi.stream.Stream.
+    # What the request cycle asks for; see pounce.http.stream.Stream.
 
     async def wait_input(self) -> None:
         """Wait for what the client sends, its end, or the response's completion."""

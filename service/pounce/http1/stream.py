@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any
 
-from pounce.asgi.cycle import Cycle
 from pounce.http.connections import AFTERWARDS, ServerContext
 from pounce.http.defaults import DefaultHeaders
 from pounce.http.response_head import Fields, ResponseHead
+from pounce.http.stream import InFlight
 from pounce.http1.base import BaseConnection
 from pounce.http1.events import NEED_DATA, BadRequest, Body, RequestHead
 from pounce.http1.fast_reader import FastReader
@@ -28,7 +28,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RequestStream(BaseConnection):
-    """A connection as pounce.asgi.stream.Stream: one request and its response at a time.
+    """A connection as pounce.http.stream.Stream: one request and its response at a time.
 
     `_cycle` is there while a response is due, and `_plain` or `_response` from its start; `_task`
     also when the application goes on after its response, and `_work` is the cycle that it runs. Of
@@ -55,7 +55,7 @@ class RequestStream(BaseConnection):
         "_work",
     )
 
-    _work: Cycle
+    _work: InFlight
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RequestStream(BaseConnection):
         super().__init__(context, scheme, server)
         self._defaults = defaults
         self._reader = FastReader(context.config)
-        self._cycle: Cycle | None = None
+        self._cycle: InFlight | None = None
         self._head: RequestHead | None = None
         self._persists = self._plainly = self._long = False
         self._plain: PlainHead | None = None
@@ -116,7 +116,7 @@ class RequestStream(BaseConnection):
         else:
             self._input.wake()
 
-    def event_streams(self) -> Iterable[Cycle]:
+    def event_streams(self) -> Iterable[InFlight]:
         """The request, if its response has no end of its own; see pounce.http.farewell."""
         return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
@@ -278,7 +278,7 @@ class RequestStream(BaseConnection):
             self._finish(response.keep_alive)
         return whole
 
-    def go_on_with(self, cycle: Cycle) -> None:
+    def go_on_with(self, cycle: InFlight) -> None:
         """Have *cycle* call the application for the request in flight, in place of another."""
         self._share_task()
         self._task, self._cycle = None, cycle
@@ -286,7 +286,7 @@ class RequestStream(BaseConnection):
         if task is not None and not task.done():
             self._keep(task, cycle)
 
-    def _keep(self, task: asyncio.Task[None], cycle: Cycle) -> None:
+    def _keep(self, task: asyncio.Task[None], cycle: InFlight) -> None:
         """Note that *task* runs *cycle*."""
         self._task, self._work = task, cycle
         if self.gone:

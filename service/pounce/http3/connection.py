@@ -18,9 +18,9 @@ from aioquic.quic.events import (
 )
 
 from pounce.application.types import Scope
-from pounce.asgi.cycle import Cycle
 from pounce.events.loggers import get_logger
 from pounce.http.connections import ServerContext
+from pounce.http.farewell import EventStream
 from pounce.http.room import ASKED, BEGUN, SILENT
 from pounce.http3.deliveries import Deliveries
 from pounce.http3.engine import Engine
@@ -137,7 +137,7 @@ class HTTP3Connection:
         if not self.busy:
             self.expire()
 
-    def event_streams(self) -> Iterable[Cycle]:
+    def event_streams(self) -> Iterable[EventStream]:
         """Responses that have no end of their own; see pounce.http.farewell."""
         return [each for stream in self._streams.values() for each in stream.event_streams()]
 

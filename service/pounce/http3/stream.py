@@ -6,10 +6,11 @@ from math import inf
 from typing import Any, Protocol
 
 from pounce.application.types import Scope
-from pounce.asgi.cycle import Cycle, RequestCycle
+from pounce.asgi.cycle import RequestCycle
 from pounce.http.connections import ServerContext
 from pounce.http.gate import Gate
 from pounce.http.response_head import PHRASES, ResponseHead
+from pounce.http.stream import InFlight
 from pounce.http3.engine import Content, Engine, RequestReader
 from pounce.http3.errors import Code, RequestFailed
 from pounce.http3.fields import RequestHead
@@ -20,7 +21,6 @@ from pounce.http3.response import Response
 # other, which keeps a fast path busy until the application has run again.
 _HIGH = 131_072
 _LOW = 65_536
-
 
 # How long, in seconds, a client may acknowledge nothing of an event stream that was broken off:
 # nobody waits for long for a client that reads nothing.
@@ -63,7 +63,7 @@ class Carrier(Protocol):
 
 
 class RequestStream:
-    """It is a pounce.asgi.stream.Stream. *reader* is for what the client sends."""
+    """It is a pounce.http.stream.Stream. *reader* is for what the client sends."""
 
     __slots__ = (
         "_buffered",
@@ -101,7 +101,7 @@ class RequestStream:
         self.patience: float | None = None
         self._carrier = carrier
         self._reader = reader
-        self._cycle: Cycle | None = None
+        self._cycle: InFlight | None = None
         self._task: asyncio.Task[None] | None = None
         self._content: list[bytes] = []
         self._buffered = self._written = self._unsent = 0
@@ -186,7 +186,7 @@ class RequestStream:
         """The connection has ended."""
         self._retire()
 
-    def event_streams(self) -> Iterable[Cycle]:
+    def event_streams(self) -> Iterable[InFlight]:
         """The request, if its response has no end of its own; see pounce.http.farewell."""
         return (self._cycle,) if self._cycle is not None and self._cycle.endless else ()
 
@@ -215,7 +215,7 @@ class RequestStream:
         if self._task is not None:
             self._task.cancel()
 
-    # What the request cycle asks for; see pounce.asgi.stream.Stream.
+    # What the request cycle asks for; see pounce.http.stream.Stream.
 
     @property
     def input_ended(self) -> bool:
@@ -285,7 +285,7 @@ class RequestStream:
         """Nothing that can be called; see `sends_files`."""
         raise NotImplementedError
 
-    def go_on_with(self, cycle: Cycle) -> None:
+    def go_on_with(self, cycle: InFlight) -> None:
         """Have *cycle* call the application for this request, in place of another."""
         self._cycle = cycle
         self._run(cycle)
@@ -301,7 +301,7 @@ class RequestStream:
         self._cycle = cycle = make_cycle(self, self._carrier.scope(head), context)
         self._run(cycle)
 
-    def _run(self, cycle: Cycle) -> None:
+    def _run(self, cycle: InFlight) -> None:
         task = cycle.start()
         self._task = None if task is None or task.done() else task
         # An eager task may be past its response already, and go on with work after it.

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from pounce.asgi.stream import Stream
 from pounce.http.response_head import PHRASES
+from pounce.http.stream import Stream
 from pounce.threads.storage import NotStored, Storage, StoredContent
 
 _REFUSAL_HEADERS = (

@@ -70,7 +70,7 @@ class AcceptDistributor:
 
     def serve(self, context: ServerContext) -> None:
         """Start the threads, and have them answer the requests of *context*."""
-        context.make_cycle, context.threads = Exchange, self
+        context.make_cycle = _exchanges_of(self)
         context.config = config = bounded(context.config)
         self.storage = storage_of(config)
         for _ in range(self._size):
@@ -208,3 +208,16 @@ class AcceptDistributor:
 
     def _everyone(self) -> list[SyncWorker]:
         return [*self._workers, *self._aside, *self._stuck]
+
+
+def _exchanges_of(found: AcceptDistributor) -> type[Exchange]:
+    """The exchanges that find a thread among those *found*.
+
+    A class, and no attribute of each: every request would pay for that.
+    """
+
+    class Found(Exchange):
+        __slots__ = ()
+        threads = found
+
+    return Found

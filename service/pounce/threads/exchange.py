@@ -21,10 +21,11 @@ from pounce.asgi.cycle import COMPLETE, SENDING, STARTED, WHOLE, Cycle, RequestC
 from pounce.asgi.departure import severity
 from pounce.asgi.scope import renew_scope
 from pounce.http.response_head import ResponseHead
+from pounce.http.stream import FullStream
 from pounce.threads.content import collect, refuse
 from pounce.threads.outbox import Call
 from pounce.threads.replay import Replay
-from pounce.threads.roles import ExchangeStream, Interrupt, Runner, Threads
+from pounce.threads.roles import Interrupt, Runner, Threads
 from pounce.threads.storage import NotStored
 
 AHEAD = 1_048_576
@@ -48,7 +49,6 @@ class Exchange(Cycle):
         "_body",
         "_head",
         "_interrupt",
-        "_threads",
         "content",
         "content_size",
         "finished",
@@ -59,8 +59,8 @@ class Exchange(Cycle):
 
     in_loop = False
 
-    _stream: ExchangeStream
-    _threads: Threads["Exchange"]
+    threads: Threads["Exchange"]
+    _stream: FullStream
     runner: Runner | None
     listens: bool
     _head: ResponseHead
@@ -87,7 +87,7 @@ class Exchange(Cycle):
         self._close()  # the process may end before the thread does
 
     def _forsake(self) -> None:
-        self._threads.forsake(self)
+        self.threads.forsake(self)
 
     @property
     def deaf(self) -> bool:
@@ -103,7 +103,6 @@ class Exchange(Cycle):
 
     def start(self) -> asyncio.Task[None] | None:
         """Collect the content, then have a thread run it."""
-        self._threads = threads = self._context.threads
         self.steps = 0
         self.finished = self.listens = False
         self.content = self.runner = None
@@ -113,17 +112,17 @@ class Exchange(Cycle):
         if piece[0]:
             self.content = io.BytesIO(piece[0])
             self.content_size = len(piece[0])
-        threads.put(self)
+        self.threads.put(self)
         return None
 
     async def _collect(self, piece: tuple[bytes, bool] | None) -> None:
         try:
-            content = await collect(self._stream, piece, self._threads.storage)
+            content = await collect(self._stream, piece, self.threads.storage)
             if content is None:
                 self._close()
                 return
             self.content, self.content_size = content
-            self._threads.put(self)
+            self.threads.put(self)
         except NotStored as refusal:
             refuse(self._stream, refusal)
             self.answered(refusal.status)
@@ -170,7 +169,7 @@ class Exchange(Cycle):
             raise ClientDisconnected("the client is gone")
         if self._phase == WHOLE and self._sends_in_vain:
             raise ClientDisconnected("the client has the whole response")
-        if self._threads.ending and self._phase == SENDING:
+        if self.threads.ending and self._phase == SENDING:
             raise ClientDisconnected("the server cannot wait for the rest of the response")
 
     @property
@@ -188,7 +187,7 @@ class Exchange(Cycle):
         self._body = body
         # Itself and nothing made for the purpose: an object that one thread makes and another
         # drops costs both more than what it is for, where there is no global lock.
-        self._threads.outbox.post(self)
+        self.threads.outbox.post(self)
 
     def announce(self, head: ResponseHead) -> None:
         """Make the *head* known before there is content; the one that comes with that counts."""
@@ -254,7 +253,7 @@ class Exchange(Cycle):
         self.runner.step_aside()
 
     def _post(self, call: Callable[[], None]) -> None:
-        self._threads.outbox.post(Call(call))
+        self.threads.outbox.post(Call(call))
 
     def _send(self, data: bytes) -> None:
         """Send content, but do not get too far ahead of the client."""
@@ -363,7 +362,7 @@ class Exchange(Cycle):
     @property
     def _was_told(self) -> bool:
         """Whether the application may have been told to end, or its response was not taken."""
-        return self._threads.ending or self._stream.input_ended
+        return self.threads.ending or self._stream.input_ended
 
     def _close(self) -> None:
         """The response is over, and is logged once."""

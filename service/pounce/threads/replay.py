@@ -1,6 +1,6 @@
 """A stream whose content has been read once already."""
 
-from pounce.asgi.stream import Stream
+from pounce.http.stream import Stream
 
 
 class Replay:

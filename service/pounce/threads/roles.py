@@ -1,11 +1,8 @@
-"""What an exchange needs of others: the connection, the threads, and what runs it in one."""
+"""What an exchange needs of others: the threads, and what runs it in one."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
-from pounce.asgi.cycle import Cycle
-from pounce.asgi.stream import Stream
-from pounce.http.response_head import ResponseHead
 from pounce.threads.outbox import Outbox
 from pounce.threads.storage import Storage
 
@@ -18,23 +15,6 @@ Interrupt: TypeAlias = Callable[[Job], object]
 
 It can be called more than once, and from any thread.
 """
-
-
-class ExchangeStream(Stream, Protocol):
-    """What an exchange needs of the connection besides."""
-
-    def respond(self, head: ResponseHead, data: bytes) -> None:
-        """Send a whole response. Raises MessageError."""
-
-    @property
-    def sends_files(self) -> bool:
-        """Whether `send_file` can be called."""
-
-    async def send_file(self, file: int, offset: int, count: int) -> bool:
-        """Send *count* bytes of descriptor *file* as the whole content; false if it fails."""
-
-    def go_on_with(self, cycle: Cycle) -> None:
-        """Start *cycle* for the same request, in place of the exchange."""
 
 
 class Threads(Protocol[_Job]):

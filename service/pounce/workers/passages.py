@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pounce.events.loggers import get_logger
-from pounce.http1.connection import HTTP1Connection
+from pounce.http.connections import Movable
 from pounce.ipc.handover import PAUSE, Crowded, Handover, Passage
 from pounce.workers.acceptor import Source
 
@@ -40,9 +40,9 @@ class Departures:
     def __init__(self, loop: asyncio.AbstractEventLoop, handover: Handover) -> None:
         self._loop = loop
         self._handover = handover
-        self._leaving: deque[HTTP1Connection] = deque()
+        self._leaving: deque[Movable] = deque()
 
-    def hand_over(self, connection: HTTP1Connection) -> None:
+    def hand_over(self, connection: Movable) -> None:
         """Give *connection* away as soon as there is room for it."""
         self._leaving.append(connection)
         if len(self._leaving) == 1:
@@ -56,7 +56,7 @@ class Departures:
             self._leaving.popleft()
         self._loop.remove_writer(self._handover.outgoing)
 
-    def _give(self, connection: HTTP1Connection) -> bool:
+    def _give(self, connection: Movable) -> bool:
         """Give *connection* away, if possible; if not, `_flush` is called when it may be."""
         try:
             given = self._handover.give(connection.descriptor, connection.passage())

@@ -8,6 +8,7 @@ from pounce.application.interface import Served, no_asgi_application
 from pounce.asgi.lifespan import Lifespan
 from pounce.events.loggers import get_logger
 from pounce.http.connections import ServerContext
+from pounce.http1.base import BaseConnection
 from pounce.threads.async_pool import AsyncPool
 from pounce.threads.distributor import AcceptDistributor
 from pounce.workers.base import Assignment, LoopWorker
@@ -204,9 +205,11 @@ class ServingWorker(LoopWorker):
         self.end()
 
 
-def _descriptor(connection: Any) -> int:
+def _descriptor(connection: object) -> int:
     """The descriptor that *connection* alone has; -1 where it is closed, or has none (HTTP/3)."""
+    if not isinstance(connection, BaseConnection):
+        return -1
     try:
-        return int(connection.descriptor)
-    except (AttributeError, OSError):
+        return connection.descriptor
+    except OSError:
         return -1

@@ -1,6 +1,10 @@
-"""What carries a request, and takes its response, as the cycles need it."""
+"""A request and what carries it: a connection or a stream of HTTP/3, as each sees the other."""
 
+import asyncio
 from typing import Any, Protocol
+
+from pounce.http.farewell import EventStream
+from pounce.http.response_head import ResponseHead
 
 
 class Stream(Protocol):
@@ -58,3 +62,47 @@ class Stream(Protocol):
 
     def break_off(self) -> None:
         """End the stream where it is, and not by an error, though it may not be whole."""
+
+
+class FullStream(Stream, Protocol):
+    """A stream that also takes a whole response at once, or a file."""
+
+    def respond(self, head: ResponseHead, data: bytes) -> None:
+        """Send a whole response. Raises MessageError."""
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether `send_file` can be called."""
+
+    async def send_file(self, file: int, offset: int, count: int) -> bool:
+        """Send *count* bytes of descriptor *file* as the whole content; false if it fails."""
+
+    def go_on_with(self, cycle: "InFlight") -> None:
+        """Start *cycle* for the same request, in place of the one that has carried it so far."""
+
+
+class InFlight(EventStream, Protocol):
+    """A request that is being answered; see pounce.asgi.cycle.Cycle."""
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether the application is called on the connection's loop."""
+
+    def start(self) -> asyncio.Task[None] | None:
+        """Begin; the task, if there is one that goes on."""
+
+    def seen(self, now: float) -> None:
+        """Note that it runs at *now*, by the monotonic clock."""
+
+    def describe(self, now: float) -> str:
+        """What it is and how long it has run, for a person."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether the response has no end of its own; see pounce.http.farewell."""
+
+    def client_left(self) -> None:
+        """Wait no longer than a while for what streams events, and does not listen."""
+
+    def answered(self, status: int) -> None:
+        """The stream has answered *status* in the application's place."""
