@@ -12,7 +12,7 @@ from pounce.config.service import ServerConfig
 from pounce.events.lifecycle import Kind, Slot, slots
 from pounce.ipc.scoreboard import Scoreboard
 from pounce.loop import Timer
-from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.handle import Generation, WorkerHandle
 from pounce.supervisor.renewal import Renewal, _resident_memory
 from pounce.supervisor.states import WORKER_TABLE, GenerationState, WorkerInput, WorkerState
 
@@ -28,21 +28,19 @@ class Crew:
     def __init__(self) -> None:
         self.scoreboard = Scoreboard(100)
 
-    def feed(self, worker: _WorkerHandle, what: WorkerInput) -> None:
+    def feed(self, worker: WorkerHandle, what: WorkerInput) -> None:
         worker.state, _ = WORKER_TABLE[worker.state, what]
 
-    def spawn_worker(self, generation: _Generation, slot: Slot) -> None:
+    def spawn_worker(self, generation: Generation, slot: Slot) -> None:
         generation.workers[slot] = self._spawn(generation, slot)
 
-    def spawn_replacement(self, generation: _Generation, slot: Slot) -> None:
+    def spawn_replacement(self, generation: Generation, slot: Slot) -> None:
         generation.replacements[slot] = self._spawn(generation, slot)
 
-    def _spawn(self, generation: _Generation, slot: Slot) -> _WorkerHandle:
+    def _spawn(self, generation: Generation, slot: Slot) -> WorkerHandle:
         target: Any = SimpleNamespace(id=os.getpid())
         channel: Any = None
-        return _WorkerHandle(
-            generation, slot, target, None, channel, self.scoreboard.acquire(), 0.0
-        )
+        return WorkerHandle(generation, slot, target, None, channel, self.scoreboard.acquire(), 0.0)
 
 
 class Bench:
@@ -52,7 +50,7 @@ class Bench:
         self.crew = Crew()
         crew: Any = self.crew
         self.renewal = Renewal(crew, mode)
-        self.generation = _Generation(1, Plan(ServerConfig(**settings), ()), size)
+        self.generation = Generation(1, Plan(ServerConfig(**settings), ()), size)
         self.generation.state = GenerationState.SERVING
         for slot in SLOTS[:size]:
             self.crew.spawn_worker(self.generation, slot)
@@ -73,7 +71,7 @@ class Bench:
         self.renewal.check(self.generation, now)
         return list(self.generation.replacements)
 
-    def get_ready(self, slot: Slot) -> _WorkerHandle:
+    def get_ready(self, slot: Slot) -> WorkerHandle:
         """Let the replacement for *slot* be ready."""
         replacement = self.generation.replacements[slot]
         self.crew.feed(replacement, WorkerInput.READY)

@@ -18,9 +18,9 @@ from pounce.supervisor.targets import (
     ProcessTarget,
     Target,
     ThreadTarget,
-    _force_stop,
-    _parallel_join_targets,
-    _target_id,
+    force_stop,
+    join_all,
+    target_id,
 )
 from tests.apps.load import deadlock_in_c
 from tests.ordinary_user import as_ordinary_user
@@ -100,7 +100,7 @@ def test_a_process_has_its_pid_for_id(fork: Start, stack: ExitStack) -> None:
         return for_ever()
 
     target = fork(main)
-    assert _target_id(target) == str(target.id) == signpost.wait().decode() != str(os.getpid())
+    assert target_id(target) == str(target.id) == signpost.wait().decode() != str(os.getpid())
 
 
 @pytest.mark.parametrize("status", [0, 1, 70, 78])
@@ -381,7 +381,7 @@ Threads = Callable[..., ThreadTarget]
 
 def test_a_thread_has_its_kernel_id(thread: Threads, gate: threading.Event) -> None:
     target = thread(lambda: int(gate.wait(PATIENCE)))
-    assert _target_id(target) == str(target.id)
+    assert target_id(target) == str(target.id)
     assert Path(f"/proc/self/task/{target.id}").exists()
     gate.set()
     target.join(PATIENCE)
@@ -449,7 +449,7 @@ def test_which_requests_a_thread_is_on(thread: Threads, gate: threading.Event) -
 
 def test_a_process_that_heeds_sigterm_is_not_killed(fork: Start) -> None:
     target = fork(lambda: signal.pause() or 0)  # type: ignore[func-returns-value]
-    assert _force_stop(target, PATIENCE)
+    assert force_stop(target, PATIENCE)
     assert target.outcome() == "was killed by SIGTERM"
 
 
@@ -464,16 +464,16 @@ def test_a_process_that_ignores_sigterm_is_killed(fork: Start, stack: ExitStack)
 
     target = fork(is_deaf)
     signpost.wait()
-    assert _force_stop(target, 0.2)
+    assert force_stop(target, 0.2)
     assert target.outcome() == "was killed by SIGKILL"
 
 
 def test_a_thread_is_asked_to_stop_and_no_more(thread: Threads, gate: threading.Event) -> None:
     heeds = thread(lambda: int(gate.wait(PATIENCE)), stop=gate.set)
-    assert _force_stop(heeds, PATIENCE)
+    assert force_stop(heeds, PATIENCE)
     gate.clear()
     is_deaf = thread(lambda: int(gate.wait(PATIENCE)))
-    assert not _force_stop(is_deaf, 0.1)
+    assert not force_stop(is_deaf, 0.1)
     gate.set()
     is_deaf.join(PATIENCE)
 
@@ -486,11 +486,11 @@ def test_joining_side_by_side_takes_no_longer_than_one(
 ) -> None:
     targets = [thread(lambda: int(gate.wait(PATIENCE))) for _ in range(30)]
     began = time.monotonic()
-    assert _parallel_join_targets(targets, 0.2) == targets
+    assert join_all(targets, 0.2) == targets
     taken = time.monotonic() - began
     gate.set()
     assert 0.2 <= taken < 3, "one after the other they would have taken 6 s"
-    assert _parallel_join_targets(targets, PATIENCE) == []
+    assert join_all(targets, PATIENCE) == []
 
 
 def test_each_has_its_own_full_timeout(
@@ -506,7 +506,7 @@ def test_each_has_its_own_full_timeout(
     late, stuck = fork(ends_late), thread(lambda: int(gate.wait(PATIENCE)))
     timer = threading.Timer(0.3, signpost.reach)
     timer.start()
-    assert _parallel_join_targets([stuck, late], 1.0) == [stuck]
+    assert join_all([stuck, late], 1.0) == [stuck]
     timer.join()
     gate.set()
     stuck.join(PATIENCE)
@@ -514,5 +514,5 @@ def test_each_has_its_own_full_timeout(
 
 def test_joining_those_that_end_does_not_wait(fork: Start) -> None:
     began = time.monotonic()
-    assert _parallel_join_targets([fork(lambda: 0), fork(lambda: 0)], PATIENCE) == []
+    assert join_all([fork(lambda: 0), fork(lambda: 0)], PATIENCE) == []
     assert time.monotonic() - began < PATIENCE / 2

@@ -34,11 +34,11 @@ from pounce.ipc.handover import Handover
 from pounce.ipc.scoreboard import Scoreboard
 from pounce.loop import Loop
 from pounce.supervisor.h3 import H3
-from pounce.supervisor.handle import _Generation, _H3WorkerHandle, _WorkerHandle
+from pounce.supervisor.handle import Generation, H3WorkerHandle, WorkerHandle
 from pounce.supervisor.lookout import Lookout
 from pounce.supervisor.starter import Started, Starter, WorkerMode
 from pounce.supervisor.states import WORKER_TABLE, WorkerAction, WorkerInput, WorkerState
-from pounce.supervisor.targets import _parallel_join_targets, _target_id
+from pounce.supervisor.targets import join_all, target_id
 from pounce.workers import Application, Assignment
 
 logger = get_logger("pounce.supervisor")
@@ -61,19 +61,19 @@ _ROWS = 4 * MOST_WORKERS
 class Owner(Protocol):
     """Who decides what follows when a worker changes."""
 
-    def worker_ready(self, worker: _WorkerHandle) -> None:
+    def worker_ready(self, worker: WorkerHandle) -> None:
         """It reports ready."""
 
-    def worker_leaves(self, worker: _WorkerHandle) -> None:
+    def worker_leaves(self, worker: WorkerHandle) -> None:
         """It drains because somebody else has told it to."""
 
-    def worker_lost(self, worker: _WorkerHandle) -> None:
+    def worker_lost(self, worker: WorkerHandle) -> None:
         """It ended unasked, and is already forgotten here."""
 
-    def spawn_failed(self, generation: _Generation, slot: Slot, reason: str) -> None:
+    def spawn_failed(self, generation: Generation, slot: Slot, reason: str) -> None:
         """It could not even be started."""
 
-    def worker_gone(self, worker: _WorkerHandle) -> None:
+    def worker_gone(self, worker: WorkerHandle) -> None:
         """It ended, one way or another, and is already forgotten here."""
 
 
@@ -101,12 +101,12 @@ class Crew:
         )
         self._loop = loop
         self._emit = emit
-        self._abandoned: list[_WorkerHandle] = []
+        self._abandoned: list[WorkerHandle] = []
         self.scoreboard = Scoreboard(_ROWS)
         self.handover = Handover()
         self._channels: set[Channel] = set()
         self.lookout = Lookout()
-        self._actions: dict[WorkerAction, Callable[[_WorkerHandle], None]] = {
+        self._actions: dict[WorkerAction, Callable[[WorkerHandle], None]] = {
             WorkerAction.NOTHING: lambda _: None,
             WorkerAction.WELCOME: self._welcome,
             WorkerAction.NOTE_FAILURE: lambda _: None,  # noted when the report was read
@@ -121,12 +121,12 @@ class Crew:
             WorkerAction.RETIRE: self._retire,
         }
 
-    def feed(self, worker: _WorkerHandle, what: WorkerInput) -> None:
+    def feed(self, worker: WorkerHandle, what: WorkerInput) -> None:
         """Let *what* happen to *worker*."""
         worker.state, action = WORKER_TABLE[worker.state, what]
         self._actions[action](worker)
 
-    def send(self, worker: _WorkerHandle, message: Message) -> None:
+    def send(self, worker: WorkerHandle, message: Message) -> None:
         """Send a command; a worker that cannot read it has ended, as its sentinel will tell."""
         try:
             worker.channel.send(message)
@@ -135,21 +135,21 @@ class Crew:
         if worker.channel.waiting == 1:
             self._loop.call_later(_RESEND, partial(self._resend, worker))
 
-    def drain(self, worker: _WorkerHandle) -> None:
+    def drain(self, worker: WorkerHandle) -> None:
         """Tell *worker* to drain, in what is left of its time, or else of its generation's."""
         generation = worker.generation
         self.send(worker, Drain(generation.hands_over, generation.stopping))
         if worker.state is WorkerState.DRAINING:
             self.set_deadline(worker, max(0.0, generation.drained_by - self._loop.now))
 
-    def set_deadline(self, worker: _WorkerHandle, seconds: float) -> None:
+    def set_deadline(self, worker: WorkerHandle, seconds: float) -> None:
         """Feed OVERDUE in *seconds*, instead of whatever deadline there was."""
         worker.cancel_deadline()
         worker.deadline = self._loop.call_later(
             seconds, partial(self.feed, worker, WorkerInput.OVERDUE)
         )
 
-    def spawn_host(self, generation: _Generation) -> None:
+    def spawn_host(self, generation: Generation) -> None:
         """Start the thread that loads the application for a generation of threads."""
 
         def start(assignment: Assignment) -> Started:
@@ -158,20 +158,20 @@ class Crew:
 
         generation.host_handle = self._spawn(generation, LIFESPAN, start)
 
-    def spawn_worker(self, generation: _Generation, slot: Slot) -> bool:
+    def spawn_worker(self, generation: Generation, slot: Slot) -> bool:
         """Start a worker in *slot*; false if it could not even be started."""
         worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.workers[slot] = worker
         return worker is not None
 
-    def spawn_replacement(self, generation: _Generation, slot: Slot) -> None:
+    def spawn_replacement(self, generation: Generation, slot: Slot) -> None:
         """Start a worker that may take over *slot* from the one that holds it."""
         worker = self._spawn_in(generation, slot)
         if worker is not None:
             generation.replacements[slot] = worker
 
-    def look_for_silent(self, workers: Iterable[_WorkerHandle], timeout: float) -> None:
+    def look_for_silent(self, workers: Iterable[WorkerHandle], timeout: float) -> None:
         """Feed SILENT to each of *workers* whose loop has not turned for *timeout* seconds."""
         for worker in self.lookout.silent(workers, timeout):
             self.feed(worker, WorkerInput.SILENT)
@@ -187,7 +187,7 @@ class Crew:
             self._give_back(worker)
         return sum(not worker.is_host for worker in self._abandoned)
 
-    def close(self, left: Sequence[_WorkerHandle]) -> None:
+    def close(self, left: Sequence[WorkerHandle]) -> None:
         """Give back what workers shared, and a last chance to threads that were abandoned.
 
         Workers are *left* where the supervisor itself has failed: nobody watches them any more.
@@ -196,11 +196,11 @@ class Crew:
             worker.channel.close()  # this ends a thread
             worker.target.kill()
         targets = [each.target for each in (*left, *self._abandoned)]
-        hanging = _parallel_join_targets(targets, _KILL_GRACE)
+        hanging = join_all(targets, _KILL_GRACE)
         if hanging:
             logger.warning(
                 "threads that still hang: %s; only the process's end ends them",
-                ", ".join(map(_target_id, hanging)),
+                ", ".join(map(target_id, hanging)),
             )
         for target in targets:
             if target not in hanging:
@@ -208,7 +208,7 @@ class Crew:
         self.handover.close()
         self.scoreboard.close()
 
-    def _resend(self, worker: _WorkerHandle) -> None:
+    def _resend(self, worker: WorkerHandle) -> None:
         try:
             worker.channel.flush()
         except ChannelClosed:
@@ -218,23 +218,23 @@ class Crew:
 
     # Starting
 
-    def _spawn_in(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
+    def _spawn_in(self, generation: Generation, slot: Slot) -> WorkerHandle | None:
         spawn = self._spawn_h3_worker if slot.kind is Kind.HTTP3 else self._spawn_worker
         return spawn(generation, slot)
 
-    def _spawn_worker(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
+    def _spawn_worker(self, generation: Generation, slot: Slot) -> WorkerHandle | None:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host))
 
-    def _spawn_h3_worker(self, generation: _Generation, slot: Slot) -> _WorkerHandle | None:
+    def _spawn_h3_worker(self, generation: Generation, slot: Slot) -> WorkerHandle | None:
         return self._spawn(generation, slot, self._starter.for_workers(generation.host), self.h3)
 
     def _spawn(
         self,
-        generation: _Generation,
+        generation: Generation,
         slot: Slot,
         start: Callable[[Assignment], Started],
         h3: H3 | None = None,
-    ) -> _WorkerHandle | None:
+    ) -> WorkerHandle | None:
         try:
             worker = self._begin(generation, slot, start, h3)
         # EMFILE; fork(2): EAGAIN at TasksMax=, ENOMEM; of a thread, Python says so by
@@ -250,11 +250,11 @@ class Crew:
 
     def _begin(
         self,
-        generation: _Generation,
+        generation: Generation,
         slot: Slot,
         start: Callable[[Assignment], Started],
         h3: H3 | None,
-    ) -> _WorkerHandle:
+    ) -> WorkerHandle:
         with ExitStack() as undo:
             ours, theirs = Channel.pair()
             undo.callback(theirs.close)
@@ -282,7 +282,7 @@ class Crew:
             )
             undo.pop_all()
         parts = (generation, slot, *started, ours, row, self._loop.now)
-        return _H3WorkerHandle(*parts, mailbox=mail.number) if mail else _WorkerHandle(*parts)
+        return H3WorkerHandle(*parts, mailbox=mail.number) if mail else WorkerHandle(*parts)
 
     def _undo_what_is_not_the_childs(self) -> None:
         # Were a sibling's channel left open here, the sibling would not see it end when the
@@ -295,7 +295,7 @@ class Crew:
 
     # Hearing from workers
 
-    def _read(self, worker: _WorkerHandle) -> None:
+    def _read(self, worker: WorkerHandle) -> None:
         try:
             for message in worker.channel.receive():
                 if isinstance(message, Ready):
@@ -310,32 +310,32 @@ class Crew:
         except ChannelClosed:
             self._unwatch_channel(worker)
 
-    def _ended(self, worker: _WorkerHandle) -> None:
+    def _ended(self, worker: WorkerHandle) -> None:
         # The last report may still be unread.
         self._read(worker)
         self.feed(worker, WorkerInput.EXITED)
 
-    def _unwatch_channel(self, worker: _WorkerHandle) -> None:
+    def _unwatch_channel(self, worker: WorkerHandle) -> None:
         if worker.channel in self._channels:
             self._channels.discard(worker.channel)
             self._loop.unwatch(worker.channel.fileno())
 
     # The actions of WORKER_TABLE
 
-    def _welcome(self, worker: _WorkerHandle) -> None:
+    def _welcome(self, worker: WorkerHandle) -> None:
         worker.cancel_deadline()
         worker.ready_at = self._loop.now
         self._emit(WorkerReady(*worker.identity))
         self.owner.worker_ready(worker)
 
-    def _stop(self, worker: _WorkerHandle, grace: float) -> None:
+    def _stop(self, worker: WorkerHandle, grace: float) -> None:
         if worker.ready_at is None:  # it may be in an import, where it hears nothing else
             worker.target.terminate()
         else:
             self.send(worker, Stop(grace))
         self.set_deadline(worker, grace + _KILL_GRACE)
 
-    def _condemn(self, worker: _WorkerHandle) -> None:
+    def _condemn(self, worker: WorkerHandle) -> None:
         now = self._loop.now
         worker.condemned = (
             self.lookout.silence(worker, now) or worker.generation.config.startup_timeout
@@ -343,7 +343,7 @@ class Crew:
         worker.target.request_stacks()
         self.set_deadline(worker, _STACKS_GRACE)
 
-    def _force_stop(self, worker: _WorkerHandle) -> None:
+    def _force_stop(self, worker: WorkerHandle) -> None:
         worker.forced = True
         if worker.condemned is not None:
             self._emit(WorkerHung(*worker.identity, worker.condemned, worker.target.stacks()))
@@ -351,28 +351,28 @@ class Crew:
         if not worker.target.kill():
             self._abandon(worker)
 
-    def _abandon(self, worker: _WorkerHandle) -> None:
+    def _abandon(self, worker: WorkerHandle) -> None:
         """Go on without a thread that cannot be ended; what it has stays its own until it does."""
         self._abandoned.append(worker)
         # It accepts no more, and siblings are not to wait for it to.
         worker.row.serve(0)
-        if self.h3 and isinstance(worker, _H3WorkerHandle):
+        if self.h3 and isinstance(worker, H3WorkerHandle):
             self.h3.abandon_mailbox(worker.mailbox)
         self.feed(worker, WorkerInput.EXITED)
 
-    def _lose(self, worker: _WorkerHandle) -> None:
+    def _lose(self, worker: WorkerHandle) -> None:
         self._forget(worker)
         self.owner.worker_lost(worker)
         self.owner.worker_gone(worker)
         self._close(worker)
 
-    def _retire(self, worker: _WorkerHandle) -> None:
+    def _retire(self, worker: WorkerHandle) -> None:
         self._forget(worker)
         self._emit(WorkerStopped(*worker.identity, worker.target.outcome(), worker.forced))
         self.owner.worker_gone(worker)
         self._close(worker)
 
-    def _forget(self, worker: _WorkerHandle) -> None:
+    def _forget(self, worker: WorkerHandle) -> None:
         self.scoreboard.retire(worker.row)
         log.tell_losses(worker.slot, worker.target.id, worker.row.lost)
         worker.cancel_deadline()
@@ -380,14 +380,14 @@ class Crew:
         self._unwatch_channel(worker)
         worker.generation.forget(worker)
 
-    def _close(self, worker: _WorkerHandle) -> None:
+    def _close(self, worker: WorkerHandle) -> None:
         worker.channel.close()
         if worker not in self._abandoned:
             self._give_back(worker)
 
-    def _give_back(self, worker: _WorkerHandle) -> None:
+    def _give_back(self, worker: WorkerHandle) -> None:
         worker.target.close()
         worker.worker = None  # whoever still has the handle keeps no old code alive
         self.scoreboard.release(worker.row)
-        if self.h3 and isinstance(worker, _H3WorkerHandle):
+        if self.h3 and isinstance(worker, H3WorkerHandle):
             self.h3.close_mailbox(worker.mailbox)

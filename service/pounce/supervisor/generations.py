@@ -26,7 +26,7 @@ from pounce.loop import Loop
 from pounce.supervisor.budget import RestartBudget
 from pounce.supervisor.commands import Commands
 from pounce.supervisor.crew import SHORT_GRACE, Crew
-from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.handle import Generation, WorkerHandle
 from pounce.supervisor.renewal import Renewal
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import (
@@ -71,8 +71,8 @@ class Generations:
         tell: Teller,
         budget: RestartBudget,
     ) -> None:
-        self.all: list[_Generation] = []
-        self.current: _Generation | None = None
+        self.all: list[Generation] = []
+        self.current: Generation | None = None
         self.last_number = 0
         self.renewal = Renewal(crew, mode)
         self._crew = crew
@@ -86,7 +86,7 @@ class Generations:
         self._untold: list[Ended] = []
         # As it was at the start: threads of an application change this process's own.
         self._environment = dict(os.environ)
-        self._actions: dict[GenerationAction, Callable[[_Generation], None]] = {
+        self._actions: dict[GenerationAction, Callable[[Generation], None]] = {
             GenerationAction.NOTHING: lambda _: None,
             GenerationAction.LOAD: self._load,
             GenerationAction.SWITCH: self._switch,
@@ -96,17 +96,17 @@ class Generations:
         }
 
     @property
-    def newest(self) -> _Generation:
+    def newest(self) -> Generation:
         """The current generation; before there is one, the first."""
         return self.current or self.all[-1]
 
     @property
-    def everyone(self) -> list[_WorkerHandle]:
+    def everyone(self) -> list[WorkerHandle]:
         """All that runs, in every generation."""
         return [worker for each in self.all for worker in each.handles]
 
     @property
-    def draining(self) -> list[_Generation]:
+    def draining(self) -> list[Generation]:
         """Those that drain, the oldest first."""
         return [each for each in self.all if each.state is GenerationState.DRAINING]
 
@@ -114,7 +114,7 @@ class Generations:
         """Start the next generation."""
         plan = replace(plan, config=self._fit.apply(plan.config))
         self.last_number += 1
-        generation = _Generation(self.last_number, plan, plan.config.worker_count)
+        generation = Generation(self.last_number, plan, plan.config.worker_count)
         self.all.append(generation)
         self._prepare(generation)
 
@@ -132,7 +132,7 @@ class Generations:
                 self._feed(generation, GenerationInput.DRAIN)
         self._stop_draining(self.draining[: -config.max_draining])
 
-    def drain(self, generations: list[_Generation], patience: float) -> None:
+    def drain(self, generations: list[Generation], patience: float) -> None:
         """Drain *generations*, those that do already as well, for *patience* seconds from now.
 
         Nobody serves meanwhile.
@@ -148,7 +148,7 @@ class Generations:
                 # nobody else reads the UDP sockets for it.
                 self._crew.drain(worker)
 
-    def cut_off(self, generation: _Generation) -> int:
+    def cut_off(self, generation: Generation) -> int:
         """Stop every worker of *generation* now; returns how many those are."""
         if generation.commands is not None:
             generation.commands.kill()
@@ -163,7 +163,7 @@ class Generations:
 
     # What the crew tells (crew.Owner)
 
-    def worker_ready(self, worker: _WorkerHandle) -> None:
+    def worker_ready(self, worker: WorkerHandle) -> None:
         """Count it in; the last one completes its generation."""
         generation = worker.generation
         if worker.is_host:
@@ -178,7 +178,7 @@ class Generations:
             self._feed(generation, GenerationInput.COMPLETE)
         self._tell_application()
 
-    def worker_leaves(self, worker: _WorkerHandle) -> None:
+    def worker_leaves(self, worker: WorkerHandle) -> None:
         """Let it drain, as if it had been replaced, and fill its slot."""
         generation, slot = worker.generation, worker.slot
         if generation.state is GenerationState.SERVING and worker in generation.ready:
@@ -191,7 +191,7 @@ class Generations:
             if slot not in generation.replacements:
                 self._respawn_worker(generation, slot, 0.0)
 
-    def worker_lost(self, worker: _WorkerHandle) -> None:
+    def worker_lost(self, worker: WorkerHandle) -> None:
         """It ended unasked: what follows is its generation's matter."""
         generation = worker.generation
         failure = worker.failure or Failed(worker.why(), EX_SOFTWARE)
@@ -208,7 +208,7 @@ class Generations:
             was_ready = worker.ready_at is not None
             self._lose(generation, worker.identity, failure, was_ready=was_ready)
 
-    def spawn_failed(self, generation: _Generation, slot: Slot, reason: str) -> None:
+    def spawn_failed(self, generation: Generation, slot: Slot, reason: str) -> None:
         """As if it had started and ended at once."""
         identity = (generation.number, slot, 0)
         if slot in generation.workers or slot in generation.respawns:
@@ -217,7 +217,7 @@ class Generations:
             self._lose(generation, identity, Failed(reason, EX_SOFTWARE), was_ready=False)
             self._check_empty(generation)
 
-    def worker_gone(self, worker: _WorkerHandle) -> None:
+    def worker_gone(self, worker: WorkerHandle) -> None:
         """Have another tell the application, and see whether it was the last one."""
         if self._mode == "process" and worker.generation.config.worker_ended:
             name = str(worker.slot)
@@ -235,11 +235,11 @@ class Generations:
 
     # Steps and actions
 
-    def _feed(self, generation: _Generation, what: GenerationInput) -> None:
+    def _feed(self, generation: Generation, what: GenerationInput) -> None:
         generation.state, action = GENERATION_TABLE[generation.state, what]
         self._actions[action](generation)
 
-    def _prepare(self, generation: _Generation) -> None:
+    def _prepare(self, generation: Generation) -> None:
         """Run its commands, if it has any; its workers follow."""
         if not generation.config.deploy.before:
             self._feed(generation, GenerationInput.PREPARED)
@@ -252,7 +252,7 @@ class Generations:
         self._crew.undo_in_child.append(commands.close_in_child)
         commands.begin()
 
-    def _prepared(self, generation: _Generation, reason: str) -> None:
+    def _prepared(self, generation: Generation, reason: str) -> None:
         assert generation.commands is not None  # noqa: S101 - they tell this
         self._crew.undo_in_child.remove(generation.commands.close_in_child)
         generation.commands = None
@@ -263,20 +263,20 @@ class Generations:
         else:
             self._feed(generation, GenerationInput.PREPARED)
 
-    def _load(self, generation: _Generation) -> None:
+    def _load(self, generation: Generation) -> None:
         if self._mode == "thread":
             self._crew.spawn_host(generation)
         else:
             self._spawn_workers(generation)
 
-    def _spawn_workers(self, generation: _Generation) -> None:
+    def _spawn_workers(self, generation: Generation) -> None:
         for slot in generation.slots:
             if generation.state is GenerationState.STARTING:
                 self._crew.spawn_worker(generation, slot)
 
     def _lose(
         self,
-        generation: _Generation,
+        generation: Generation,
         identity: tuple[int, Slot, int],
         failure: Failed,
         *,
@@ -297,12 +297,12 @@ class Generations:
             self._emit(WorkerFailed(*identity, failure.reason))
             self._actions[action](generation)
 
-    def _respawn_worker(self, generation: _Generation, slot: Slot, delay: float) -> None:
+    def _respawn_worker(self, generation: Generation, slot: Slot, delay: float) -> None:
         generation.respawns[slot] = self._loop.call_later(
             delay, partial(self._refill, generation, slot)
         )
 
-    def _refill(self, generation: _Generation, slot: Slot) -> None:
+    def _refill(self, generation: Generation, slot: Slot) -> None:
         del generation.respawns[slot]
         now = self._loop.now
         if self._budget.spend(now):
@@ -319,7 +319,7 @@ class Generations:
             reason = "no worker is left and the restart budget (max_restarts) is spent"
             self._tell(ServiceInput.EXHAUSTED, PounceError(reason))
 
-    def _switch(self, generation: _Generation) -> None:
+    def _switch(self, generation: Generation) -> None:
         self.current = generation
         if generation.host is not None:
             generation.host.stay()
@@ -328,13 +328,13 @@ class Generations:
         self._emit(GenerationReady(generation.number, len(generation.slots)))
         self._tell(ServiceInput.GENERATION_READY)
 
-    def _fail(self, generation: _Generation) -> None:
+    def _fail(self, generation: Generation) -> None:
         self.cut_off(generation)
         if generation.host is not None:
             generation.host.withdraw()
         self._tell(ServiceInput.GENERATION_FAILED, _application_error(generation.failure))
 
-    def _drain(self, generation: _Generation) -> None:
+    def _drain(self, generation: Generation) -> None:
         generation.cancel_respawns()
         if generation.commands is not None:
             generation.commands.stop()
@@ -342,7 +342,7 @@ class Generations:
             self._crew.feed(worker, WorkerInput.DRAIN)
         self._check_empty(generation)
 
-    def _stop_draining(self, generations: list[_Generation]) -> int:
+    def _stop_draining(self, generations: list[Generation]) -> int:
         # Those that are being stopped have time to end; told again, they would be killed. The
         # lifespan's host ends after its workers, as ever.
         workers = [worker for each in generations for worker in each.all_workers]
@@ -352,7 +352,7 @@ class Generations:
             self._crew.feed(worker, WorkerInput.STOP)
         return len(draining)
 
-    def _check_empty(self, generation: _Generation) -> None:
+    def _check_empty(self, generation: Generation) -> None:
         if generation.all_workers or generation.commands is not None:
             return
         if generation.host_handle is None:
@@ -361,7 +361,7 @@ class Generations:
             # The lifespan ends after the last request that may use what it made.
             self._crew.feed(generation.host_handle, WorkerInput.DRAIN)
 
-    def _retire(self, generation: _Generation) -> None:
+    def _retire(self, generation: Generation) -> None:
         self.all.remove(generation)
         self._emit(GenerationRetired(generation.number))
         if not self.all:

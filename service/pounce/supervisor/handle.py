@@ -17,14 +17,14 @@ from pounce.workers import LifespanHost, TCPWorker
 
 
 @dataclass(eq=False, slots=True)
-class _WorkerHandle:
+class WorkerHandle:
     """One running worker. The *generation*'s lifespan host has a handle as well.
 
     *worker* is what *target* runs, where that is a thread of this process; a forked process makes
     its own.
     """
 
-    generation: "_Generation"
+    generation: "Generation"
     slot: Slot
     target: Target
     worker: TCPWorker | None
@@ -77,7 +77,7 @@ class _WorkerHandle:
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class _H3WorkerHandle(_WorkerHandle):
+class H3WorkerHandle(WorkerHandle):
     """One running worker that serves HTTP/3, by way of its *mailbox* too."""
 
     mailbox: int
@@ -89,7 +89,7 @@ class _H3WorkerHandle(_WorkerHandle):
 
 
 @dataclass(eq=False, slots=True)
-class _Generation:
+class Generation:
     """The workers made from one *plan*."""
 
     number: int
@@ -97,13 +97,13 @@ class _Generation:
     size: int
     state: GenerationState = GenerationState.PREPARING
     commands: Commands | None = None  # while it prepares
-    workers: dict[Slot, _WorkerHandle] = field(default_factory=dict)
+    workers: dict[Slot, WorkerHandle] = field(default_factory=dict)
     # While it serves: by slot, those that will take over from a worker, and those that drain
     # because one did or because there are to be fewer.
-    replacements: dict[Slot, _WorkerHandle] = field(default_factory=dict)
-    leaving: set[_WorkerHandle] = field(default_factory=set)
+    replacements: dict[Slot, WorkerHandle] = field(default_factory=dict)
+    leaving: set[WorkerHandle] = field(default_factory=set)
     respawns: dict[Slot, Timer] = field(default_factory=dict)
-    host_handle: _WorkerHandle | None = None
+    host_handle: WorkerHandle | None = None
     host: LifespanHost | None = None  # threads only: what loads the application for them
     failure: Failed | None = None
     # Until when it may drain (CLOCK_MONOTONIC): its workers, and then its host with what is left.
@@ -152,13 +152,13 @@ class _Generation:
         return [*slots(Kind.HTTP, 0, self.size), *slots(Kind.HTTP3, 0, self.h3_size)]
 
     @property
-    def handles(self) -> list[_WorkerHandle]:
+    def handles(self) -> list[WorkerHandle]:
         """All that runs, the lifespan host last."""
         host = [self.host_handle] if self.host_handle is not None else []
         return [*self.all_workers, *host]
 
     @property
-    def all_workers(self) -> list[_WorkerHandle]:
+    def all_workers(self) -> list[WorkerHandle]:
         """Every worker, whether it holds a slot or not."""
         return [*self.workers.values(), *self.replacements.values(), *self.leaving]
 
@@ -177,11 +177,11 @@ class _Generation:
         return self.has_successor or self.state is GenerationState.SERVING
 
     @property
-    def ready(self) -> list[_WorkerHandle]:
+    def ready(self) -> list[WorkerHandle]:
         """The workers that serve, or could."""
         return [worker for worker in self.workers.values() if worker.state is WorkerState.READY]
 
-    def forget(self, worker: _WorkerHandle) -> None:
+    def forget(self, worker: WorkerHandle) -> None:
         """Drop a worker, or the host, that has ended."""
         if worker is self.host_handle:
             self.host_handle = None

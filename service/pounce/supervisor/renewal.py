@@ -14,7 +14,7 @@ from pounce.events.lifecycle import Kind, slots
 from pounce.events.loggers import get_logger
 from pounce.loop import Timer
 from pounce.supervisor.crew import Crew
-from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.handle import Generation, WorkerHandle
 from pounce.supervisor.starter import WorkerMode
 from pounce.supervisor.states import GenerationState, WorkerInput
 
@@ -35,7 +35,7 @@ class Renewal:
         self._mode = mode
         self._not_before = 0.0
 
-    def check(self, generation: _Generation, now: float) -> None:
+    def check(self, generation: Generation, now: float) -> None:
         """Begin to replace the first worn-out worker of *generation*, if none is being."""
         if generation.state is not GenerationState.SERVING or generation.replacements:
             return
@@ -48,7 +48,7 @@ class Renewal:
                 self._crew.spawn_replacement(generation, worker.slot)
                 return
 
-    def ready(self, replacement: _WorkerHandle) -> None:
+    def ready(self, replacement: WorkerHandle) -> None:
         """*replacement* takes its slot; the worker that held it drains."""
         generation, slot = replacement.generation, replacement.slot
         if self._is_worn_out(replacement, generation.config):
@@ -62,7 +62,7 @@ class Renewal:
         if old is not None:
             self.let_go(old)
 
-    def resize(self, generation: _Generation, size: int) -> None:
+    def resize(self, generation: Generation, size: int) -> None:
         """Give *generation* *size* workers: the highest slots drain, or new ones are filled."""
         old, generation.size = generation.size, size
         for slot in slots(Kind.HTTP, old, size):
@@ -74,7 +74,7 @@ class Renewal:
                 if worker is not None:
                     self.let_go(worker)
 
-    def let_go(self, worker: _WorkerHandle) -> None:
+    def let_go(self, worker: WorkerHandle) -> None:
         """Drain *worker*, which holds no slot any more, beside those that serve."""
         generation = worker.generation
         generation.leaving.add(worker)
@@ -82,7 +82,7 @@ class Renewal:
         generation.grace = generation.config.shutdown_timeout
         self._crew.feed(worker, WorkerInput.DRAIN)
 
-    def _is_worn_out(self, worker: _WorkerHandle, config: ServerConfig) -> bool:
+    def _is_worn_out(self, worker: WorkerHandle, config: ServerConfig) -> bool:
         if config.max_requests:
             if not worker.request_limit:
                 extra = random.randint(0, int(config.max_requests * _JITTER))  # noqa: S311

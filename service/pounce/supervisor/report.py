@@ -6,13 +6,13 @@ from typing import Any
 from pounce.config.commands import program_of
 from pounce.config.service import ServerConfig
 from pounce.events.lifecycle import HealthChecked, Phase
-from pounce.supervisor.handle import _Generation, _WorkerHandle
+from pounce.supervisor.handle import Generation, WorkerHandle
 from pounce.supervisor.states import GenerationState
 
 
 def health(
-    generations: Sequence[_Generation],
-    current: _Generation,
+    generations: Sequence[Generation],
+    current: Generation,
     config: ServerConfig,
     phase: Phase,
     phase_elapsed: float,
@@ -50,7 +50,7 @@ def _startup_timeout(config: ServerConfig) -> float:
 
 
 def status(
-    generations: Sequence[_Generation], phase: Phase, past_requests: int, now: float
+    generations: Sequence[Generation], phase: Phase, past_requests: int, now: float
 ) -> dict[str, Any]:
     """Every generation and worker, as the control socket's Status method answers.
 
@@ -74,12 +74,12 @@ def status(
     }
 
 
-def _in_order(generation: _Generation) -> list[_WorkerHandle]:
+def _in_order(generation: Generation) -> list[WorkerHandle]:
     """By slot; those that share one, because one takes over from the other, by age."""
     return sorted(generation.all_workers, key=lambda each: (each.slot, each.started_at))
 
 
-def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
+def _worker(worker: WorkerHandle, now: float) -> dict[str, Any]:
     return {
         "kind": worker.kind,
         "slot": worker.worker_id,
@@ -93,5 +93,5 @@ def _worker(worker: _WorkerHandle, now: float) -> dict[str, Any]:
     }
 
 
-def _connections(generations: Sequence[_Generation]) -> int:
+def _connections(generations: Sequence[Generation]) -> int:
     return sum(worker.row.connections for each in generations for worker in each.all_workers)

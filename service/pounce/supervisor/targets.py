@@ -346,12 +346,12 @@ class ThreadTarget:
             os.eventfd_write(self._ended, 1)
 
 
-def _target_id(target: Target) -> str:
+def target_id(target: Target) -> str:
     """The pid of a process, or the kernel's id of a thread, for the log."""
     return str(target.id)
 
 
-def _parallel_join_targets(targets: Sequence[Target], timeout_per: float) -> list[Target]:
+def join_all(targets: Sequence[Target], timeout_per: float) -> list[Target]:
     """Join *targets* side by side, each for at most *timeout_per* seconds.
 
     All of them run down their time at once, so the whole call takes no longer than one.
@@ -363,7 +363,7 @@ def _parallel_join_targets(targets: Sequence[Target], timeout_per: float) -> lis
     return [target for target in targets if target.is_alive()]
 
 
-def _force_stop(target: Target, grace: float = 1.0) -> bool:
+def force_stop(target: Target, grace: float = 1.0) -> bool:
     """End *target*: by SIGTERM, and after *grace* seconds by SIGKILL; false if it still runs.
 
     A thread is asked to stop, and cannot be killed.
