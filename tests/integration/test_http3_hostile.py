@@ -9,7 +9,7 @@ import pytest
 from aioquic.buffer import encode_uint_var
 
 from pounce.application.types import Receive, Scope, Send
-from pounce.http3.engine import RequestReader
+from pounce.http3.engine import HTTP3Reader
 from pounce.http3.errors import Code
 from pounce.http3.frames import Type, encode_frame
 from pounce.http3.quic import MAX_REQUESTS
@@ -178,7 +178,7 @@ async def test_packets_with_holes(tmp_path: Path) -> None:
 async def test_a_mistake_of_the_server_ends_one_connection_and_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def mistake() -> RequestReader:
+    def mistake() -> HTTP3Reader:
         raise ZeroDivisionError
 
     async with serve(hello, tmp_path) as server, connected(server.address) as client:

@@ -6,9 +6,9 @@ import pylsqpack
 import pytest
 
 from pounce.config.service import ServerConfig
-from pounce.http3.engine import Content, EndOfRequest, Engine, Event
+from pounce.http3.engine import Content, EndOfRequest, Event, HTTP3Engine
 from pounce.http3.errors import Code, ConnectionFailed, RequestFailed
-from pounce.http3.fields import RequestHead
+from pounce.http3.fields import HTTP3Head
 from pounce.http3.frames import MAX_VARINT, Type, decode_varint, encode_frame, encode_varint
 from pounce.http3.qpack import Fields, encode
 
@@ -31,7 +31,7 @@ def content(data: bytes) -> bytes:
 def read(
     *pieces: bytes, ended: bool = True, config: ServerConfig | None = None, step: int = 0
 ) -> list[Event]:
-    reader = Engine(config or ServerConfig()).request_reader()
+    reader = HTTP3Engine(config or ServerConfig()).request_reader()
     data = b"".join(pieces)
     step = step or len(data) or 1
     events: list[Event] = []
@@ -50,7 +50,7 @@ def changed(name: bytes, *values: bytes) -> Fields:
 
 def test_a_request() -> None:
     assert read(head(GET)) == [
-        RequestHead("GET", b"/a?b", [(b"host", b"a.example")], -1, False, False),
+        HTTP3Head("GET", b"/a?b", [(b"host", b"a.example")], -1, False, False),
         EndOfRequest(),
     ]
 
@@ -60,7 +60,7 @@ def test_a_request_with_content_and_trailers_in_pieces(step: int) -> None:
     fields = [*GET, (b"content-length", b"7"), (b"x-forwarded-for", b"192.0.2.1")]
     pieces = (head(fields), content(b"con"), content(b"tent"), head([(b"x-sum", b"1")]))
     first, *others, last = read(*pieces, step=step)
-    assert isinstance(first, RequestHead)
+    assert isinstance(first, HTTP3Head)
     assert (first.length, first.forwarded) == (7, True)
     assert b"".join(each.data for each in others if isinstance(each, Content)) == b"content"
     assert last == EndOfRequest()
@@ -69,13 +69,13 @@ def test_a_request_with_content_and_trailers_in_pieces(step: int) -> None:
 def test_cookies_are_joined_and_the_host_comes_first() -> None:
     fields = [*GET, (b"cookie", b"a=1"), (b"x", b"y"), (b"host", b"a.example"), (b"cookie", b"b=2")]
     first, _ = read(head(fields))
-    assert isinstance(first, RequestHead)
+    assert isinstance(first, HTTP3Head)
     assert first.headers == [(b"host", b"a.example"), (b"x", b"y"), (b"cookie", b"a=1; b=2")]
 
 
 def test_a_host_field_can_stand_for_the_authority() -> None:
     first, _ = read(head([*changed(b":authority"), (b"host", b"b.example:8443")]))
-    assert isinstance(first, RequestHead)
+    assert isinstance(first, HTTP3Head)
     assert first.headers == [(b"host", b"b.example:8443")]
 
 
@@ -134,13 +134,13 @@ def test_refused(name: str) -> None:
 
 def test_trailers_only_may_say_te() -> None:
     first, _ = read(head([*GET, (b"te", b"trailers")]))
-    assert isinstance(first, RequestHead)
+    assert isinstance(first, HTTP3Head)
 
 
 def test_options_for_the_whole_server() -> None:
     fields = [(b":method", b"OPTIONS"), (b":path", b"*"), *GET[1:3]]
     first, _ = read(head(fields))
-    assert isinstance(first, RequestHead)
+    assert isinstance(first, HTTP3Head)
     assert first.target == b"*"
 
 
@@ -199,7 +199,7 @@ def test_fatal(name: str) -> None:
 
 def test_unknown_frames_are_passed_over() -> None:
     events = read(encode_frame(0x21, b"x" * 70), head(GET), encode_frame(0x40, b""), content(b"c"))
-    assert [type(event) for event in events] == [RequestHead, Content, EndOfRequest]
+    assert [type(event) for event in events] == [HTTP3Head, Content, EndOfRequest]
 
 
 # Unidirectional streams
@@ -211,7 +211,7 @@ def settings(*pairs: int) -> bytes:
 
 
 def test_control_and_qpack_streams() -> None:
-    engine = Engine(ServerConfig())
+    engine = HTTP3Engine(ServerConfig())
     data = settings(1, 4096, 7, 16, 0x21, 5) + encode_frame(Type.GOAWAY, b"\0")
     data += encode_frame(Type.MAX_PUSH_ID, b"\x08") + encode_frame(0x21, b"x")
     for at in range(len(data)):
@@ -221,7 +221,7 @@ def test_control_and_qpack_streams() -> None:
 
 
 def test_a_stream_of_an_unknown_type_shall_stop() -> None:
-    engine = Engine(ServerConfig())
+    engine = HTTP3Engine(ServerConfig())
     assert engine.receive_unidirectional(2, b"\x40", False)  # half of its type
     assert not engine.receive_unidirectional(2, b"\x21abc", False)
     assert not engine.receive_unidirectional(2, b"def", True)
@@ -247,13 +247,13 @@ CONTROL = {
 def test_a_broken_control_stream(name: str) -> None:
     data, code = CONTROL[name]
     with pytest.raises(ConnectionFailed) as caught:
-        Engine(ServerConfig()).receive_unidirectional(2, data, False)
+        HTTP3Engine(ServerConfig()).receive_unidirectional(2, data, False)
     assert caught.value.code is code
 
 
 @pytest.mark.parametrize("kind", [b"\x00", b"\x02", b"\x03"])
 def test_a_critical_stream_is_there_once_and_stays(kind: bytes) -> None:
-    engine = Engine(ServerConfig())
+    engine = HTTP3Engine(ServerConfig())
     engine.receive_unidirectional(2, kind, False)
     with pytest.raises(ConnectionFailed) as caught:
         engine.receive_unidirectional(6, kind, False)
@@ -267,7 +267,7 @@ def test_a_critical_stream_is_there_once_and_stays(kind: bytes) -> None:
 
 
 def test_the_servers_control_stream() -> None:
-    engine = Engine(ServerConfig())
+    engine = HTTP3Engine(ServerConfig())
     opening = engine.opening()
     assert opening[:2] == b"\x00\x04"
     assert decode_varint(opening, 3) == (6, 4)

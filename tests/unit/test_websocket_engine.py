@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from pounce.application.types import MessageError
-from pounce.websocket.engine import Close, Engine, Message
+from pounce.websocket.engine import Close, Message, WebSocketEngine
 from tests.websocket import BINARY, CLOSE, CONTINUATION, MASK, PING, PONG, TEXT, closing, frame
 
 
-def engine(max_size: int = 1000, deflate: bool = False, forgetful: bool = False) -> Engine:
+def engine(max_size: int = 1000, deflate: bool = False, forgetful: bool = False) -> WebSocketEngine:
     extension = PerMessageDeflate(
         remote_no_context_takeover=forgetful,
         local_no_context_takeover=False,
         remote_max_window_bits=15,
         local_max_window_bits=15,
     )
-    return Engine(max_size, [extension] if deflate else [], bytearray())
+    return WebSocketEngine(max_size, [extension] if deflate else [], bytearray())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from pounce.websocket.engine import Engine
+from pounce.websocket.engine import WebSocketEngine
 from pounce.websocket.frames import Frames
 from pounce.websocket.pieces import Pieces
 from tests.websocket import BINARY, CONTINUATION, PING, TEXT, frame
@@ -84,7 +84,7 @@ def test_pieces() -> None:
 def test_a_long_frame_takes_memory_once_until_it_is_whole() -> None:
     content = bytes(4_000_000)
     data = frame(BINARY, content)
-    engine = Engine(len(content), [], bytearray())
+    engine = WebSocketEngine(len(content), [], bytearray())
     tracemalloc.start()
     try:
         for start in range(0, len(data), 65_536):

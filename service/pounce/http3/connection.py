@@ -23,14 +23,14 @@ from pounce.http.connections import ServerContext
 from pounce.http.farewell import EventStream
 from pounce.http.room import ASKED, BEGUN, SILENT
 from pounce.http3.deliveries import Deliveries
-from pounce.http3.engine import Engine
+from pounce.http3.engine import HTTP3Engine
 from pounce.http3.errors import Code, ConnectionFailed
 from pounce.http3.events import Events
-from pounce.http3.fields import RequestHead
+from pounce.http3.fields import HTTP3Head
 from pounce.http3.outlet import Outlet, Path
 from pounce.http3.quic import TIMER_STEP, ServerConnection
 from pounce.http3.scope import request_scope
-from pounce.http3.stream import RequestStream
+from pounce.http3.stream import HTTP3Stream
 from pounce.http3.timer import Timer
 
 # Seconds for a client to complete the handshake.
@@ -50,13 +50,13 @@ class HTTP3Connection:
         self, context: ServerContext, quic: ServerConnection, outlet: "Outlet[HTTP3Connection]"
     ) -> None:
         self.context = context
-        self.engine = Engine(context.config)
+        self.engine = HTTP3Engine(context.config)
         self._quic = quic
         self._events = Events(quic.next_event)
         self._outlet = outlet
         self._ids: set[bytes] = set()
-        self._streams: dict[int, RequestStream] = {}
-        self._paused: set[RequestStream] = set()
+        self._streams: dict[int, HTTP3Stream] = {}
+        self._paused: set[HTTP3Stream] = set()
         self._deliveries = Deliveries(quic.undelivered, context.config.write_timeout)
         self._control = -1
         self._requests = 0
@@ -216,7 +216,7 @@ class HTTP3Connection:
         """Where the client is at present."""
         return self._quic.peer
 
-    def scope(self, head: RequestHead) -> Scope:
+    def scope(self, head: HTTP3Head) -> Scope:
         """The ASGI scope of a request."""
         return request_scope(self.context, self._quic.peer, head)
 
@@ -246,11 +246,11 @@ class HTTP3Connection:
             self._quic.reset_stream(stream_id, code)
             self._touch()
 
-    def pause(self, stream: RequestStream) -> None:
+    def pause(self, stream: HTTP3Stream) -> None:
         """Call the stream's `resume` whenever something was sent."""
         self._paused.add(stream)
 
-    def leave(self, stream: RequestStream) -> None:
+    def leave(self, stream: HTTP3Stream) -> None:
         """The stream has ended."""
         self._paused.discard(stream)
         if self._streams.pop(stream.id, None) is not None:
@@ -307,7 +307,7 @@ class HTTP3Connection:
             stream.receive(data, ended)
         elif self._quic.can_send(stream_id) and not self._quic.closing:
             self._count()
-            stream = RequestStream(self, stream_id, self.engine.request_reader())
+            stream = HTTP3Stream(self, stream_id, self.engine.request_reader())
             self._streams[stream_id] = stream
             stream.receive(data, ended)
         else:  # the rest of a request whose response is complete

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pounce.config.service import ServerConfig
 from pounce.http3.errors import Code, ConnectionFailed, RequestFailed
-from pounce.http3.fields import RequestHead, check_trailers, request_head
+from pounce.http3.fields import HTTP3Head, check_trailers, request_head
 from pounce.http3.frames import (
     MAX_VARINT,
     FrameReader,
@@ -31,7 +31,7 @@ class EndOfRequest(NamedTuple):
     """All of a request has come."""
 
 
-Event = RequestHead | Content | EndOfRequest
+Event = HTTP3Head | Content | EndOfRequest
 
 
 class _Setting(IntEnum):
@@ -53,7 +53,7 @@ class _StreamType(IntEnum):
     QPACK_DECODER = 0x3
 
 
-class RequestReader:
+class HTTP3Reader:
     """What comes on one request stream."""
 
     __slots__ = ("_config", "_decoder", "_ended", "_frames", "_head", "_received", "_trailers")
@@ -64,7 +64,7 @@ class RequestReader:
         # Huffman coding may shorten a field, and nothing makes it longer than its letters by
         # more than a few bytes (RFC 9204 section 4.5).
         self._frames = FrameReader(config.max_header_size + config.max_request_line)
-        self._head: RequestHead | None = None
+        self._head: HTTP3Head | None = None
         self._received = 0
         self._trailers = False
         self._ended = False
@@ -89,7 +89,7 @@ class RequestReader:
         if ended:
             yield self._end()
 
-    def _fields(self, block: bytes) -> Iterator[RequestHead]:
+    def _fields(self, block: bytes) -> Iterator[HTTP3Head]:
         if self._trailers:
             raise ConnectionFailed(Code.FRAME_UNEXPECTED, "fields after the trailers")
         fields = self._decoder.fields(block)
@@ -181,7 +181,7 @@ class _Ignored:
 _UniReader = _ControlStream | _EncoderStream | _Ignored
 
 
-class Engine:
+class HTTP3Engine:
     """What streams of one connection share."""
 
     def __init__(self, config: ServerConfig) -> None:
@@ -215,9 +215,9 @@ class Engine:
         """A DATA frame."""
         return encode_frame(Type.DATA, data)
 
-    def request_reader(self) -> RequestReader:
+    def request_reader(self) -> HTTP3Reader:
         """For a new request stream."""
-        return RequestReader(self._decoder, self._config)
+        return HTTP3Reader(self._decoder, self._config)
 
     def receive_unidirectional(self, stream_id: int, data: bytes, ended: bool) -> bool:
         """Take what the client sends on its own; false where it should stop (section 6.2.3).

@@ -24,7 +24,7 @@ _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 
 
-class RequestHead(NamedTuple):
+class HTTP3Head(NamedTuple):
     """A request's fields, checked.
 
     *target* is ``/path?query`` or ``*``; *headers* begin with the host; *length* is the
@@ -44,7 +44,7 @@ class RequestHead(NamedTuple):
         return _line(self.method.encode(), self.target)
 
 
-def request_head(fields: Fields, config: ServerConfig) -> RequestHead:
+def request_head(fields: Fields, config: ServerConfig) -> HTTP3Head:
     """Judge a decoded field section; raises RequestFailed."""
     try:
         return _judged(fields, config)
@@ -61,14 +61,14 @@ def _line(method: bytes, target: bytes) -> bytes:
     return b"%b %b HTTP/3" % (method, target)
 
 
-def _judged(fields: Fields, config: ServerConfig) -> RequestHead:
+def _judged(fields: Fields, config: ServerConfig) -> HTTP3Head:
     _check_size(fields, config)
     pseudo, headers = _divide(fields)
     method = _method(pseudo)
     target = _target(pseudo, method, config)
     length = _length(headers, config)
     names = {name for name, _ in headers}
-    return RequestHead(
+    return HTTP3Head(
         method,
         target,
         [(b"host", _host(pseudo, headers)), *_joined_cookies(headers)],

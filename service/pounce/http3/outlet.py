@@ -8,9 +8,9 @@ Connection = TypeVar("Connection", contravariant=True)
 
 
 class Path(NamedTuple):
-    """Between which two addresses datagrams go, and by which of the worker's sockets."""
+    """Between which two addresses datagrams go, and by which listener: its number here."""
 
-    port: int
+    listener: int
     peer: Any
     local: Any
     client: tuple[str, int]

@@ -11,9 +11,9 @@ from pounce.http.connections import ServerContext
 from pounce.http.gate import Gate
 from pounce.http.response_head import PHRASES, ResponseHead
 from pounce.http.stream import InFlight
-from pounce.http3.engine import Content, Engine, RequestReader
+from pounce.http3.engine import Content, HTTP3Engine, HTTP3Reader
 from pounce.http3.errors import Code, RequestFailed
-from pounce.http3.fields import RequestHead
+from pounce.http3.fields import HTTP3Head
 from pounce.http3.outlet import Path
 from pounce.http3.response import Response
 
@@ -31,13 +31,13 @@ class Carrier(Protocol):
     """The connection, as its streams see it."""
 
     context: ServerContext
-    engine: Engine
+    engine: HTTP3Engine
 
     @property
     def path(self) -> Path:
         """Where the client is at present."""
 
-    def scope(self, head: RequestHead) -> Scope:
+    def scope(self, head: HTTP3Head) -> Scope:
         """The ASGI scope of a request."""
 
     def send(self, stream_id: int, data: bytes, ended: bool) -> None:
@@ -55,14 +55,14 @@ class Carrier(Protocol):
     def reset(self, stream_id: int, code: Code) -> None:
         """End a response so that the client cannot take it for whole."""
 
-    def pause(self, stream: "RequestStream") -> None:
+    def pause(self, stream: "HTTP3Stream") -> None:
         """Call the stream's `resume` when there may be room."""
 
-    def leave(self, stream: "RequestStream") -> None:
+    def leave(self, stream: "HTTP3Stream") -> None:
         """The stream has ended."""
 
 
-class RequestStream:
+class HTTP3Stream:
     """It is a pounce.http.stream.Stream. *reader* is for what the client sends."""
 
     __slots__ = (
@@ -95,7 +95,7 @@ class RequestStream:
     sends_files = False
     """The kernel cannot: packets are encrypted here."""
 
-    def __init__(self, carrier: Carrier, stream_id: int, reader: RequestReader) -> None:
+    def __init__(self, carrier: Carrier, stream_id: int, reader: HTTP3Reader) -> None:
         self.id = stream_id
         self.gone = self.write_paused = False
         self.patience: float | None = None
@@ -119,14 +119,14 @@ class RequestStream:
         if self._failed:
             self._carrier.consumed(self.id, len(data))
             return
-        head: RequestHead | None = None
+        head: HTTP3Head | None = None
         failure: RequestFailed | None = None
         buffered = self._buffered
         try:
             for event in self._reader.receive(data, ended):
                 if type(event) is Content:
                     self._take(event.data)
-                elif type(event) is RequestHead:
+                elif type(event) is HTTP3Head:
                     head = event
                 else:
                     self._ended = True
@@ -292,7 +292,7 @@ class RequestStream:
 
     # Steps.
 
-    def _begin(self, head: RequestHead) -> None:
+    def _begin(self, head: HTTP3Head) -> None:
         context = self._carrier.context
         self._deadline = inf
         self._expects_continue = head.expects_continue and not self._ended
@@ -347,7 +347,7 @@ class RequestStream:
             # The application has stopped waiting; what it does now has no limit.
             self._deadline = inf
 
-    def _fail(self, error: RequestFailed, head: RequestHead | None = None) -> None:
+    def _fail(self, error: RequestFailed, head: HTTP3Head | None = None) -> None:
         """Answer in the application's place, if that is possible; read no more."""
         self._failed = True
         context = self._carrier.context

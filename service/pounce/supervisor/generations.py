@@ -44,7 +44,7 @@ logger = get_logger("pounce.supervisor")
 # Workers that were told to end, and still serve the clients they have.
 _ENDING = (WorkerState.DRAINING, WorkerState.EXPIRED, WorkerState.STOPPING)
 
-Outcome = Literal[
+GenerationOutcome = Literal[
     ServiceInput.GENERATION_READY,
     ServiceInput.GENERATION_FAILED,
     ServiceInput.EXHAUSTED,
@@ -55,7 +55,7 @@ Outcome = Literal[
 class Teller(Protocol):
     """Hears what became of a generation; *cause* is the reason of a failure."""
 
-    def __call__(self, outcome: Outcome, cause: PounceError | None = None) -> None:
+    def __call__(self, outcome: GenerationOutcome, cause: PounceError | None = None) -> None:
         """Take note; returns at once."""
 
 

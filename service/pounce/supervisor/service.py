@@ -47,7 +47,7 @@ _PHASES = {
 
 _QUEUING = (ServiceAction.QUEUE_RELOAD, ServiceAction.QUEUE_RESTART)
 
-Outcome = Future[None]
+Waiter = Future[None]
 Prepare = Callable[[Plan], Plan]
 
 logger = get_logger("pounce.supervisor")
@@ -96,8 +96,8 @@ class Service:
         self._phase_began = loop.now
         self._cause = PounceError("it ended without a reason")
         # The callers that wait for the reload or restart that is under way, and for the next one.
-        self._waiting: list[Outcome] = []
-        self._queued: list[Outcome] = []
+        self._waiting: list[Waiter] = []
+        self._queued: list[Waiter] = []
         self._next: ServiceInput | None = None
         self._actions: dict[ServiceAction, Callable[[], None]] = {
             ServiceAction.NOTHING: lambda: None,
@@ -148,7 +148,7 @@ class Service:
         """Give back everything; what still runs has lost its supervisor, and ends."""
         self.crew.close(self._generations.everyone)
 
-    def request(self, what: ServiceInput, outcome: Outcome | None = None) -> None:
+    def request(self, what: ServiceInput, outcome: Waiter | None = None) -> None:
         """Let somebody outside (a signal, a caller) ask for *what*; *outcome* is answered."""
         _, action = SERVICE_TABLE[self._state, what]
         skipped = action is ServiceAction.SKIP_RESTART

@@ -12,7 +12,7 @@ from pounce.threads.handler import Handler
 from pounce.threads.queue import Left, RequestQueue, Seat
 
 
-class Owner(Protocol):
+class Employer(Protocol):
     """Who has started a worker."""
 
     def step_aside(self, worker: "SyncWorker") -> None:
@@ -33,7 +33,7 @@ class SyncWorker:
         queue: RequestQueue[Exchange],
         handler: Handler,
         name: str,
-        owner: Owner,
+        owner: Employer,
     ) -> None:
         self.name = name
         self.current: Exchange | None = None

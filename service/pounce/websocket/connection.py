@@ -22,7 +22,7 @@ from pounce.asgi.websocket import WebSocketCycle, websocket_scope
 from pounce.http.connections import ServerContext
 from pounce.http1.base import BaseConnection
 from pounce.http1.response import ResponseWriter, error_response
-from pounce.websocket.engine import ABNORMAL, Close, Engine, Message
+from pounce.websocket.engine import ABNORMAL, Close, Message, WebSocketEngine
 from pounce.websocket.handshake import Handshake, accept_response
 from pounce.websocket.memory import MessageMemory
 
@@ -77,7 +77,7 @@ class WebSocketConnection(BaseConnection):
     ) -> None:
         super().__init__(context, request["scheme"], request["server"])
         self._handshake = handshake
-        self._engine: Engine | None = None
+        self._engine: WebSocketEngine | None = None
         self._response: ResponseWriter | None = None
         self._messages: deque[Message] = deque()
         self._memory = memory
@@ -198,7 +198,9 @@ class WebSocketConnection(BaseConnection):
         """Answer the handshake with 101."""
         context, handshake = self._context, self._handshake
         self._transport.write(accept_response(handshake, context.defaults, subprotocol, headers))
-        self._engine = Engine(context.config.websocket_max_size, handshake.extensions, self._unread)
+        self._engine = WebSocketEngine(
+            context.config.websocket_max_size, handshake.extensions, self._unread
+        )
         # Not from here: the application is still in its send().
         context.turns.later(self._read)
 

@@ -73,7 +73,7 @@ class _Protocol(Protocol):
         super().recv_frame(frame)
 
 
-class Engine:
+class WebSocketEngine:
     """One WebSocket, from the accepted handshake on; messages have at most *max_size* bytes.
 
     Short messages, each in a frame of its own that comes and goes alone, are read and written

@@ -248,7 +248,7 @@ class Switchboard:
         destination = packets.destination(data)
         owner = self._ids.mailbox(destination)
         if owner is not None and owner != self._mailbox and self._mailboxes.is_owned(owner):
-            message = marshal.dumps((path.port, path.peer, path.local, data))
+            message = marshal.dumps((path.listener, path.peer, path.local, data))
             self._mailboxes.put(owner, message)
         else:
             self._gate.enter(Arrival(data, path, destination), known=owner is not None)
@@ -274,7 +274,7 @@ class Switchboard:
         return None
 
     def _welcome(self, first: packets.Initial, path: Path) -> HTTP3Connection | None:
-        if self._refusing and self._ports.listener(path.port).closes:
+        if self._refusing and self._ports.listener(path.listener).closes:
             self._answer(packets.refusal(first, self._identity.new_id()), path)
         if not self._accepting or not self._has_room():
             return None
@@ -297,7 +297,7 @@ class Switchboard:
         return False
 
     def _accept(self, first: packets.Initial, original: bytes, path: Path) -> HTTP3Connection:
-        listener = self._ports.listener(path.port)
+        listener = self._ports.listener(path.listener)
         quic = ServerConnection(
             listener.configuration,
             self._identity,
@@ -324,7 +324,7 @@ class Switchboard:
             self._post([datagram], path)
 
     def _post(self, batch: list[bytes], path: Path) -> None:
-        self._ports.first(path.port).send(batch, path.peer, path.local)
+        self._ports.first(path.listener).send(batch, path.peer, path.local)
 
 
 class _Ports:
