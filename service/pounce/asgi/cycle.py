@@ -33,9 +33,9 @@ READ: Final = 2  # all was taken
 ENDED: Final = 3  # the application was told that the client is gone
 
 
-# A client that reads fast enough never makes a sender wait; without a pause after so many bytes,
-# each message counted as some, nobody else would be served, and nobody's end be noticed.
-_BURST = 65_536
+BURST = 65_536
+"""A client that is fast enough never makes a sender or a receiver wait; without a pause after so
+many bytes, each message counted as some, nobody else would be served, and nobody's end noticed."""
 _LEAST = 64
 
 
@@ -288,7 +288,7 @@ class RequestCycle(Cycle):
                 self._phase = SENDING
                 self._size += len(body)
                 self._burst += len(body) + _LEAST
-                if whole or stream.write_paused or self._burst > _BURST:
+                if whole or stream.write_paused or self._burst > BURST:
                     await self._pause(whole)
             else:
                 stream.send_body(body, False)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from pounce.application import forks
 from pounce.application.types import ClientDisconnected, Message, MessageError, Scope, as_bytes
 from pounce.asgi.complaints import account, client_of, path_of, report
+from pounce.asgi.cycle import BURST
 from pounce.asgi.departure import is_being_cancelled
 from pounce.http.connections import ServerContext
 
@@ -67,10 +68,7 @@ class _Phase(Enum):
 _CONNECTING, _DENYING, _DENIED, _OPEN, _DONE = _Phase
 
 
-# A client that is fast enough never makes a sender or a receiver wait; without a pause after so
-# many bytes, each message counted as some, nobody else would be served, and nobody's end be
-# noticed.
-_BURST = 65_536
+# A message counts as so many bytes of a burst.
 _LEAST = 1024
 
 
@@ -134,7 +132,7 @@ class WebSocketCycle:
             self._told = True
             return {"type": "websocket.connect"}
         socket = self._socket
-        if self._burst > _BURST:  # first, for a cancelled receive() must not lose a message
+        if self._burst > BURST:  # first, for a cancelled receive() must not lose a message
             self._burst = 0
             await asyncio.sleep(0)
         while True:
@@ -153,7 +151,7 @@ class WebSocketCycle:
         kind = message["type"]
         if kind == "websocket.send":
             self._send(message)
-            if self._burst > _BURST:
+            if self._burst > BURST:
                 self._burst = 0
                 await asyncio.sleep(0)
         elif kind in _HANDLERS:
