@@ -127,6 +127,11 @@ def test_an_entry_with_a_certificate_is_served_with_tls(tmp_path: Path) -> None:
     with pounce.serving(Application(), listen=[entry]) as site:
         assert site.url.startswith("https://127.0.0.1:")
         assert httpx.get(site.url, verify=trust).text == "1"
+        other = Authority("Another")
+        other.issue("127.0.0.1").write(tmp_path, "site")
+        site.reload()
+        renewed = ssl.create_default_context(cafile=other.write(tmp_path, "another"))
+        assert httpx.get(site.url, verify=renewed).status_code == 200
 
 
 def test_a_path_is_imported_and_the_programs_own_modules_stay() -> None:

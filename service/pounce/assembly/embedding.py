@@ -4,10 +4,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from pounce.assembly.plan import make_plan
+from pounce.assembly.plan import make_plan, renew
 from pounce.assembly.server import Server
 from pounce.assembly.sockets import collect_listeners, describe
 from pounce.config.plan import Plan
@@ -68,7 +67,7 @@ def serving(
 
         def serve() -> None:
             try:
-                supervisor.serve(plan, partial(_again, config), listeners.own)
+                supervisor.serve(plan, renew, listeners.own)
             except BaseException as error:  # whoever waits for this thread raises it
                 watch.error = error
             finally:
@@ -85,11 +84,6 @@ def serving(
             thread.join()
     if watch.error is not None:
         raise watch.error
-
-
-def _again(config: ServerConfig, serving: Plan) -> Plan:
-    """A plan that has the certificates as they are now."""
-    return make_plan(config, serving.listeners)
 
 
 def _addresses(plan: Plan) -> Iterator[str]:

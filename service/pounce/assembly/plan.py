@@ -25,6 +25,11 @@ def make_plan(
     return Plan(_in_place(config), equip(listeners, config.listen, default), log)
 
 
+def renew(serving: Plan) -> Plan:
+    """The plan of a next generation that differs in nothing but its certificates, read anew."""
+    return replace(serving, listeners=equip(serving.listeners, serving.config.listen))
+
+
 def _in_place(config: ServerConfig) -> ServerConfig:
     """*config* with the directory that its path leads to now: a deploy may move a symbolic link."""
     if not config.directory:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pounce.assembly.instance import named_by, own_name, refuse_moved
-from pounce.assembly.plan import make_plan
+from pounce.assembly.plan import make_plan, renew
 from pounce.assembly.sockets import (
     Listeners,
     bound_to,
@@ -188,7 +188,7 @@ class Server:
     def _prepare(self, serving: Plan) -> Plan:
         """The plan of the next generation."""
         if self._read_config is None:
-            return serving
+            return renew(serving)
         config = with_credentials(self._read_config())
         plan = make_plan(config, serving.listeners)
         plan = replace(plan, log=self._log.routing(config, serving))
