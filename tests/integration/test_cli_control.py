@@ -151,7 +151,6 @@ NONSENSE: dict[str, tuple[list[str], str]] = {
     "one and all": (["reload", "shop", "--all"], "Say which service, or --all"),
     "no number": (["scale", "--control", "x"], "Give the service's NAME and the number"),
     "no worker": (["scale", "shop", "0"], "0 is not in the range"),
-    "too many": (["scale", "shop", "1025"], "1025 is not in the range"),
     "not a number": (["scale", "shop"], "'shop' is not a valid integer"),
 }
 

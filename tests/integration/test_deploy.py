@@ -336,17 +336,17 @@ import fastapi, pydantic
 class Thing(pydantic.BaseModel):
     name: str = "x"
 
-class Generation:
+class Data:
     pass
 
-kept = Generation()
+kept = Data()
 app = fastapi.FastAPI()
 
 @app.get("/")
 def index(number: int = 0) -> Thing:
     gc.collect()
     kinds = [type(each).__qualname__ for each in gc.get_objects()]
-    return Thing(name=f"{kinds.count('Generation')} {kept.__class__.__name__}")
+    return Thing(name=f"{kinds.count('Data')} {kept.__class__.__name__}")
 """
 
 
@@ -360,4 +360,4 @@ def test_the_data_of_a_fastapi_application_leaves_with_it(tmp_path: Path, mode: 
             service.reload(generation)
             service.expect(f"generation {generation - 1} is retired")
         # The last one before may not have left yet.
-        assert json.loads(body(service))["name"] in ("1 Generation", "2 Generation")
+        assert json.loads(body(service))["name"] in ("1 Data", "2 Data")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pounce.errors import PounceError
 from tests.control import Controlled, controlled
 from tests.load import Echo, Slow, Stream
 from tests.modes import both_modes
@@ -120,6 +121,8 @@ def serves(it: Controlled, size: int) -> bool:
 def test_a_reload_returns_to_the_configured_number(tmp_path: Path) -> None:
     with controlled(tmp_path, "thread") as it:
         it.pounce("scale", "3")
+        with pytest.raises(PounceError, match="1025 workers are too many; 1024 are the most"):
+            it.pounce("scale", "1025")
         wait_until(lambda: serves(it, 3), "3 workers")
         it.reload(2)
         wait_until(lambda: serves(it, 1), "1 worker")

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from pounce.cli import control
-from pounce.config.service import MOST_WORKERS
 
 
 @click.command()
@@ -22,5 +21,5 @@ def _read(words: tuple[str, ...]) -> tuple[str | None, int]:
     # click gives a single word to the first argument, although it is the optional one.
     if len(words) not in (1, 2):
         raise click.UsageError("Give the service's NAME and the number of WORKERS.")
-    workers = click.IntRange(1, MOST_WORKERS)(words[-1])
+    workers = click.IntRange(1)(words[-1])  # the service knows how many are too many
     return (words[0] if len(words) == 2 else None), int(workers)

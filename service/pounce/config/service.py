@@ -25,7 +25,7 @@ from pounce.config.variables import Variables
 from pounce.events.lifecycle import MOST_WORKERS
 from pounce.net.forwarded import ForwardedFields
 
-__all__ = ["DEFAULT_LISTEN", "MOST_WORKERS", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
+__all__ = ["DEFAULT_LISTEN", "SECTIONS", "Deploy", "Listen", "ServerConfig"]
 
 Interface = Literal["auto", "asgi", "wsgi"]
 Execution = Literal["auto", "async", "sync"]

@@ -90,8 +90,11 @@ def _methods(service: Service) -> dict[str, Method]:
     def scale(parameters: Parameters, reply: Reply, __: Fail) -> None:
         workers = parameters.get("workers")
         # In Python, unlike in JSON, true is a number.
-        if type(workers) is not int or not 1 <= workers <= MOST_WORKERS:
+        if type(workers) is not int or workers < 1:
             raise CallFailed("org.varlink.service.InvalidParameter", {"parameter": "workers"})
+        if workers > MOST_WORKERS:
+            reason = f"{workers} workers are too many; {MOST_WORKERS} are the most"
+            raise CallFailed(f"{INTERFACE}.ScaleFailed", {"reason": reason})
         try:
             service.scale(workers)
         except PounceError as error:
